@@ -1,0 +1,227 @@
+"""Diagonal normals and Laplaces, their products and their mixtures: everything that a posterior is made of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ELEMENTWISE = {"normal": torch.distributions.Normal, "laplace": torch.distributions.Laplace}
+FAMILIES = tuple(_ELEMENTWISE)
+SCALES = ("softplus", "softmax_budget", "log_variance")
+MINIMUM_SCALE = 1e-6
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """A factorised normal or Laplace distribution over the last axis.
+
+    Attributes:
+        loc: [..., D], the mean.
+        scale: [..., D], the standard deviation (normal) or the diversity b (Laplace).
+        family: ``"normal"`` or ``"laplace"``.
+
+    Raises:
+        ValueError: if the family is unknown or ``scale`` does not have the shape of ``loc``.
+    """
+
+    loc: Tensor
+    scale: Tensor
+    family: str = "normal"
+
+    def __post_init__(self) -> None:
+        if self.family not in _ELEMENTWISE:
+            raise ValueError(f"family is {self.family!r}; expected one of {', '.join(FAMILIES)}")
+        if self.loc.shape != self.scale.shape:
+            raise ValueError(
+                f"scale has shape {tuple(self.scale.shape)}; expected {tuple(self.loc.shape)} to match loc"
+            )
+
+    @property
+    def stddev(self) -> Tensor:
+        """Standard deviation, [..., D]."""
+        return self.scale if self.family == "normal" else self.scale * math.sqrt(2)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of ``z`` [..., D] in nats, summed over D; leading axes broadcast."""
+        return _ELEMENTWISE[self.family](self.loc, self.scale, validate_args=False).log_prob(z).sum(-1)
+
+    def rsample(self, k: int, generator: torch.Generator | None = None) -> Tensor:
+        """``k`` reparameterised draws, [k, ..., D]."""
+        noise = torch.empty(k, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
+        if self.family == "normal":
+            noise.normal_(generator=generator)
+        else:  # the inverse distribution function at a uniform number in (-1, 1)
+            noise.uniform_(torch.finfo(noise.dtype).eps - 1, 1, generator=generator)
+            noise = -noise.sign() * torch.log1p(-noise.abs())
+        return self.loc + self.scale * noise
+
+    def detach(self) -> Diagonal:
+        """The same distribution, cut from the graph."""
+        return Diagonal(self.loc.detach(), self.scale.detach(), self.family)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture of R diagonal distributions for each of B rows; every posterior is one (R = 1: no mixture).
+
+    Attributes:
+        components: loc and scale [R, B, D].
+        log_mixture: [R, B], log mixture weights; ``-inf`` where a row does not have the component.
+    """
+
+    components: Diagonal
+    log_mixture: Tensor
+
+    def __post_init__(self) -> None:
+        if self.components.loc.ndim != 3:
+            raise ValueError(
+                f"components.loc has shape {tuple(self.components.loc.shape)}; expected [R, B, D]"
+            )
+        if self.log_mixture.shape != self.components.loc.shape[:2]:
+            raise ValueError(
+                f"log_mixture has shape {tuple(self.log_mixture.shape)}; "
+                f"expected {tuple(self.components.loc.shape[:2])}, one weight for each component and row"
+            )
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the mixture, [B, D]."""
+        return (self.log_mixture.exp()[..., None] * self.components.loc).sum(0)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        r"""Log-density of a mixture of experts: ``z`` [..., B, D] to [..., B], nats.
+
+        Equation: ``eq-mixture-of-experts``. Source: Shi et al. 2019, Section 3 (equal weights over the observed experts).
+            log qbar(z) = log sum_r pi_r q_r(z)
+        """
+        log_density = self.components.log_prob(z.unsqueeze(-3))  # [..., R, B]
+        return torch.logsumexp(log_density + self.log_mixture, dim=-2)
+
+    def rsample_stratified(self, k: int, generator: torch.Generator | None = None) -> Tensor:
+        """``k`` reparameterised draws from *every* component, [R, k, B, D]: no component index is ever drawn."""
+        return self.components.rsample(k, generator).transpose(0, 1)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw a row, [B, D], its component drawn by weight; not differentiable."""
+        with torch.no_grad():
+            draws = self.components.rsample(1, generator)[0]  # [R, B, D]
+            if len(draws) == 1:
+                return draws[0]
+            chosen = torch.multinomial(self.log_mixture.exp().T, 1, generator=generator)  # [B, 1]
+            return torch.gather(draws, 0, chosen.T[..., None].expand(1, -1, draws.shape[-1]))[0]
+
+    def detach(self) -> Mixture:
+        """The same mixture, cut from the graph."""
+        return Mixture(self.components.detach(), self.log_mixture.detach())
+
+
+def single(q: Diagonal) -> Mixture:
+    """A plain posterior [B, D] as the mixture that it is: one component of weight one."""
+    components = Diagonal(q.loc[None], q.scale[None], q.family)
+    return Mixture(components, q.loc.new_zeros(1, q.loc.shape[0]))
+
+
+def mixture_of_experts(experts: Diagonal, observed: Tensor) -> Mixture:
+    """Equal mixture over each row's observed experts.
+
+    Args:
+        experts: loc and scale [M, B, D].
+        observed: [M, B] bool; a row must observe at least one modality.
+
+    Raises:
+        ValueError: if a row observes nothing.
+    """
+    _check_observed(experts, observed)
+    weights = observed.to(experts.loc.dtype)
+    return Mixture(experts, torch.log(weights / weights.sum(0)))
+
+
+def product_of_experts(experts: Diagonal, observed: Tensor, prior: Diagonal | None = None) -> Diagonal:
+    r"""Normalised product of normal experts and, if given, of the prior: precisions add.
+
+    Equation: ``eq-product-of-experts``. Source: Wu and Goodman 2018, Section 2.1.
+        precision = sum_m 1 / sigma_m^2 (+ 1 / sigma_0^2),  mean = sum_m mu_m / sigma_m^2 / precision
+
+    Args:
+        experts: normal, loc and scale [M, B, D].
+        observed: [M, B] bool; experts not observed in a row are left out of its product.
+        prior: normal, loc and scale [D]; None multiplies the experts alone.
+
+    Returns:
+        Normal with loc and scale [B, D].
+
+    Raises:
+        ValueError: if an expert is not normal, or if a row has no factor at all.
+    """
+    for name, factor in (("experts", experts), ("prior", prior)):
+        if factor is not None and factor.family != "normal":
+            raise ValueError(
+                f"{name} are {factor.family}; a product of experts has a closed form for normal only"
+            )
+    _check_observed(experts, observed, allow_none=prior is not None)
+    precision = observed[..., None] / experts.scale**2  # [M, B, D]
+    total = precision.sum(0)
+    weighted = (precision * experts.loc).sum(0)
+    if prior is not None:
+        total = total + prior.scale**-2
+        weighted = weighted + prior.loc * prior.scale**-2
+    return Diagonal(weighted / total, total.rsqrt())
+
+
+def _check_observed(experts: Diagonal, observed: Tensor, allow_none: bool = False) -> None:
+    if observed.shape != experts.loc.shape[:2] or observed.dtype != torch.bool:
+        raise ValueError(
+            f"observed is {observed.dtype} of shape {tuple(observed.shape)}; "
+            f"expected bool of shape {tuple(experts.loc.shape[:2])} ([M, B])"
+        )
+    if not allow_none and observed.device.type == "cpu" and not bool(observed.any(0).all()):
+        raise ValueError(
+            "observed has a row without any modality; expected at least one observed modality a row"
+        )
+
+
+def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:
+    r"""KL(q || p) between two diagonals of one family, in nats, summed over D: [...].
+
+    Equation: ``eq-kl``. Source: closed forms, for example Kingma and Welling 2014, Appendix B (normal).
+
+    Raises:
+        ValueError: if the families differ (there is no closed form).
+    """
+    if q.family != p.family:
+        raise ValueError(f"q is {q.family} and p is {p.family}; a closed-form KL needs one family")
+    elementwise = _ELEMENTWISE[q.family]
+    factors = (elementwise(d.loc, d.scale, validate_args=False) for d in (q, p))
+    return torch.distributions.kl_divergence(*factors).sum(-1)
+
+
+def scale_from(raw: Tensor, kind: str) -> Tensor:
+    """Turn a network's raw output [..., D] into positive scales by the named rule.
+
+    Args:
+        raw: [..., D], any real numbers.
+        kind: ``"softplus"``; ``"softmax_budget"``; or ``"log_variance"``, exp(raw / 2) with raw kept within +-10.
+
+    Raises:
+        ValueError: if the rule is unknown.
+    """
+    if kind == "softplus":
+        return F.softplus(raw) + MINIMUM_SCALE
+    if kind == "softmax_budget":
+        return softmax_budget(raw)
+    if kind == "log_variance":
+        return torch.exp(0.5 * raw.clamp(-10, 10))
+    raise ValueError(f"scale is {kind!r}; expected one of {', '.join(SCALES)}")
+
+
+def softmax_budget(raw: Tensor) -> Tensor:
+    r"""Scales that share a budget: they sum to D, so that one dimension is sharp only if another is wide.
+
+    Equation: ``eq-softmax-budget``. Source: Shi et al. 2019, released code (not in the paper).
+        b_d = D exp(raw_d) / sum_d' exp(raw_d') + 1e-6
+    """
+    return raw.shape[-1] * raw.softmax(-1) + MINIMUM_SCALE
