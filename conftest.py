@@ -1,0 +1,21 @@
+"""What every test and notebook kernel inherits: the library on the path, one thread, no progress bars."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+# Kernels started by nbval run in book/ and know nothing of this folder unless the environment tells them.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+# Two workers with one thread each are faster than two that fight over the cores, and sums come out the same.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
+os.environ["TQDM_DISABLE"] = "1"
+
+
+def pytest_configure(config):
+    import matplotlib
+    import torch
+
+    matplotlib.use("agg")  # for this process only: kernels keep their inline backend
+    torch.set_num_threads(1)
