@@ -1,0 +1,11 @@
+"""The laboratory: small models whose every probability is known, against which the library is tested.
+
+`LinearGaussian` has closed forms for any number of modalities and latent dimensions. `quadrature` integrates
+over a one-dimensional latent to near machine precision, so that Laplace and categorical likelihoods, Laplace
+posteriors and mixtures have exact answers too, finite sample sizes included.
+"""
+
+from mmlib.lab import quadrature
+from mmlib.lab.linear_gaussian import LinearGaussian, View
+
+__all__ = ["LinearGaussian", "View", "quadrature"]
