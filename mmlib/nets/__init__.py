@@ -1,0 +1,82 @@
+"""The papers' networks, and one call that puts them together as modalities."""
+
+import math
+from collections.abc import Mapping
+
+from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, Modality
+from mmlib.nets.classifiers import DigitClassifier
+from mmlib.nets.joint import ImageJointEncoder, JointEncoder, encoder_for
+from mmlib.nets.mnist import MnistDecoder, MnistEncoder
+from mmlib.nets.svhn import SvhnDecoder, SvhnEncoder
+
+__all__ = [
+    "DigitClassifier",
+    "ImageJointEncoder",
+    "JointEncoder",
+    "MnistDecoder",
+    "MnistEncoder",
+    "SvhnDecoder",
+    "SvhnEncoder",
+    "modalities",
+    "pixel_weights",
+]
+
+
+def pixel_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+    """Likelihood weights that give every modality the say of the largest: largest dimension / own dimension.
+
+    For MNIST-SVHN: 3072 / 784 = 3.918 and 1 (Shi et al. 2019, released code).
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    return {name: max(sizes.values()) / size for name, size in sizes.items()}
+
+
+def modalities(
+    data, latent_dim: int, width: float = 1.0, likelihood=None, weights="pixels"
+) -> list[Modality]:
+    """The papers' encoder, decoder and likelihood for every modality of a data set.
+
+    Colour images get the convolutional networks of SVHN, everything else the perceptrons of MNIST.
+
+    Args:
+        data: a data set (anything with ``shapes``) or a mapping name -> shape.
+        latent_dim: D.
+        width: factor on the layer widths; 1 is the paper.
+        likelihood: one for all, or a mapping name -> likelihood; default ``LaplaceLikelihood(0.75)``. With a Bernoulli
+            likelihood the decoder gives logits instead of passing through the sigmoid.
+        weights: ``"pixels"`` (see :func:`pixel_weights`), a mapping name -> weight, or None for 1 everywhere.
+
+    Raises:
+        ValueError: if a mapping misses a modality or names an unknown one, or ``weights`` is another string.
+    """
+    shapes = {name: tuple(shape) for name, shape in getattr(data, "shapes", data).items()}
+    likelihoods = _per_name("likelihood", likelihood or LaplaceLikelihood(0.75), shapes)
+    if isinstance(weights, str):
+        if weights != "pixels":
+            raise ValueError(f"weights is {weights!r}; expected 'pixels', a mapping or None")
+        weights = pixel_weights(shapes)
+    weights = _per_name("weights", 1.0 if weights is None else weights, shapes)
+    built = []
+    for name, shape in shapes.items():
+        encoder = encoder_for(shape)
+        decoder = SvhnDecoder if encoder is SvhnEncoder else MnistDecoder
+        sigmoid = not isinstance(likelihoods[name], BernoulliLikelihood)
+        built.append(
+            Modality(
+                name,
+                shape,
+                encoder(shape, latent_dim, width),
+                decoder(shape, latent_dim, width, sigmoid=sigmoid),
+                likelihoods[name],
+                weights[name],
+            )
+        )
+    return built
+
+
+def _per_name(argument: str, value, shapes: Mapping) -> dict:
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(shapes, value)
+    if set(value) != set(shapes):
+        raise ValueError(f"{argument} names {sorted(value)}; expected exactly {sorted(shapes)}")
+    return dict(value)

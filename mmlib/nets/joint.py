@@ -1,0 +1,138 @@
+"""Encoders that see all modalities at once, for JMVAE's q(z | x_1, ..., x_M).
+
+``JointEncoder`` joins features and works for any number of modalities; ``ImageJointEncoder`` is Shi et al.
+2021, Table 4a, which joins two images side by side before the first layer. Both map a batch (a dict of tensors
+[B, *shape]) to a location and an unconstrained scale, [B, D] each.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmlib.nets.common import check_items, check_latent_dim, check_shape, check_square, scaled
+from mmlib.nets.mnist import MnistEncoder
+from mmlib.nets.svhn import SvhnEncoder, channel_plan, downsampler
+
+
+def encoder_for(shape: tuple[int, ...]) -> type[MnistEncoder] | type[SvhnEncoder]:
+    """The paper's encoder for items of this shape: convolutions for a colour image, else the perceptron."""
+    return SvhnEncoder if len(shape) == 3 and shape[0] > 1 else MnistEncoder
+
+
+def check_complete(batch: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The modalities of a joint encoder, in its own order, each checked.
+
+    Raises:
+        ValueError: if one is missing, has another shape, or another number of rows than the first.
+    """
+    missing = [name for name in shapes if name not in batch]
+    if missing:
+        raise ValueError(
+            f"batch lacks {missing}; a joint encoder needs all of {list(shapes)}, got {list(batch)}"
+        )
+    checked = {name: check_items(batch[name], shape, name) for name, shape in shapes.items()}
+    rows = {name: len(x) for name, x in checked.items()}
+    if len(set(rows.values())) > 1:
+        raise ValueError(f"batch has rows {rows}; expected the same number in every modality")
+    return checked
+
+
+class JointEncoder(nn.Module):
+    """Features of every modality, concatenated, one hidden ReLU layer, two linear heads.
+
+    The trunks are those of the unimodal encoders (without their heads), with weights of their own.
+
+    Args:
+        shapes: modality name -> shape of one item; any number of modalities.
+        latent_dim: D.
+        width: factor on the units of the trunks and of the hidden layer.
+        hidden: units of the layer that joins the features (512 in Suzuki et al. 2016).
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        latent_dim: int = 20,
+        width: float = 1.0,
+        hidden: int = 512,
+    ):
+        super().__init__()
+        if not shapes:
+            raise ValueError("shapes is empty; expected at least one modality")
+        self.shapes = {name: check_shape(shape) for name, shape in shapes.items()}
+        self.trunks = nn.ModuleDict()
+        for name, shape in self.shapes.items():
+            encoder = encoder_for(shape)(shape, latent_dim, width)
+            del encoder.loc, encoder.raw_scale  # only the trunk is used
+            self.trunks[name] = encoder
+        joined = sum(trunk.feature_dim for trunk in self.trunks.values())
+        self.hidden = nn.Linear(joined, scaled(hidden, width))
+        self.loc = nn.Linear(self.hidden.out_features, check_latent_dim(latent_dim))
+        self.raw_scale = nn.Linear(self.hidden.out_features, latent_dim)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Location and unconstrained scale of the joint posterior, [B, D] each.
+
+        Raises:
+            ValueError: if a modality is missing or has another shape.
+        """
+        checked = check_complete(batch, self.shapes)
+        features = torch.cat([self.trunks[name].features(x) for name, x in checked.items()], dim=1)
+        hidden = torch.relu(self.hidden(features))
+        return self.loc(hidden), self.raw_scale(hidden)
+
+
+class ImageJointEncoder(nn.Module):
+    """Two images side by side through one stack of convolutions (Shi et al. 2021, Table 4a).
+
+    Both are brought to the side and the channels of the larger one (bilinear; a grey image repeats its channel: the
+    paper says 3x32x32 and leaves the way open) and concatenated along the width. At ``width=1`` with (1, 28, 28)
+    and (3, 32, 32) the layers are those of the table: stride-2 convolutions from 3x32x64 to 128x4x8, a 1x4
+    convolution to 128x4x4, 4x4 heads.
+
+    Args:
+        shapes: modality name -> (channels, side, side); exactly two, left image first.
+        latent_dim: D.
+        width: factor on the channels.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], latent_dim: int = 20, width: float = 1.0):
+        super().__init__()
+        self.shapes = {name: check_shape(shape) for name, shape in shapes.items()}
+        if len(self.shapes) != 2 or any(len(shape) != 3 for shape in self.shapes.values()):
+            raise ValueError(f"shapes is {dict(shapes)}; expected exactly two images (channels, side, side)")
+        self.channels = max(shape[0] for shape in self.shapes.values())
+        self.side = max(max(shape[1:]) for shape in self.shapes.values())
+        narrow = [name for name, shape in self.shapes.items() if shape[0] not in (1, self.channels)]
+        if narrow:
+            raise ValueError(
+                f"shapes[{narrow[0]!r}] is {self.shapes[narrow[0]]}; expected 1 or {self.channels} channels"
+            )
+        plan = channel_plan(check_square((self.channels, self.side, self.side)), width)
+        self.convolutions = nn.Sequential(
+            downsampler(self.channels, plan),  # [B, 128, 4, 8]
+            nn.Conv2d(plan[-1], plan[-1], (1, 4), stride=(1, 2), padding=(0, 1)),  # [B, 128, 4, 4]
+            nn.ReLU(),
+        )
+        self.loc = nn.Conv2d(plan[-1], check_latent_dim(latent_dim), 4)
+        self.raw_scale = nn.Conv2d(plan[-1], latent_dim, 4)
+
+    def canvas(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The two images side by side: [B, channels, side, 2 side]."""
+        images = []
+        for x in check_complete(batch, self.shapes).values():
+            if x.shape[-2:] != (self.side, self.side):
+                x = F.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=False)
+            images.append(x.expand(-1, self.channels, -1, -1))
+        return torch.cat(images, dim=-1)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Location and unconstrained scale of the joint posterior, [B, D] each.
+
+        Raises:
+            ValueError: if a modality is missing or has another shape.
+        """
+        features = self.convolutions(self.canvas(batch))
+        return self.loc(features).flatten(1), self.raw_scale(features).flatten(1)
