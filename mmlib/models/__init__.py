@@ -1,0 +1,21 @@
+"""The models, one file each; ``MODELS`` finds them by name."""
+
+from mmlib.models.base import Draws, MultimodalVAE
+from mmlib.models.jmvae import JMVAE
+from mmlib.models.mmvae import MMVAE
+from mmlib.models.mvae import MVAE
+
+MODELS = {"jmvae": JMVAE, "mvae": MVAE, "mmvae": MMVAE}
+
+__all__ = ["JMVAE", "MMVAE", "MODELS", "MVAE", "Draws", "MultimodalVAE", "get_model"]
+
+
+def get_model(name: str) -> type[MultimodalVAE]:
+    """The model class of that name.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model is {name!r}; expected one of {', '.join(MODELS)}")
+    return MODELS[name]

@@ -1,0 +1,126 @@
+"""JMVAE: a joint encoder, with unimodal encoders pulled towards it (Suzuki et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmlib.distributions import Diagonal, Mixture, kl_divergence, scale_from, single
+from mmlib.modality import Batch, Mask, Modality
+from mmlib.models.base import MultimodalVAE
+
+
+class JMVAE(MultimodalVAE):
+    """Joint multimodal VAE (JMVAE-kl): one encoder for everything, one for each modality alone.
+
+    It knows a posterior given all modalities or exactly one; for other subsets it was never given an encoder, and it
+    trains on complete rows only.
+
+    Args:
+        modalities: the modalities.
+        latent_dim: D.
+        joint_encoder: maps a complete batch (mapping of names) to (loc [B, D], raw scale [B, D]).
+        alpha: weight of the penalty that pulls each unimodal posterior over the joint one.
+        beta: weight of the KL to the prior.
+        scale: rule for all posteriors' scales.
+        learn_prior: learn the prior's scale; the paper keeps N(0, I).
+
+    Raises:
+        ValueError: for a negative weight.
+
+    Source: Suzuki et al. 2016, Section 3.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        latent_dim: int,
+        joint_encoder: nn.Module,
+        alpha: float = 0.1,
+        beta: float = 1.0,
+        scale: str = "softplus",
+        learn_prior: bool = False,
+    ) -> None:
+        super().__init__(modalities, latent_dim, "normal", scale, learn_prior)
+        if alpha < 0 or beta < 0:
+            raise ValueError(f"alpha is {alpha} and beta is {beta}; expected neither to be negative")
+        self.joint_encoder = joint_encoder
+        self.alpha, self.beta = alpha, beta
+
+    def encode_joint(self, batch: Batch) -> Diagonal:
+        """Joint posterior q(z | x_1..M) of a complete batch: loc and scale [B, D]."""
+        loc, raw = self.joint_encoder({name: batch[name] for name in self.modalities})
+        return Diagonal(loc, scale_from(raw, self.scale_rule))
+
+    def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
+        experts, observed = self.experts(batch, mask, given)
+        number = observed.sum(0)  # [B]
+        complete = number == len(self.modalities)
+        if not bool((complete | (number == 1)).all()):
+            raise ValueError(
+                f"given is {', '.join(given)} of {', '.join(self.modalities)}: JMVAE has a posterior given all "
+                "modalities or exactly one, and a row observes another subset"
+            )
+        first = observed.int().argmax(0)  # [B], the modality of a row that observes just one
+        rows = torch.arange(len(first), device=first.device)
+        unimodal = Diagonal(experts.loc[first, rows], experts.scale[first, rows])
+        if not bool(complete.any()):
+            return single(unimodal)
+        joint = self.encode_joint(batch)
+        use_joint = complete[:, None]
+        loc = torch.where(use_joint, joint.loc, unimodal.loc)
+        return single(Diagonal(loc, torch.where(use_joint, joint.scale, unimodal.scale)))
+
+    def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
+        complete = len(batch) == len(self.modalities)
+        if not complete or not all(bool(observed.all()) for observed in mask.values()):
+            raise ValueError(
+                f"batch holds {', '.join(batch)}, not every row complete: JMVAE trains on complete rows of "
+                f"{', '.join(self.modalities)}; drop the others, or train MVAE or MMVAE, which can use them"
+            )
+        joint = self.encode_joint(batch)
+        unimodal, _ = self.experts(batch, mask, tuple(batch))
+        z = joint.rsample(1, generator)[0]  # [B, D]
+        log_likelihood = {name: self.log_likelihood(name, z, batch[name], mask[name]) for name in batch}
+        kl = kl_divergence(joint, self.prior)
+        penalty = jmvae_penalty(joint, unimodal)
+        objective = jmvae_objective(
+            list(self.weighted(log_likelihood).values()), kl, penalty, self.alpha, self.beta
+        )
+        parts = {f"log_likelihood.{name}": value for name, value in log_likelihood.items()}
+        return objective, {**parts, "kl": kl, "penalty": penalty}
+
+
+def jmvae_penalty(joint: Diagonal, unimodal: Diagonal) -> Tensor:
+    r"""How far the unimodal posteriors miss the joint one, direction joint to unimodal: [B], nats.
+
+    No gradient is stopped: the penalty also moves the joint encoder.
+
+    Equation: ``eq-jmvae-penalty``. Source: Suzuki et al. 2016, Section 3.3.
+        sum_m KL(q(z | x_1..M) || q(z | x_m))
+
+    Args:
+        joint: loc and scale [B, D].
+        unimodal: loc and scale [M, B, D].
+    """
+    return kl_divergence(joint, unimodal).sum(0)
+
+
+def jmvae_objective(
+    log_likelihoods: Sequence[Tensor], kl: Tensor, penalty: Tensor, alpha: float, beta: float = 1.0
+) -> Tensor:
+    r"""JMVAE-kl's objective: the joint ELBO less the weighted penalty: [B], nats.
+
+    Equation: ``eq-jmvae``. Source: Suzuki et al. 2016, Section 3.3.
+        L = sum_m lambda_m log p(x_m | z) - beta KL(q(z | x_1..M) || p(z)) - alpha penalty,  z ~ q(z | x_1..M)
+
+    Args:
+        log_likelihoods: one [B] for each modality, weighted.
+        kl: [B], joint posterior to prior.
+        penalty: [B], from ``jmvae_penalty``.
+        alpha: weight of the penalty.
+        beta: weight of the KL.
+    """
+    return sum(log_likelihoods) - beta * kl - alpha * penalty

@@ -1,0 +1,144 @@
+"""MMVAE: the posterior is a mixture of experts (Shi et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmlib import bounds
+from mmlib.distributions import Diagonal, Mixture, kl_divergence, mixture_of_experts
+from mmlib.modality import Batch, Mask, Modality
+from mmlib.models.base import MultimodalVAE, average_over_draws
+
+OBJECTIVES = ("elbo", "iwae", "iwae_looser", "elbo_own_decodes")
+ESTIMATORS = ("plain", "squared", "normalised")
+
+
+class MMVAE(MultimodalVAE):
+    """Mixture-of-experts multimodal VAE: each expert in turn must explain *all* modalities.
+
+    Args:
+        modalities: the modalities.
+        latent_dim: D.
+        posterior: family of posterior and prior; the paper's runs use Laplace for digits, normal for birds.
+        scale: rule for the experts' scales; ``"softmax_budget"`` is what the released code uses for digits.
+        learn_prior: learn the prior's scale, as all published runs do.
+        objective: ``"elbo"``; ``"iwae"``, all draws inside one logarithm; ``"iwae_looser"``, the mixture outside the
+            logarithm (all published runs); ``"elbo_own_decodes"``, the released code's ELBO, in which each modality
+            decodes its own expert's draw only and importance ratios do the rest.
+        estimator: how the IWAE objectives are differentiated with respect to the experts. ``"plain"``: through
+            everything, unbiased. ``"squared"``: doubly reparameterised, squared weights, what the paper intends.
+            ``"normalised"``: density detached, weights not squared, what the released code computes. The last two
+            are biased for a mixture.
+        k: draws from each expert.
+
+    Raises:
+        ValueError: for an unknown option, or an estimator that the objective does not have.
+
+    Source: Shi et al. 2019, Section 3; the released code where it says so.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        latent_dim: int,
+        posterior: str = "laplace",
+        scale: str = "softmax_budget",
+        learn_prior: bool = True,
+        objective: str = "elbo",
+        estimator: str = "plain",
+        k: int = 1,
+    ) -> None:
+        super().__init__(modalities, latent_dim, posterior, scale, learn_prior)
+        for argument, value, known in (
+            ("objective", objective, OBJECTIVES),
+            ("estimator", estimator, ESTIMATORS),
+        ):
+            if value not in known:
+                raise ValueError(f"{argument} is {value!r}; expected one of {', '.join(known)}")
+        if estimator != "plain" and not objective.startswith("iwae"):
+            raise ValueError(f"estimator is {estimator!r}, but objective {objective!r} has only 'plain'")
+        if k < 1 or (objective == "elbo_own_decodes" and k != 1):
+            raise ValueError(
+                f"k is {k} with objective {objective!r}; expected at least 1, exactly 1 for own decodes"
+            )
+        self.objective, self.estimator, self.k = objective, estimator, k
+
+    def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
+        return mixture_of_experts(*self.experts(batch, mask, given))
+
+    def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
+        posterior = self._posterior(batch, mask, tuple(batch))
+        if self.objective == "elbo_own_decodes":
+            return self._own_decodes(posterior, batch, mask, generator)
+        detach = self.estimator != "plain"
+        draws = self._draw(
+            posterior, batch, mask, batch, self.k, generator, weighted=True, detach_posterior=detach
+        )
+        looser = self.objective == "iwae_looser"
+        if self.estimator == "squared":
+            objective = bounds.dreg(draws.log_weights, draws.z, draws.log_mixture, looser)
+        else:
+            bound = {"elbo": bounds.elbo, "iwae": bounds.iwae, "iwae_looser": bounds.iwae_looser}[
+                self.objective
+            ]
+            objective = bound(draws.log_weights, draws.log_mixture)
+        parts = {f"log_likelihood.{name}": value for name, value in draws.log_likelihood.items()}
+        parts["log_ratio"] = draws.log_posterior - draws.log_prior
+        return objective, {
+            name: average_over_draws(value, draws.log_mixture) for name, value in parts.items()
+        }
+
+    def _own_decodes(self, posterior: Mixture, batch: Batch, mask: Mask, generator: torch.Generator | None):
+        z = posterior.rsample_stratified(1, generator)[:, 0]  # [M, B, D]: row m from expert m
+        log_likelihood = torch.stack(
+            [self.log_likelihood(name, z[m], batch[name], mask[name]) for m, name in enumerate(batch)]
+        )
+        weight = log_likelihood.new_tensor([self.modalities[name].weight for name in batch])[:, None]
+        ratios = expert_ratios(posterior.components, z)
+        kl = kl_divergence(posterior.components, self.prior)  # [M, B]
+        objective = elbo_own_decodes(weight * log_likelihood, ratios, kl, posterior.log_mixture)
+        parts = {f"log_likelihood.{name}": value for name, value in zip(batch, log_likelihood, strict=True)}
+        return objective, {**parts, "kl": average_over_draws(kl[:, None], posterior.log_mixture)}
+
+
+def expert_ratios(experts: Diagonal, z: Tensor) -> Tensor:
+    r"""Importance ratios that let expert r borrow expert d's draw: [M, M, B], entry [r, d].
+
+    The draw and the denominator are cut from the graph, the numerator is not, and the diagonal is exactly 1.
+
+    Equation: ``eq-expert-ratios``. Source: Shi et al. 2019, released objective (not in the paper).
+        omega_rd = q_r(z_d) / sg[q_d(z_d)]
+
+    Args:
+        experts: loc and scale [M, B, D].
+        z: [M, B, D], draw d from expert d.
+    """
+    z = z.detach()
+    log_density = torch.stack(
+        [
+            Diagonal(loc, scale, experts.family).log_prob(z)
+            for loc, scale in zip(experts.loc, experts.scale, strict=True)
+        ]
+    )  # [r, d, B]
+    own = torch.eye(len(z), dtype=torch.bool, device=z.device)[..., None]
+    denominator = log_density.detach().diagonal(dim1=0, dim2=1).T  # [d, B]
+    return torch.exp((log_density - denominator).masked_fill(own, 0))
+
+
+def elbo_own_decodes(log_likelihood: Tensor, ratios: Tensor, kl: Tensor, log_mixture: Tensor) -> Tensor:
+    r"""The released code's ELBO, M decodes in place of M^2: [B], nats.
+
+    Equation: ``eq-mmvae-own-decodes``. Source: Shi et al. 2019, released objective (not in the paper).
+        sum_r pi_r [ sum_d omega_rd lambda_d log p(x_d | z_d) - KL(q_r || p) ]
+
+    Args:
+        log_likelihood: [M, B], of each modality at its own expert's draw, weighted.
+        ratios: [M, M, B], from ``expert_ratios``.
+        kl: [M, B], of each expert to the prior.
+        log_mixture: [M, B].
+    """
+    per_expert = (ratios * log_likelihood).sum(1) - kl  # [r, B]
+    return bounds.elbo(per_expert[:, None], log_mixture)

@@ -1,0 +1,169 @@
+"""MVAE: the posterior is a product of experts, trained on sub-sampled ELBOs (Wu and Goodman 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from mmlib.distributions import Diagonal, Mixture, kl_divergence, product_of_experts, single
+from mmlib.modality import Batch, Mask, Modality
+from mmlib.models.base import MultimodalVAE
+
+TERMS = ("joint", "unimodal", "sampled")
+
+
+class MVAE(MultimodalVAE):
+    """Product-of-experts multimodal VAE; the prior is always one of the experts.
+
+    The objective is a sum of ELBOs, one for each of several subsets S of the modalities: all of them, each alone, and
+    for more than two modalities ``sampled`` further subsets drawn anew for each batch (size uniform in 2 .. M-1, then
+    uniform among the subsets of that size, as in the released code). A row counts a subset once and only if it
+    observes it wholly; its full term is that of everything it observes.
+
+    Args:
+        modalities: the modalities.
+        latent_dim: D.
+        scale: rule for the experts' scales.
+        learn_prior: learn the prior's scale; the paper keeps N(0, I).
+        beta: weight of every KL term.
+        terms: which ELBOs to sum; ``("joint",)`` is training without sub-sampling, ``("unimodal",)`` what a widely
+            used baseline of MVAE optimises.
+        sampled: number of subsets drawn for each batch if M > 2.
+        weigh_partial_terms: use lambda_m in every ELBO (as the paper writes); False drops it (to 1) outside the full
+            term, as released code does.
+
+    Raises:
+        ValueError: for an unknown or missing term, or negative numbers.
+
+    Source: Wu and Goodman 2018, Sections 2.1 and 2.2.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        latent_dim: int,
+        scale: str = "softplus",
+        learn_prior: bool = False,
+        beta: float = 1.0,
+        terms: Sequence[str] = TERMS,
+        sampled: int = 1,
+        weigh_partial_terms: bool = True,
+    ) -> None:
+        super().__init__(modalities, latent_dim, "normal", scale, learn_prior)
+        if not terms or not set(terms) <= set(TERMS):
+            raise ValueError(f"terms is {tuple(terms)}; expected some of {', '.join(TERMS)}")
+        if beta < 0 or sampled < 0:
+            raise ValueError(f"beta is {beta} and sampled is {sampled}; expected neither to be negative")
+        self.beta, self.terms, self.sampled = beta, tuple(terms), sampled
+        self.weigh_partial_terms = weigh_partial_terms
+
+    def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
+        return single(product_of_experts(*self.experts(batch, mask, given), self.prior))
+
+    def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
+        names = tuple(batch)
+        experts, observed = self.experts(batch, mask, names)
+        members = self._subsets(len(names), generator).to(observed.device)  # [S, M], the first is everything
+        counts = subset_counts(members, observed)  # [S, B]
+        if "joint" not in self.terms:
+            counts = torch.cat([torch.zeros_like(counts[:1]), counts[1:]])
+            if not bool(
+                counts.any(0).all()
+            ):  # a row that the remaining terms do not reach would train nothing
+                raise ValueError(f"terms is {self.terms}: no ELBO is left for some rows; add 'joint'")
+        seen = members[..., None] & observed  # [S, M, B]
+        posteriors = [product_of_experts(experts, subset, self.prior) for subset in seen]
+        posterior = Diagonal(
+            torch.stack([q.loc for q in posteriors]), torch.stack([q.scale for q in posteriors])
+        )
+        z = posterior.rsample(1, generator)[0]  # [S, B, D]
+        kl = kl_divergence(posterior, self.prior)  # [S, B]
+        log_likelihood = {}
+        for m, name in enumerate(names):
+            decoded = members[:, m].nonzero()[:, 0]  # decode only for the subsets that hold the modality
+            values = self.log_likelihood(name, z[decoded], batch[name], mask[name])
+            log_likelihood[name] = torch.zeros_like(kl).index_copy(0, decoded, values)
+        weight = {name: self._weights(name, len(members), kl) for name in names}
+        elbos = subset_elbo([weight[name] * value for name, value in log_likelihood.items()], kl, self.beta)
+        parts = {f"log_likelihood.{name}": value[0] for name, value in log_likelihood.items()}
+        return mvae_objective(elbos, counts), {**parts, "kl": kl[0]}
+
+    def _weights(self, name: str, subsets: int, like: Tensor) -> Tensor:
+        """Likelihood weight of a modality in each subset's ELBO, [S, 1]."""
+        weights = like.new_full((subsets, 1), self.modalities[name].weight)
+        return weights if self.weigh_partial_terms else torch.cat([weights[:1], torch.ones_like(weights[1:])])
+
+    def _subsets(self, m: int, generator: torch.Generator | None) -> Tensor:
+        """The subsets of this step as rows of a bool [S, M]: everything, the singletons, the sampled ones."""
+        rows = [torch.ones(1, m, dtype=torch.bool)]
+        if m > 1 and "unimodal" in self.terms:
+            rows.append(torch.eye(m, dtype=torch.bool))
+        if m > 2 and "sampled" in self.terms:
+            rows.append(sample_subsets(m, self.sampled, generator))
+        return torch.cat(rows)
+
+
+def sample_subsets(m: int, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """``count`` different random subsets of 2 .. m-1 of ``m`` modalities, size first, then members: bool [count, m].
+
+    Raises:
+        ValueError: if there are not so many different subsets.
+    """
+    available = 2**m - m - 2
+    if count > available:
+        raise ValueError(f"sampled is {count}; {m} modalities have only {available} subsets of 2 to {m - 1}")
+    device = generator.device if generator is not None else None
+    found: dict[tuple[int, ...], None] = {}
+    while len(found) < count:
+        size = int(torch.randint(2, m, (1,), generator=generator, device=device))
+        members = torch.randperm(m, generator=generator, device=device)[:size]
+        found[tuple(sorted(members.tolist()))] = None
+    subsets = torch.zeros(count, m, dtype=torch.bool)
+    for row, subset in zip(subsets, found, strict=True):
+        row[list(subset)] = True
+    return subsets
+
+
+def subset_counts(members: Tensor, observed: Tensor) -> Tensor:
+    """Which subset's ELBO counts in which row: bool [S, B].
+
+    The first subset stands for everything a row observes; it counts only where that is more than one modality or no
+    singleton term says the same. Any other subset counts where the row observes all of it and something more, or where
+    it is a single modality.
+
+    Args:
+        members: [S, M] bool, the first row all True.
+        observed: [M, B] bool.
+    """
+    sizes = members.sum(1)  # [S]
+    whole = (~members[..., None] | observed).all(1)  # [S, B]: the row observes all of the subset
+    number_observed = observed.sum(0)  # [B]
+    proper = (sizes[:, None] < number_observed) | (sizes[:, None] == 1)
+    counts = whole & proper
+    has_singletons = bool((sizes[1:] == 1).any())
+    full = (number_observed > 1) | (not has_singletons)
+    return torch.cat([full[None], counts[1:]])
+
+
+def subset_elbo(log_likelihoods: Iterable[Tensor], kl: Tensor, beta: float = 1.0) -> Tensor:
+    r"""ELBO of the modalities of a subset under the posterior that sees just them: [S, B], nats.
+
+    Equation: ``eq-subset-elbo``. Source: Wu and Goodman 2018, Eq. 2.
+        ELBO(S) = sum_{m in S} lambda_m log p(x_m | z) - beta KL(q(z | x_S) || p(z)),  z ~ q(z | x_S)
+    """
+    return sum(log_likelihoods) - beta * kl
+
+
+def mvae_objective(elbos: Tensor, counts: Tensor) -> Tensor:
+    r"""MVAE's objective: the plain sum of the ELBOs that count: [B], nats.
+
+    Equation: ``eq-mvae``. Source: Wu and Goodman 2018, Eq. 5.
+        L = ELBO(x_1..M) + sum_m ELBO(x_m) + sum_j ELBO(S_j)
+
+    Args:
+        elbos: [S, B].
+        counts: [S, B] bool.
+    """
+    return (elbos * counts).sum(0)
