@@ -1,0 +1,60 @@
+"""Random numbers from named seeds, and what is worth knowing about the machine that drew them."""
+
+import hashlib
+import platform
+import random
+
+import numpy as np
+import torch
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, NumPy and every torch device: the first line of a script, never called inside the library.
+
+    Raises:
+        ValueError: if ``seed`` is negative.
+    """
+    _check(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator of its own, seeded, on ``device``.
+
+    Raises:
+        ValueError: if ``seed`` is negative.
+    """
+    _check(seed)
+    return torch.Generator(device).manual_seed(seed)
+
+
+def child(seed: int, *names: str | int) -> int:
+    """The seed of a named stream: ``child(0, "weights")`` and ``child(0, "noise")`` have nothing in common.
+
+    Example:
+        >>> child(0, "weights") == child(0, "weights"), child(0, "weights") == child(1, "weights")
+        (True, False)
+    """
+    _check(seed)
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def summary(device: str | torch.device = "cpu") -> dict:
+    """What the bits of a run depend on besides its seed: versions, device, threads. JSON-able."""
+    device = torch.device(device)
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _check(seed: int) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; expected an integer of at least 0")

@@ -1,0 +1,76 @@
+"""What a training run measured: rows of numbers by step, and the running averages they are made of."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class History(list):
+    """Rows ``{"step": ..., "loss": ..., <part>: ..., <validation metric>: ...}``, JSON-able, in order of step.
+
+    Attributes:
+        wall_seconds: elapsed time spent in the loop, summed over resumptions.
+        cpu_seconds: processor time of all threads, summed over resumptions.
+    """
+
+    def __init__(self, rows=(), wall_seconds: float = 0.0, cpu_seconds: float = 0.0):
+        super().__init__(rows)
+        self.wall_seconds = wall_seconds
+        self.cpu_seconds = cpu_seconds
+
+    def add(self, step: int, values: dict) -> None:
+        """Add values measured after ``step`` steps; values of one step share a row."""
+        if not self or self[-1]["step"] != step:
+            self.append({"step": step})
+        self[-1].update(values)
+
+    @property
+    def names(self) -> list[str]:
+        """Every column but ``step``, in order of appearance."""
+        return [name for name in dict.fromkeys(name for row in self for name in row) if name != "step"]
+
+    def column(self, name: str) -> np.ndarray:
+        """Values of one column, [rows that have it].
+
+        Raises:
+            ValueError: if no row has the column.
+        """
+        return np.array([row[name] for row in self._rows_with(name)])
+
+    def steps(self, name: str = "step") -> np.ndarray:
+        """The steps at which a column was measured: the horizontal axis of :meth:`column`."""
+        return np.array([row["step"] for row in self._rows_with(name)])
+
+    def _rows_with(self, name: str) -> list[dict]:
+        rows = [row for row in self if name in row]
+        if not rows:
+            raise ValueError(
+                f"name is {name!r}; expected one of {', '.join(self.names) or 'no columns: empty'}"
+            )
+        return rows
+
+
+class Average:
+    """Running mean of the loss and its parts since the last row, kept on the device: no transfer at each step."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def add(self, names: list[str], means: Tensor) -> None:
+        """Add one step: ``means`` [len(names)], float64."""
+        if self.total is None:
+            self.names, self.total = list(names), torch.zeros_like(means)
+        if list(names) != self.names:
+            raise ValueError(
+                f"parts of the loss are {', '.join(names)}; the step before had {', '.join(self.names)}"
+            )
+        self.total += means
+        self.count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means, after which the average starts afresh."""
+        means = dict(zip(self.names, (self.total / self.count).tolist(), strict=True)) if self.count else {}
+        self.total, self.count = None, 0
+        return means

@@ -1,0 +1,319 @@
+"""The training loop: a fixed number of steps, each a function of the seed, the step and the weights alone."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mmlib.data.batches import rows_at
+from mmlib.modality import check_batch
+from mmlib.seeding import child, generator
+from mmlib.train import checkpoint
+from mmlib.train.history import Average, History
+
+
+def fit(
+    model: nn.Module,
+    split,
+    steps: int,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    amsgrad: bool = False,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    device: str | torch.device = "cpu",
+    log_every: int = 50,
+    validate_every: int | None = None,
+    callback: Callable[[int, nn.Module], dict] | None = None,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    identity: dict | None = None,
+    progress: bool = True,
+) -> History:
+    """Train a model with Adam for a fixed number of steps; continue from a checkpoint where there is one.
+
+    The same model weights, data, seed, options and number of threads give the same weights, bit for bit, on one
+    machine, however often the run was stopped and continued. The caller's global random state is left alone, and so is
+    the model's train/eval mode.
+
+    Args:
+        model: has ``loss(batch, mask, generator, validate) -> (scalar, parts [B] by name)``; moved to ``device``.
+        split: has ``len``, ``batch(rows, device)``, ``mask(rows)`` and ``to(device)``; moved to ``device`` once.
+        steps: total number of steps, those of an earlier, interrupted call included.
+        batch_size: rows B of a step.
+        learning_rate, betas, eps, amsgrad: of Adam.
+        seed: of the order of the rows and of all noise.
+        clip_norm: rescale the gradient to at most this total norm.
+        clip_value: afterwards clip each entry of the gradient to plus or minus this value.
+        device: where to train.
+        log_every: steps between rows of the history.
+        validate_every: steps between calls of ``callback``, which is also called after the last step.
+        callback: ``callback(step, model) -> {name: number}``; its numbers join the history.
+        checkpoint_dir: folder for checkpoints of this run; one found there is continued.
+        checkpoint_every: steps between checkpoints; one is always written after the last step.
+        identity: JSON-able facts that a checkpoint must share to be continued, such as the recipe's hash.
+        progress: show a progress bar, if standard error is a terminal.
+
+    Returns:
+        The history: means of the loss and its parts over the steps since the row before, and what ``callback`` gave.
+
+    Raises:
+        ValueError: for a bad argument, bad data, or a checkpoint of another model or run.
+        FloatingPointError: when the loss or a part of it is no longer finite: names the step, the term and the rows.
+        KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
+    """
+    _check_options(steps, batch_size, log_every, validate_every, checkpoint_every, callback, checkpoint_dir)
+    device = torch.device(device)
+    model.to(device)
+    split = split.to(device)
+    validate(model, split)
+    optimizer = adam(model, learning_rate, betas, eps, amsgrad)
+    noise = generator(child(seed, "noise"), device)
+    watch = _Watch(on_device=device.type != "cpu")
+    history = History()
+    run = {
+        "model": type(model).__name__, "rows": len(split), "batch_size": batch_size, "seed": seed,
+        "learning_rate": learning_rate, "betas": list(betas), "eps": eps, "amsgrad": amsgrad,
+        "clip_norm": clip_norm, "clip_value": clip_value, "log_every": log_every,
+        "threads": torch.get_num_threads(), "device": device.type, **(identity or {}),
+    }  # fmt: skip
+    parts_of_run = {"model": model}, {"adam": optimizer}, {"noise": noise}
+
+    def save() -> None:
+        tensors = checkpoint.capture(*parts_of_run) | _global_random_state(device)
+        if watch.average.count:
+            tensors["average"] = watch.average.total
+        state = {
+            "identity": run,
+            "history": list(history),
+            "average": {"names": watch.average.names, "count": watch.average.count},
+            "wall_seconds": clock.wall(),
+            "cpu_seconds": clock.cpu(),
+        }
+        checkpoint.save(checkpoint_dir, step, tensors, state)
+
+    clock = _Clock()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_own_random_stream(child(seed, "global"), device))
+        interrupt = stack.enter_context(_Interrupt())
+        step = 0
+        found = checkpoint.load(checkpoint_dir) if checkpoint_dir is not None else None
+        if found is not None:
+            checkpoint.check_identity(found.state["identity"], run, f"the checkpoint in {checkpoint_dir}")
+            if found.step > steps:
+                raise ValueError(
+                    f"steps is {steps}; the checkpoint in {checkpoint_dir} has already done {found.step}"
+                )
+            checkpoint.restore(found, *parts_of_run)
+            _set_global_random_state(found.tensors, device)
+            watch.average.names = found.state["average"]["names"]
+            watch.average.count = found.state["average"]["count"]
+            if watch.average.count:
+                watch.average.total = found.tensors["average"].clone().to(device)
+            history.extend(found.state["history"])
+            clock = _Clock(found.state["wall_seconds"], found.state["cpu_seconds"])
+            step = found.step
+        bar = stack.enter_context(
+            tqdm(
+                total=steps, initial=step, unit="step", disable=None if progress else True, dynamic_ncols=True
+            )
+        )
+        while step < steps:
+            rows = rows_at(step, len(split), batch_size, seed)
+            batch, mask = ready(split.batch(rows, device), split.mask(rows))
+            loss, parts = model.loss(batch, mask=mask, generator=noise, validate=False)
+            watch.see(step + 1, loss, parts, model)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            if clip_value is not None:
+                nn.utils.clip_grad_value_(model.parameters(), clip_value)
+            optimizer.step()
+            step += 1
+            bar.update()
+
+            last = step == steps
+            if last or step % log_every == 0:
+                watch.check(model)
+                history.add(step, watch.average.take())
+                bar.set_postfix(loss=f"{history[-1]['loss']:.2f}", refresh=False)
+            if callback is not None and (last or step % validate_every == 0):
+                watch.check(model)
+                history.add(step, callback(step, model))
+            if checkpoint_dir is not None and (
+                last or interrupt.asked or (checkpoint_every is not None and step % checkpoint_every == 0)
+            ):
+                watch.check(model)
+                save()
+            if interrupt.asked and not last:
+                kept = (
+                    f"continue from {checkpoint_dir}" if checkpoint_dir is not None else "nothing was saved"
+                )
+                raise KeyboardInterrupt(f"training stopped after step {step} of {steps}; {kept}")
+    history.wall_seconds, history.cpu_seconds = clock.wall(), clock.cpu()
+    return history
+
+
+def adam(
+    model: nn.Module, learning_rate: float, betas=(0.9, 0.999), eps=1e-8, amsgrad=False
+) -> torch.optim.Adam:
+    """Adam over the parameters that learn, in one fused kernel."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(parameters, learning_rate, betas, eps, amsgrad=amsgrad, fused=True)
+
+
+def ready(
+    batch: dict[str, Tensor], mask: dict[str, Tensor] | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A batch of checked data as ``loss(..., validate=False)`` wants it: a mask for each modality, zeros where hidden."""
+    mask = mask or {}
+    for name in mask.keys() & batch.keys():
+        x = batch[name]
+        batch[name] = torch.where(mask[name].view(-1, *[1] * (x.ndim - 1)), x, torch.zeros_like(x))
+    return batch, {name: mask[name] if name in mask else _all(len(x), x.device) for name, x in batch.items()}
+
+
+def validate(model: nn.Module, split, chunk: int = 1000) -> None:
+    """Check every row of a split against the model, once, before training.
+
+    Images kept as uint8 are pixels in [0, 1] whatever they hold, so a few rows tell all there is to know of them.
+
+    Raises:
+        ValueError: as ``check_batch``: unknown modality, wrong shape, pixels outside [0, 1], NaN, a row without data.
+    """
+    items = getattr(split, "items", {})
+    stored_as_bytes = bool(items) and all(item.images.dtype == torch.uint8 for item in items.values())
+    complete = getattr(split, "observed", 0) is None
+    stop = chunk if stored_as_bytes and complete else len(split)
+    for rows in torch.arange(min(stop, len(split))).split(chunk):
+        batch, mask = split.batch(rows, None), split.mask(rows)
+        check_batch(model.modalities, batch, mask)
+
+
+def _all(n: int, device: torch.device) -> Tensor:
+    return torch.ones(n, dtype=torch.bool, device=device)
+
+
+class _Watch:
+    """Averages the loss and its parts and looks for NaN: at each step on the CPU, where that is free, else when asked."""
+
+    def __init__(self, on_device: bool) -> None:
+        self.on_device = on_device
+        self.average = Average()
+        self.unread: list[tuple[int, Tensor]] = []
+
+    def see(self, step: int, loss: Tensor, parts: dict[str, Tensor], model: nn.Module) -> None:
+        with torch.no_grad():
+            names = ["loss", *parts]
+            rows = torch.stack([part.detach().double() for part in parts.values()])  # [P, B]
+            means = torch.cat([loss.detach().double().view(1), rows.mean(1)])
+            bad = torch.cat([~torch.isfinite(means[:1]), (~torch.isfinite(rows)).sum(1)])  # [1 + P]
+            self.average.add(names, means)
+        self.rows = rows.shape[1]
+        self.unread.append((step, bad))
+        if not self.on_device:
+            self.check(model)
+
+    def check(self, model: nn.Module) -> None:
+        if not self.unread:
+            return
+        steps, counts = [s for s, _ in self.unread], torch.stack([bad for _, bad in self.unread]).tolist()
+        self.unread.clear()
+        for step, bad in zip(steps, counts, strict=True):
+            if any(bad):
+                raise FloatingPointError(self._explain(step, bad, model))
+
+    def _explain(self, step: int, bad: list[int], model: nn.Module) -> str:
+        terms = [
+            f"{name!r} in {int(n)} of {self.rows} rows"
+            for name, n in zip(self.average.names[1:], bad[1:])
+            if n
+        ]
+        text = f"training stopped at step {step}: not finite: {', '.join(terms) or 'the loss, although its parts are'}"
+        broken = [name for name, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
+        if broken and not self.on_device:  # before the step was taken: an earlier gradient overflowed
+            text += f"; the parameters were no longer finite before it, {broken[0]} first: the gradient overflowed"
+        return text
+
+
+class _Clock:
+    """Seconds spent, those of earlier calls included."""
+
+    def __init__(self, wall: float = 0.0, cpu: float = 0.0) -> None:
+        self._wall, self._cpu = time.perf_counter() - wall, time.process_time() - cpu
+
+    def wall(self) -> float:
+        return time.perf_counter() - self._wall
+
+    def cpu(self) -> float:
+        return time.process_time() - self._cpu
+
+
+class _Interrupt:
+    """Turns the first Ctrl-C into a request that the loop reads between two steps; the second one stops at once."""
+
+    asked = False
+
+    def __enter__(self) -> "_Interrupt":
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt("training stopped at once, at the second interrupt")
+        self.asked = True
+
+
+@contextlib.contextmanager
+def _own_random_stream(seed: int, device: torch.device):
+    """Global randomness (dropout) from the run's own seed inside, the caller's random state untouched outside."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _global_random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"random/cpu": torch.get_rng_state()}
+    return state | ({"random/cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _set_global_random_state(tensors: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(tensors["random/cpu"].clone())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random/cuda"].clone(), device)
+
+
+def _check_options(
+    steps, batch_size, log_every, validate_every, checkpoint_every, callback, checkpoint_dir
+) -> None:
+    for name, value, optional in (
+        ("steps", steps, False),
+        ("batch_size", batch_size, False),
+        ("log_every", log_every, False),
+        ("validate_every", validate_every, True),
+        ("checkpoint_every", checkpoint_every, True),
+    ):
+        if not (optional and value is None) and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is {value!r}; expected an integer of at least 1{' or None' * optional}")
+    if (callback is None) != (validate_every is None):
+        missing = "callback" if callback is None else "validate_every"
+        raise ValueError(f"{missing} is None; callback and validate_every go together")
+    if checkpoint_every is not None and checkpoint_dir is None:
+        raise ValueError("checkpoint_dir is None; expected a folder, since checkpoint_every is given")
