@@ -2,10 +2,12 @@
 
 `LinearGaussian` has closed forms for any number of modalities and latent dimensions. `quadrature` integrates
 over a one-dimensional latent to near machine precision, so that Laplace and categorical likelihoods, Laplace
-posteriors and mixtures have exact answers too, finite sample sizes included.
+posteriors and mixtures have exact answers too, finite sample sizes included. `modalities` gives the linear-Gaussian
+model the library's own interface, so that every model class can be tested where the truth is known.
 """
 
 from mmlib.lab import quadrature
 from mmlib.lab.linear_gaussian import LinearGaussian, View
+from mmlib.lab.networks import joint_encoder, modalities
 
-__all__ = ["LinearGaussian", "View", "quadrature"]
+__all__ = ["LinearGaussian", "View", "joint_encoder", "modalities", "quadrature"]

@@ -1,0 +1,128 @@
+"""The laboratory as modalities of the library: linear networks with the exact parameters, or off by a stated amount.
+
+With them every model class can be instantiated where the truth is known. A wrong posterior is made by moving every
+location by `shift` and multiplying every scale by `widen`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmlib.distributions import MINIMUM_SCALE
+from mmlib.lab.linear_gaussian import LinearGaussian
+from mmlib.modality import Modality, NormalLikelihood
+
+EXPERTS = ("posterior", "likelihood")
+
+
+class LinearEncoder(nn.Module):
+    """x [B, P] to (loc [B, D], raw scale [B, D]): the location is linear in x, the scale the same for every row."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, raw_scale: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = nn.Parameter(bias.clone())
+        self.raw_scale = nn.Parameter(raw_scale.clone())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and raw scale, [B, D] each."""
+        loc = x @ self.weight.T + self.bias
+        return loc, self.raw_scale.expand_as(loc)
+
+
+class LinearJointEncoder(LinearEncoder):
+    """A `LinearEncoder` of a whole batch, its modalities concatenated in the laboratory's order."""
+
+    def __init__(self, names: tuple[str, ...], weight: Tensor, bias: Tensor, raw_scale: Tensor) -> None:
+        super().__init__(weight, bias, raw_scale)
+        self.names = names
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Location and raw scale, [B, D] each."""
+        return super().forward(torch.cat([batch[name] for name in self.names], dim=-1))
+
+
+class LinearDecoder(nn.Module):
+    """z [N, D] to the mean of one modality, [N, P]."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = nn.Parameter(bias.clone())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Mean of the modality."""
+        return z @ self.weight.T + self.bias
+
+
+def modalities(
+    lab: LinearGaussian,
+    scale: str = "softplus",
+    experts: str = "posterior",
+    shift: float = 0.0,
+    widen: float = 1.0,
+) -> list[Modality]:
+    """One `Modality` for each view of the laboratory, float64.
+
+    Args:
+        lab: the model.
+        scale: the rule by which the library's model turns raw scales into scales (see `scale_from`).
+        experts: what an encoder returns. "posterior": p(z | x_m), which is what a mixture of experts or a model with
+            unimodal posteriors wants. "likelihood": p(x_m | z) as a normal density in z, whose product with the prior
+            is the posterior: what a product of experts wants. Exact if W'W is diagonal.
+        shift: added to every location.
+        widen: multiplies every scale.
+
+    Raises:
+        ValueError: if `experts` is unknown, or if "likelihood" is asked of a view that does not determine z.
+    """
+    if experts not in EXPERTS:
+        raise ValueError(f"experts is {experts!r}; expected one of {', '.join(EXPERTS)}")
+    made = []
+    for name, view in lab.views.items():
+        gram = view.weight.T @ view.weight / view.noise**2
+        precision = lab.precision([name]) if experts == "posterior" else gram
+        if torch.linalg.matrix_rank(precision) < lab.latent_dim:
+            raise ValueError(
+                f"modality {name!r} has {len(view.bias)} values and cannot determine z as an expert"
+            )
+        encode = torch.linalg.solve(precision, view.weight.T / view.noise**2)
+        raw = raw_from(widen * precision.diagonal().rsqrt(), scale)
+        encoder = LinearEncoder(encode, shift - encode @ view.bias, raw)
+        decoder = LinearDecoder(view.weight, view.bias)
+        made.append(Modality(name, (len(view.bias),), encoder, decoder, NormalLikelihood(view.noise)))
+    return made
+
+
+def joint_encoder(
+    lab: LinearGaussian, scale: str = "softplus", shift: float = 0.0, widen: float = 1.0
+) -> LinearJointEncoder:
+    """The encoder of p(z | all modalities), exact if every W'W is diagonal; `shift` and `widen` as above."""
+    precision = lab.precision(lab.names)
+    views = lab.views.values()
+    stacked = torch.cat([view.weight / view.noise**2 for view in views])
+    encode = torch.linalg.solve(precision, stacked.T)
+    bias = torch.cat([view.bias for view in views])
+    raw = raw_from(widen * precision.diagonal().rsqrt(), scale)
+    return LinearJointEncoder(lab.names, encode, shift - encode @ bias, raw)
+
+
+def raw_from(scale: Tensor, kind: str) -> Tensor:
+    """The raw network output that `scale_from` turns into `scale`.
+
+    Raises:
+        ValueError: if no raw output gives these scales (a softmax budget must add up to D), or the rule is unknown.
+    """
+    if kind == "softplus":
+        return torch.log(torch.expm1(scale - MINIMUM_SCALE))
+    if kind == "log_variance":
+        return 2 * scale.log()
+    if kind == "softmax_budget":
+        budget = (scale - MINIMUM_SCALE).sum(-1)
+        if not torch.allclose(budget, torch.full_like(budget, scale.shape[-1])):
+            raise ValueError(
+                f"scale adds up to {budget.tolist()}; a softmax budget adds up to {scale.shape[-1]}"
+            )
+        return (scale - MINIMUM_SCALE).log()
+    raise ValueError(f"scale is {kind!r}; expected softplus, softmax_budget or log_variance")
