@@ -63,7 +63,8 @@ def cubo(log_weights: Tensor, log_mixture: Tensor | None = None) -> Tensor:
     Only the limit 1/2 log E[w^2] is an upper bound, and only where q has wide enough tails for it to exist. The
     estimate from finite K may lie on either side of log p(x); with R = K = 1 it is the ELBO's estimate.
 
-    Equation: ``eq-cubo``. Source: Dieng et al. 2017; Shi et al. 2021, Eq. 5 (which puts the expectation outside the log).
+    Equation: ``eq-cubo``. Source: Dieng et al. 2017, Section 3; Shi et al. 2021, Eq. 5, where the
+    expectation wrongly stands outside the logarithm.
         CUBO_K = 1/2 log sum_r pi_r (1/K) sum_k w_rk^2
     """
     return 0.5 * iwae(2 * log_weights, log_mixture)

@@ -95,7 +95,7 @@ class Mixture:
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Log-density of a mixture of experts: ``z`` [..., B, D] to [..., B], nats.
 
-        Equation: ``eq-mixture-of-experts``. Source: Shi et al. 2019, Section 3 (equal weights over the observed experts).
+        Equation: ``eq-mixture-of-experts``. Source: Shi et al. 2019, Section 3, with equal weights.
             log qbar(z) = log sum_r pi_r q_r(z)
         """
         log_density = self.components.log_prob(z.unsqueeze(-3))  # [..., R, B]

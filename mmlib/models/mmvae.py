@@ -97,17 +97,19 @@ class MMVAE(MultimodalVAE):
             [self.log_likelihood(name, z[m], batch[name], mask[name]) for m, name in enumerate(batch)]
         )
         weight = log_likelihood.new_tensor([self.modalities[name].weight for name in batch])[:, None]
-        ratios = expert_ratios(posterior.components, z)
+        observed = torch.stack([mask[name] for name in batch])
+        ratios = expert_ratios(posterior.components, z, observed)
         kl = kl_divergence(posterior.components, self.prior)  # [M, B]
         objective = elbo_own_decodes(weight * log_likelihood, ratios, kl, posterior.log_mixture)
         parts = {f"log_likelihood.{name}": value for name, value in zip(batch, log_likelihood, strict=True)}
         return objective, {**parts, "kl": average_over_draws(kl[:, None], posterior.log_mixture)}
 
 
-def expert_ratios(experts: Diagonal, z: Tensor) -> Tensor:
+def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
     r"""Importance ratios that let expert r borrow expert d's draw: [M, M, B], entry [r, d].
 
-    The draw and the denominator are cut from the graph, the numerator is not, and the diagonal is exactly 1.
+    The draw and the denominator are cut from the graph, the numerator is not, and the diagonal is exactly 1. Where a
+    row does not observe d, there is nothing to borrow: 0.
 
     Equation: ``eq-expert-ratios``. Source: Shi et al. 2019, released objective (not in the paper).
         omega_rd = q_r(z_d) / sg[q_d(z_d)]
@@ -115,6 +117,7 @@ def expert_ratios(experts: Diagonal, z: Tensor) -> Tensor:
     Args:
         experts: loc and scale [M, B, D].
         z: [M, B, D], draw d from expert d.
+        observed: [M, B] bool.
     """
     z = z.detach()
     log_density = torch.stack(
@@ -125,7 +128,8 @@ def expert_ratios(experts: Diagonal, z: Tensor) -> Tensor:
     )  # [r, d, B]
     own = torch.eye(len(z), dtype=torch.bool, device=z.device)[..., None]
     denominator = log_density.detach().diagonal(dim1=0, dim2=1).T  # [d, B]
-    return torch.exp((log_density - denominator).masked_fill(own, 0))
+    log_ratio = (log_density - denominator).masked_fill(own, 0)
+    return log_ratio.masked_fill(~observed, -torch.inf).exp()
 
 
 def elbo_own_decodes(log_likelihood: Tensor, ratios: Tensor, kl: Tensor, log_mixture: Tensor) -> Tensor:
