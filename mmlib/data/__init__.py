@@ -1,0 +1,49 @@
+"""Data sets by name: embedded ones that are made in seconds, and the papers' own where their files are at hand."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+from .batches import rows_at
+from .core import DataSet, Items, PairedSplit
+from .hand_street import load_hand_street
+from .mnist_svhn import load_mnist_svhn
+from .readers import DataFileError
+
+LOADERS = {"hand-street": load_hand_street, "mnist-svhn": load_mnist_svhn}
+
+
+def load(name: str, size: int | None = None, cache: str | os.PathLike | None = None, **options) -> DataSet:
+    """Loads a data set by its name.
+
+    Args:
+        name: "hand-street" (embedded) or "mnist-svhn" (files in the cache folder).
+        size: pixels a side; default: the data set's own (16 for hand-street).
+        cache: data folder; default: ``$MMLIB_DATA``, else ``data/cache`` of the repository.
+        **options: of the data set: see `load_hand_street` and `load_mnist_svhn`.
+
+    Raises:
+        ValueError: for an unknown name or option, listing the known ones, or an impossible value.
+        DataFileError: when a needed file is missing or damaged, saying what to put where.
+    """
+    if name not in LOADERS:
+        raise ValueError(f"name is {name!r}; expected one of {list(LOADERS)}")
+    known = [key for key in inspect.signature(LOADERS[name]).parameters if key not in ("size", "cache")]
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise ValueError(f"{name} has no option {unknown[0]!r}; expected some of {known}")
+    return LOADERS[name](size=size, cache=cache, **options)
+
+
+__all__ = [
+    "DataFileError",
+    "DataSet",
+    "Items",
+    "LOADERS",
+    "PairedSplit",
+    "load",
+    "load_hand_street",
+    "load_mnist_svhn",
+    "rows_at",
+]

@@ -1,0 +1,236 @@
+"""What a data set is here: images in memory as uint8, pairs as index tensors, batches by indexing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Items:
+    """The images of one modality in one split.
+
+    Args:
+        images: uint8 ``[N, C, H, W]``, pixel values 0 to 255.
+        labels: int64 ``[N]``, the digit shown.
+        original: int64 ``[N]``, the source each image was made from. Two images with the same number are not
+            independent, so standard errors are clustered by it. Where every image is its own source the numbers differ.
+
+    Raises:
+        ValueError: when a type or a length does not fit.
+    """
+
+    images: Tensor
+    labels: Tensor
+    original: Tensor
+
+    def __post_init__(self):
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            got = f"{self.images.dtype} of shape {tuple(self.images.shape)}"
+            raise ValueError(f"images is {got}; expected torch.uint8 of shape (N, C, H, W)")
+        for name in ("labels", "original"):
+            value = getattr(self, name)
+            if value.dtype != torch.int64 or value.shape != self.images.shape[:1]:
+                got = f"{value.dtype} of shape {tuple(value.shape)}"
+                raise ValueError(
+                    f"{name} is {got}; expected torch.int64 of shape ({len(self.images)},), one per image"
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image, ``(C, H, W)``."""
+        return tuple(self.images.shape[1:])
+
+    def select(self, rows: Tensor) -> Items:
+        """The items at ``rows`` (int64 or bool ``[n]``), as a copy."""
+        return Items(self.images[rows], self.labels[rows], self.original[rows])
+
+    def to(self, device) -> Items:
+        """The same items on ``device``."""
+        return Items(self.images.to(device), self.labels.to(device), self.original.to(device))
+
+
+@dataclass(frozen=True)
+class PairedSplit:
+    """Rows of a split: row ``p`` shows one item of every modality, all of the same class.
+
+    Pairing is an index, not a copy: ``index[name][p]`` says which item of modality ``name`` row ``p`` shows.
+
+    Args:
+        items: the images of each modality.
+        index: int64 ``[P]`` for each modality.
+        labels: int64 ``[P]``, the class all modalities of a row share.
+        observed: bool ``[P]`` for each modality (True = observed), or None when every row is complete.
+
+    Raises:
+        ValueError: when names, lengths or classes do not fit together.
+    """
+
+    items: Mapping[str, Items]
+    index: Mapping[str, Tensor]
+    labels: Tensor
+    observed: Mapping[str, Tensor] | None = field(default=None)
+
+    def __post_init__(self):
+        for what in ("index", "observed"):
+            given = getattr(self, what)
+            if given is None:
+                continue
+            if list(given) != list(self.items):
+                raise ValueError(
+                    f"{what} has modalities {list(given)}; expected {list(self.items)} as in items"
+                )
+            for name, value in given.items():
+                if value.shape != self.labels.shape:
+                    shape = tuple(value.shape)
+                    raise ValueError(
+                        f"{what}[{name!r}] has shape {shape}; expected {tuple(self.labels.shape)}"
+                    )
+        for name, item in self.items.items():
+            rows = self.index[name]
+            if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < len(item)):
+                raise ValueError(f"index[{name!r}] leaves the range of its {len(item)} items")
+            if not torch.equal(item.labels[rows], self.labels):
+                raise ValueError(f"index[{name!r}] pairs items whose class is not the class of the row")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the modalities, in order."""
+        return list(self.items)
+
+    def batch(self, rows: Tensor, device=None) -> dict[str, Tensor]:
+        """The images of ``rows``: float32 ``[B, C, H, W]`` in [0, 1] for every modality.
+
+        Images of modalities that ``mask`` hides are included; the model drops them.
+
+        Args:
+            rows: int64 ``[B]``, row numbers.
+            device: where the batch should be; default: where the images are.
+
+        Raises:
+            ValueError: when ``rows`` is empty, of another type, or leaves the split.
+        """
+        rows = self._checked(rows)
+        out = {}
+        for name, item in self.items.items():
+            images = item.images[self.index[name][rows]]  # [B, C, H, W], still uint8: cheap to move
+            out[name] = images.to(device or images.device).float().div_(255.0)
+        return out
+
+    def mask(self, rows: Tensor) -> dict[str, Tensor] | None:
+        """Which modalities ``rows`` observe: bool ``[B]`` each (True = observed), or None when all rows are complete.
+
+        Raises:
+            ValueError: as in `batch`.
+        """
+        if self.observed is None:
+            return None
+        rows = self._checked(rows)
+        return {name: seen[rows] for name, seen in self.observed.items()}
+
+    def original(self, name: str, rows: Tensor) -> Tensor:
+        """Source numbers int64 ``[B]`` of the items that ``rows`` show in modality ``name``, for clustered errors."""
+        return self.items[name].original[self.index[name][self._checked(rows)]]
+
+    def with_missing(
+        self, fraction: float, generator: torch.Generator | None = None, may_miss: Sequence[str] | None = None
+    ) -> PairedSplit:
+        """A split in which a fraction of the rows is only partly observed.
+
+        ``round(fraction * P)`` rows, drawn without replacement, lose modalities: each of them keeps a non-empty proper
+        subset of its modalities, all such subsets being equally likely. No row loses everything.
+        Hiding is a property of the row: an item hidden in one row may be visible in another row that shows it too.
+
+        Args:
+            fraction: share of rows that are incomplete, in [0, 1].
+            generator: source of randomness.
+            may_miss: names of the modalities that may be hidden; default: all.
+
+        Raises:
+            ValueError: when ``fraction`` leaves [0, 1], or ``may_miss`` is empty or names no modality of the split.
+        """
+        if not 0.0 <= fraction <= 1.0:
+            raise ValueError(f"fraction is {fraction}; expected a share of rows in [0, 1]")
+        may_miss = self.names if may_miss is None else list(may_miss)
+        unknown = [name for name in may_miss if name not in self.names]
+        if unknown or not may_miss:
+            raise ValueError(f"may_miss is {may_miss}; expected one or more of {self.names}")
+        m = len(self.names)
+        # Every pattern as the bits of an integer: bit i set = modality i observed.
+        always = sum(1 << i for i, name in enumerate(self.names) if name not in may_miss)
+        patterns = [bits for bits in range(1, 2**m - 1) if bits & always == always]
+        if not patterns:
+            raise ValueError("with_missing needs at least two modalities: a row must keep one of them")
+        p = len(self)
+        device = self.labels.device
+        losers = torch.randperm(p, generator=generator)[: round(fraction * p)]
+        bits = torch.full((p,), 2**m - 1)
+        draw = torch.randint(len(patterns), (len(losers),), generator=generator)
+        bits[losers] = torch.tensor(patterns)[draw]
+        observed = {name: ((bits >> i) & 1).bool().to(device) for i, name in enumerate(self.names)}
+        return replace(self, observed=observed)
+
+    def to(self, device) -> PairedSplit:
+        """The same split with every tensor on ``device``."""
+
+        def move(given):
+            return None if given is None else {name: value.to(device) for name, value in given.items()}
+
+        return PairedSplit(move(self.items), move(self.index), self.labels.to(device), move(self.observed))
+
+    def _checked(self, rows: Tensor) -> Tensor:
+        if not isinstance(rows, Tensor) or rows.dtype != torch.int64 or rows.ndim != 1:
+            got = (
+                f"{rows.dtype} of shape {tuple(rows.shape)}"
+                if isinstance(rows, Tensor)
+                else type(rows).__name__
+            )
+            raise ValueError(f"rows is {got}; expected a torch.int64 tensor of shape (B,)")
+        if len(rows) == 0:
+            raise ValueError("rows is empty; expected at least one row number")
+        low, high = int(rows.min()), int(rows.max())
+        if low < 0 or high >= len(self):
+            raise ValueError(f"rows spans {low} to {high}; expected row numbers from 0 to {len(self) - 1}")
+        return rows.to(self.labels.device)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Three paired splits and where they come from.
+
+    Every choice is made on ``validation``; ``test`` is read once for each recorded run.
+
+    Args:
+        name: as given to `mmlib.data.load`.
+        train, validation, test: the splits; no original is in two of them.
+        provenance: JSON-able: generator version or files, seed, options, SHA-256.
+    """
+
+    name: str
+    train: PairedSplit
+    validation: PairedSplit
+    test: PairedSplit
+    provenance: dict
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape ``(C, H, W)`` of one image of each modality."""
+        return {name: item.shape for name, item in self.train.items.items()}
+
+    @property
+    def splits(self) -> dict[str, PairedSplit]:
+        """The three splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def to(self, device) -> DataSet:
+        """The same data set with every tensor on ``device``."""
+        return replace(self, **{name: split.to(device) for name, split in self.splits.items()})

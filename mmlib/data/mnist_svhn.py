@@ -1,0 +1,160 @@
+"""MNIST paired with SVHN, from files: the official ones, or a documented subset of SVHN."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .batches import derived_generator
+from .cache import cache_root, digest
+from .core import DataSet, Items
+from .pairing import paired_split
+from .readers import MNIST_MD5, SVHN_MD5, DataFileError, read_idx, read_subset, read_svhn_mat
+
+ADVICE = """\
+mnist-svhn reads these files below {root} (another folder: the argument cache, or the variable MMLIB_DATA):
+  MNIST/raw/train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz
+      the four official MNIST files, packed or unpacked
+  SVHN/train_32x32.mat, SVHN/test_32x32.mat      the official SVHN "cropped digits", or instead
+  SVHN/subset.npz                                x_train uint8 [N, 32, 32, 3], y_train [N], x_test, y_test; digit 0 is 0
+Put the right file there, or, where the network allows, let download=True fetch the official ones."""
+
+
+def load_mnist_svhn(
+    size: int | None = None,
+    cache: str | os.PathLike | None = None,
+    *,
+    svhn: str = "auto",
+    dm: int = 30,
+    max_d: int = 10_000,
+    fraction: float = 1.0,
+    seed: int = 0,
+    verify: bool = True,
+    download: bool = False,
+) -> DataSet:
+    """MNIST ``[1, 28, 28]`` paired with SVHN ``[3, 32, 32]`` of the same class.
+
+    Validation is the end of each training part, so that test stays unread: the last sixth of MNIST (10,000), the last
+    tenth of the official SVHN, or the last eighth of the subset (1,000 of 8,000; by position, because neighbours are
+    often digits of one house number). ``original`` is an image's own number: its place in train, then in test.
+
+    Args:
+        size: None or 32; the images keep their official sizes.
+        cache: data folder; default as in `mmlib.data.cache.cache_root`.
+        svhn: "official", "subset", or "auto" (official where both official files are there).
+        dm: random partners of each training item (30 in Shi et al. 2021); validation and test pair one to one.
+        max_d: most training items of one class.
+        fraction: share of each unimodal training set, taken before pairing.
+        seed: of the pairing.
+        verify: check the official files' MD5; False accepts other files of the same format.
+        download: let torchvision fetch missing official files first (252 MB); off by default so that nothing ever waits
+            for a network unasked.
+
+    Raises:
+        ValueError: for an impossible option.
+        DataFileError: when a file is missing or damaged; says what to put where.
+    """
+    if size not in (None, 32):
+        raise ValueError(
+            f"size is {size!r}; expected 32 (or None): mnist-svhn keeps its official sizes, 28 and 32"
+        )
+    if svhn not in ("auto", "official", "subset"):
+        raise ValueError(f"svhn is {svhn!r}; expected 'auto', 'official' or 'subset'")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; expected a whole number of at least 0")
+    root = cache_root(cache)
+    try:
+        if download:
+            _download(root, svhn)
+        mnist_splits, mnist_files = _mnist(root, verify)
+        svhn_splits, svhn_files, kind = _svhn(root, svhn, verify)
+    except DataFileError as error:
+        raise DataFileError(f"{error}\n{ADVICE.format(root=root)}") from error
+    pairing = {"dm": dm, "max_d": max_d, "fraction": fraction}
+    splits = {}
+    for s, split in enumerate(("train", "validation", "test")):
+        items = {"mnist": mnist_splits[split], "svhn": svhn_splits[split]}
+        options = pairing if split == "train" else {}
+        splits[split] = paired_split(items, **options, generator=derived_generator(seed, 2, s))
+    files = {str(path.relative_to(root)): digest(path) for path in (*mnist_files, *svhn_files)}
+    provenance = {"svhn": kind, "seed": seed, "pairing": pairing, "sha256": files}
+    return DataSet(name="mnist-svhn", **splits, provenance=provenance)
+
+
+def _mnist(root: Path, verify: bool) -> tuple[dict[str, Items], list[Path]]:
+    folder, arrays, files = root / "MNIST" / "raw", {}, []
+    for name, md5 in MNIST_MD5.items():
+        path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
+        if path is None:
+            raise DataFileError(f"MNIST/raw/{name}.gz is missing")
+        arrays[name] = read_idx(path, md5 if verify else None)
+        files.append(path)
+    parts = []
+    for part in ("train", "t10k"):
+        x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
+        if x.ndim != 3 or x.shape[1:] != (28, 28) or y.shape != x.shape[:1] or (y > 9).any():
+            raise DataFileError(
+                f"MNIST/raw/{part}-*: images {x.shape} and labels {y.shape}; expected (N, 28, 28) and (N,) with digits 0-9"
+            )
+        parts += [x[:, None], y.astype(np.int64)]
+    return _three(*parts, validation=len(parts[1]) // 6), files
+
+
+def _svhn(root: Path, kind: str, verify: bool) -> tuple[dict[str, Items], list[Path], str]:
+    official = [root / "SVHN" / name for name in SVHN_MD5]
+    subset = root / "SVHN" / "subset.npz"
+    if kind == "auto":
+        kind = "official" if all(path.is_file() for path in official) else "subset"
+    if kind == "official":
+        parts = []
+        for path in official:
+            if not path.is_file():
+                raise DataFileError(f"SVHN/{path.name} is missing")
+            parts += read_svhn_mat(path, SVHN_MD5[path.name] if verify else None)
+        return _three(*parts, validation=len(parts[1]) // 10), official, "svhn"
+    if not subset.is_file():
+        raise DataFileError(
+            "SVHN/train_32x32.mat and SVHN/test_32x32.mat are missing, and so is SVHN/subset.npz"
+        )
+    arrays = read_subset(subset)
+    n = len(arrays["y_train"]) + len(arrays["y_test"])
+    kind = "svhn10k" if n == 10_000 else f"svhn-subset-{n}"
+    return _three(*arrays.values(), validation=len(arrays["y_train"]) // 8), [subset], kind
+
+
+def _three(
+    x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, validation: int
+) -> dict[str, Items]:
+    """Train, validation (the last ``validation`` images of the training part) and test."""
+    cut, n = len(y) - validation, len(y)
+    number = np.arange(n + len(y_test))
+
+    def items(images, labels, original) -> Items:
+        return Items(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(original))
+
+    return {
+        "train": items(x[:cut], y[:cut], number[:cut]),
+        "validation": items(x[cut:], y[cut:], number[cut:n]),
+        "test": items(x_test, y_test, number[n:]),
+    }
+
+
+def _download(root: Path, svhn: str) -> None:
+    """Official files by torchvision, which skips what is there and whole; no connection waits longer than 20 seconds."""
+    from torchvision import datasets
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20.0)
+    try:
+        datasets.MNIST(root, download=True)
+        if svhn == "official" or (svhn == "auto" and not (root / "SVHN" / "subset.npz").is_file()):
+            for split in ("train", "test"):
+                datasets.SVHN(root / "SVHN", split=split, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataFileError(f"the download failed ({error})") from error
+    finally:
+        socket.setdefaulttimeout(before)

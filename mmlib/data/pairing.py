@@ -1,0 +1,99 @@
+"""Class-wise pairing of unimodal sets, many to many, and n %-of-data subsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .core import Items, PairedSplit
+
+
+def pair_by_class(
+    labels: Mapping[str, Tensor], dm: int = 1, max_d: int = 10_000, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Pairs items of the same class: an index tensor int64 ``[P]`` for each modality.
+
+    For each class, ``n = min(number of items over modalities, max_d)``; the *first* ``n`` items of every modality are
+    kept, permuted ``dm`` times independently for each modality, and laid side by side. Every kept item appears in
+    exactly ``dm`` rows, always with random partners of its class (Shi et al. 2019, section 4.1; the rule is that of
+    their released code). The rows are shuffled at the end, so that any first few rows mix the classes.
+
+    Args:
+        labels: int64 ``[N_m]`` for each modality.
+        dm: how many random partners each item gets.
+        max_d: most items of one class and modality that are kept.
+        generator: source of randomness.
+
+    Raises:
+        ValueError: when ``dm`` or ``max_d`` is less than 1, or no class occurs in every modality.
+    """
+    for name, value in (("dm", dm), ("max_d", max_d)):
+        if int(value) != value or value < 1:
+            raise ValueError(f"{name} is {value}; expected a whole number of at least 1")
+    for name, value in labels.items():
+        if not isinstance(value, Tensor) or value.ndim != 1 or value.dtype != torch.int64:
+            raise ValueError(f"labels[{name!r}] is not a torch.int64 tensor of shape (N,)")
+    classes = sorted(set.intersection(*(set(value.tolist()) for value in labels.values()))) if labels else []
+    if not classes:
+        raise ValueError("labels: no class occurs in every modality, so nothing can be paired")
+    columns: dict[str, list[Tensor]] = {name: [] for name in labels}
+    for digit in classes:
+        places = {name: torch.nonzero(value == digit).flatten() for name, value in labels.items()}
+        n = min(max_d, *(len(place) for place in places.values()))
+        for _ in range(dm):
+            for name, place in places.items():
+                columns[name].append(place[torch.randperm(n, generator=generator)])
+    index = {name: torch.cat(parts) for name, parts in columns.items()}
+    order = torch.randperm(len(next(iter(index.values()))), generator=generator)
+    return {name: rows[order] for name, rows in index.items()}
+
+
+def first_fraction(items: Items, fraction: float) -> Items:
+    """The items made from the first ``fraction`` of the originals, in order of first appearance.
+
+    Where each image is its own original this is the first n % of the set. Where several images are warped copies of one
+    original, the copies stay together: n % of the data means n % of the sources, not n % of their copies.
+
+    Args:
+        items: one unimodal set.
+        fraction: share of the originals to keep, in (0, 1]; at least one original is kept.
+
+    Raises:
+        ValueError: when ``fraction`` leaves (0, 1].
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise ValueError(f"fraction is {fraction}; expected a share in (0, 1]")
+    if fraction == 1.0:
+        return items
+    distinct, inverse = torch.unique(items.original, return_inverse=True)
+    position = torch.arange(len(items))
+    first = torch.full((len(distinct),), len(items)).scatter_reduce_(0, inverse, position, "amin")
+    rank = torch.empty_like(first)
+    rank[first.argsort()] = torch.arange(len(first))  # rank of each original by first appearance
+    keep = max(1, int(fraction * len(distinct) + 1e-9))
+    return items.select(torch.nonzero(rank[inverse] < keep).flatten())
+
+
+def paired_split(
+    items: Mapping[str, Items],
+    dm: int = 1,
+    max_d: int = 10_000,
+    fraction: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> PairedSplit:
+    """Takes the first ``fraction`` of each unimodal set, then pairs what is left.
+
+    Args:
+        items: one unimodal set for each modality.
+        dm, max_d, generator: as in `pair_by_class`.
+        fraction: as in `first_fraction`, taken *before* pairing.
+
+    Raises:
+        ValueError: as in `pair_by_class` and `first_fraction`.
+    """
+    items = {name: first_fraction(item, fraction) for name, item in items.items()}
+    index = pair_by_class({name: item.labels for name, item in items.items()}, dm, max_d, generator)
+    first = next(iter(items))
+    return PairedSplit(items, index, items[first].labels[index[first]])

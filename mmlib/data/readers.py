@@ -1,0 +1,139 @@
+"""Readers of the official MNIST and SVHN files and of ``subset.npz``: each returns whole arrays or one clear error."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+# MD5 of the unpacked official files: MNIST/raw/<name>, or <name>.gz, whose packed MD5s torchvision also knows.
+MNIST_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+SVHN_MD5 = {
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
+SUBSET_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+class DataFileError(ValueError):
+    """A data file is missing or damaged; the message says which, what was found and what to put where."""
+
+
+def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
+    """Reads an idx file of bytes, plain or packed (``.gz``).
+
+    Args:
+        path: the file.
+        md5: expected MD5 of the unpacked bytes; None accepts any.
+
+    Returns:
+        uint8 array of the shape that the file states.
+
+    Raises:
+        DataFileError: when the file cannot be unpacked, is not idx of unsigned bytes, has the wrong length or MD5.
+    """
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataFileError(f"{path}: cannot be unpacked ({error}): the file is damaged") from error
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
+        raise DataFileError(
+            f"{path}: starts with {raw[:4]!r}; expected an idx file of unsigned bytes (0, 0, 8, dimensions)"
+        )
+    shape = tuple(np.frombuffer(raw, ">u4", count=raw[3], offset=4).tolist())
+    found, expected = len(raw) - 4 - 4 * raw[3], int(np.prod(shape))
+    if found != expected:
+        raise DataFileError(
+            f"{path}: holds {found} bytes of data; expected {expected} for shape {shape}: it is damaged"
+        )
+    _check_md5(path, hashlib.md5(raw).hexdigest(), md5)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
+
+
+def read_svhn_mat(path: Path, md5: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Reads an SVHN "cropped digits" file: ``X [32, 32, 3, N]``, ``y [N, 1]`` with digit 0 stored as 10.
+
+    Args:
+        path: ``train_32x32.mat`` or ``test_32x32.mat``.
+        md5: expected MD5 of the file; None accepts any.
+
+    Returns:
+        uint8 ``[N, 3, 32, 32]`` and int64 ``[N]`` with labels 0 to 9.
+
+    Raises:
+        DataFileError: when the file is no such file or has the wrong MD5.
+    """
+    from scipy.io import loadmat
+
+    if md5 is not None:
+        _check_md5(path, hashlib.md5(path.read_bytes()).hexdigest(), md5)
+    try:
+        content = loadmat(path)
+        x, y = content["X"], content["y"]
+    except Exception as error:  # scipy raises many kinds on damaged files
+        raise DataFileError(f"{path}: not a readable .mat file with X and y ({error})") from error
+    return _images(path, "X", np.transpose(x, (3, 2, 0, 1)) if x.ndim == 4 else x), _labels(
+        path, "y", y.reshape(-1), x.shape[-1]
+    )
+
+
+def read_subset(path: Path) -> dict[str, np.ndarray]:
+    """Reads ``subset.npz``: ``x_train [N, 32, 32, 3]`` uint8, ``y_train [N]``, ``x_test``, ``y_test``; digit 0 is 0.
+
+    Returns:
+        The same keys; images uint8 ``[N, 3, 32, 32]``, labels int64 ``[N]``.
+
+    Raises:
+        DataFileError: when the file is damaged, a key is missing, or a shape or type is another.
+    """
+    try:
+        with np.load(path) as content:
+            missing = [key for key in SUBSET_KEYS if key not in content.files]
+            if missing:
+                raise DataFileError(f"{path}: has keys {content.files}; expected {list(SUBSET_KEYS)}")
+            arrays = {key: content[key] for key in SUBSET_KEYS}
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, TypeError, AttributeError) as error:
+        raise DataFileError(f"{path}: cannot be read ({error}): the file is damaged") from error
+    except ValueError as error:
+        raise (
+            error if isinstance(error, DataFileError) else DataFileError(f"{path}: cannot be read ({error})")
+        ) from error
+    out = {}
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        out[f"x_{part}"] = _images(path, f"x_{part}", np.transpose(x, (0, 3, 1, 2)) if x.ndim == 4 else x)
+        out[f"y_{part}"] = _labels(path, f"y_{part}", y, len(x))
+    return out
+
+
+def _images(path: Path, key: str, x: np.ndarray) -> np.ndarray:
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (3, 32, 32):
+        raise DataFileError(
+            f"{path}: {key} is {x.dtype} with images of another shape; expected uint8 of 32 x 32 x 3"
+        )
+    return np.ascontiguousarray(x)
+
+
+def _labels(path: Path, key: str, y: np.ndarray, n: int) -> np.ndarray:
+    if y.shape != (n,) or y.dtype.kind not in "ui" or (n and not (y.min() >= 0 and y.max() <= 10)):
+        raise DataFileError(
+            f"{path}: {key} is {y.dtype} of shape {y.shape}; expected {n} whole numbers from 0 to 10"
+        )
+    return y.astype(np.int64) % 10
+
+
+def _check_md5(path: Path, found: str, expected: str | None) -> None:
+    if expected is not None and found != expected:
+        raise DataFileError(
+            f"{path}: MD5 is {found}; the official file has {expected}: the file is damaged or another"
+        )
