@@ -16,7 +16,7 @@ def seed_all(seed: int) -> None:
     """
     _check(seed)
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - other libraries draw from it
     torch.manual_seed(seed)
 
 

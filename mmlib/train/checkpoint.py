@@ -7,7 +7,6 @@ content, so that a damaged file is known before any of it is used.
 
 import hashlib
 import json
-import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from mmlib.files import write_atomically
 
 _NAME = re.compile(r"step-(\d{9})-([0-9a-f]{16})\.safetensors")
 
@@ -53,13 +54,10 @@ def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: di
     try:
         write_atomically(path, data)
     except OSError as error:
-        last = max((int(_NAME.fullmatch(p.name)[1]) for p in _files(directory)), default=None)
+        last = max((int(_NAME.fullmatch(path.name)[1]) for path in _files(directory)), default=None)
         kept = "there is no earlier one" if last is None else f"the one of step {last} is intact"
-        raise OSError(
-            error.errno,
-            f"the checkpoint of step {step} was not written ({error.strerror}); {kept}",
-            str(path),
-        ) from error
+        reason = f"the checkpoint of step {step} was not written ({error.strerror}); {kept}"
+        raise OSError(error.errno, reason, str(path)) from error
     for old in _files(directory)[keep:]:
         old.unlink(missing_ok=True)
     return path
@@ -146,10 +144,7 @@ def check_identity(found: dict, expected: dict, what: str) -> None:
 
 def save_weights(path: str | Path, model: nn.Module, **notes: str) -> Path:
     """Write a model's weights as one safetensors file (atomic), with notes such as the recipe in its header."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, _to_bytes(model.state_dict(), notes))
-    return path
+    return write_atomically(path, _to_bytes(model.state_dict(), notes))
 
 
 def load_weights(path: str | Path, model: nn.Module) -> dict:
@@ -165,30 +160,6 @@ def load_weights(path: str | Path, model: nn.Module) -> dict:
         raise ValueError(f"{path} is not an intact safetensors file ({error})") from error
     _load_into(model, tensors, path.name)
     return notes
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a file that is either complete under its name or not there, whatever is killed when.
-
-    Raises:
-        OSError: if the disk refuses; nothing is left behind.
-    """
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
 
 
 def _files(directory: Path) -> list[Path]:

@@ -51,7 +51,10 @@ def fit(
         split: has ``len``, ``batch(rows, device)``, ``mask(rows)`` and ``to(device)``; moved to ``device`` once.
         steps: total number of steps, those of an earlier, interrupted call included.
         batch_size: rows B of a step.
-        learning_rate, betas, eps, amsgrad: of Adam.
+        learning_rate: of Adam.
+        betas: of Adam.
+        eps: of Adam.
+        amsgrad: of Adam.
         seed: of the order of the rows and of all noise.
         clip_norm: rescale the gradient to at most this total norm.
         clip_value: afterwards clip each entry of the gradient to plus or minus this value.
@@ -176,7 +179,7 @@ def adam(
 def ready(
     batch: dict[str, Tensor], mask: dict[str, Tensor] | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A batch of checked data as ``loss(..., validate=False)`` wants it: a mask for each modality, zeros where hidden."""
+    """A checked batch as ``loss(..., validate=False)`` wants it: a mask for each modality, zeros where hidden."""
     mask = mask or {}
     for name in mask.keys() & batch.keys():
         x = batch[name]
@@ -206,7 +209,7 @@ def _all(n: int, device: torch.device) -> Tensor:
 
 
 class _Watch:
-    """Averages the loss and its parts and looks for NaN: at each step on the CPU, where that is free, else when asked."""
+    """Averages the loss and its parts and looks for NaN: at each step on the CPU, elsewhere when asked."""
 
     def __init__(self, on_device: bool) -> None:
         self.on_device = on_device
@@ -237,7 +240,7 @@ class _Watch:
     def _explain(self, step: int, bad: list[int], model: nn.Module) -> str:
         terms = [
             f"{name!r} in {int(n)} of {self.rows} rows"
-            for name, n in zip(self.average.names[1:], bad[1:])
+            for name, n in zip(self.average.names[1:], bad[1:], strict=True)
             if n
         ]
         text = f"training stopped at step {step}: not finite: {', '.join(terms) or 'the loss, although its parts are'}"

@@ -1,0 +1,57 @@
+"""From a recipe to the data and the model that it names."""
+
+import torch
+
+from mmlib.data import DataSet, load
+from mmlib.metrics import Classifiers, train_classifiers
+from mmlib.models import MultimodalVAE, get_model
+from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
+from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
+from mmlib.reproduce.recipes import Recipe
+from mmlib.seeding import child
+
+LIKELIHOODS = {
+    "laplace": LaplaceLikelihood,
+    "normal": NormalLikelihood,
+    "bernoulli": lambda scale: BernoulliLikelihood(),
+}
+JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder}
+
+
+def build_data(recipe: Recipe, cache=None) -> DataSet:
+    """The recipe's data set."""
+    return load(recipe.dataset, cache=cache, **recipe.data_options)
+
+
+def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE:
+    """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
+
+    Args:
+        recipe: what to build.
+        data: a data set, or a mapping of modality names to shapes.
+        seed: of the run.
+
+    Raises:
+        ValueError: if the recipe names an unknown model, likelihood or joint encoder.
+    """
+    shapes = getattr(data, "shapes", data)
+    likelihood = _pick("likelihood", recipe.likelihood, LIKELIHOODS)(recipe.likelihood_scale)
+    options = dict(recipe.model_options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child(seed, "weights"))
+        parts = modalities(shapes, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
+        if "joint_encoder" in options:
+            joint = _pick("joint_encoder", options["joint_encoder"], JOINT_ENCODERS)
+            options["joint_encoder"] = joint(shapes, recipe.latent_dim, recipe.width)
+        return get_model(recipe.model)(parts, recipe.latent_dim, **options)
+
+
+def build_classifiers(data: DataSet, cache=None) -> Classifiers:
+    """The digit classifiers that judge coherence on this data set: the same for every recipe and seed."""
+    return train_classifiers(data, cache=cache)
+
+
+def _pick(argument: str, name: str, known: dict):
+    if name not in known:
+        raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,245 @@
+"""Recipes: everything that decides a run's numbers, under a name. The same recipe and seed is the same run.
+
+Numbers here are meant to be edited. A recipe that changes gets another hash, and its old runs are set aside.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+
+_PROSE = ("name", "source", "reduced")  # say what a recipe is for; decide no number
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run of one model on one data set, but for its seed.
+
+    New fields may be added with a default that means "as before": a field at its default does not enter the hash, so
+    the hashes of recorded results stay what they were. For the same reason a default must never change.
+
+    Attributes:
+        name: key in ``RECIPES`` and folder of the runs.
+        model: name in ``mmlib.models.MODELS``.
+        dataset: name for ``mmlib.data.load``.
+        source: paper and table row that this answers to, or where it comes from.
+        reduced: what is less than in the paper; empty if nothing is.
+        model_options: keywords of the model. ``joint_encoder`` is ``"features"`` or ``"images"`` (JMVAE).
+        data_options: keywords of the data set.
+        latent_dim: D.
+        width: factor on the widths of the networks; 1 is the paper.
+        likelihood: ``"laplace"``, ``"normal"`` or ``"bernoulli"``, for all modalities.
+        likelihood_scale: of Laplace (b) or normal (standard deviation), in pixels.
+        weights: ``"pixels"`` (largest dimension / own dimension) or None for 1 everywhere.
+        steps: optimizer steps.
+        batch_size: rows a step.
+        learning_rate: of Adam.
+        betas: of Adam.
+        eps: of Adam.
+        amsgrad: of Adam.
+        clip_norm: largest total norm of the gradient, or None.
+        clip_value: largest entry of the gradient, or None.
+        validations: evaluations on the validation split along the way, evenly spaced; a multiple of 4.
+    """
+
+    name: str
+    model: str
+    dataset: str
+    source: str
+    steps: int
+    reduced: str = ""
+    model_options: dict = field(default_factory=dict)
+    data_options: dict = field(default_factory=dict)
+    latent_dim: int = 20
+    width: float = 1.0
+    likelihood: str = "laplace"
+    likelihood_scale: float = 0.75
+    weights: str | None = "pixels"
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    amsgrad: bool = False
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    validations: int = 8
+
+    def __post_init__(self) -> None:
+        if self.steps < self.validations or self.validations < 4 or self.validations % 4:
+            raise ValueError(
+                f"validations is {self.validations}; expected a multiple of 4, at least 4 and at most steps = {self.steps}"
+            )
+
+    @property
+    def content(self) -> dict:
+        """What decides the numbers, JSON-able: every field that is not prose and not at its default."""
+        standard = Recipe(name="", model="", dataset="", source="", steps=8)
+        always = ("model", "dataset", "steps")
+        return {
+            key: value
+            for key, value in json.loads(json.dumps(asdict(self))).items()
+            if key not in _PROSE and (key in always or value != _plain(getattr(standard, key)))
+        }
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the content; they depend neither on the order of fields nor on prose."""
+        text = json.dumps(self.content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def as_dict(self) -> dict:
+        """Every field, JSON-able, with the hash."""
+        return {**json.loads(json.dumps(asdict(self))), "hash": self.hash}
+
+
+def from_dict(values: dict) -> Recipe:
+    """The recipe of a recorded result: the inverse of :meth:`Recipe.as_dict`.
+
+    Raises:
+        ValueError: if a field is unknown.
+    """
+    known = {entry.name for entry in fields(Recipe)}
+    unknown = set(values) - known - {"hash"}
+    if unknown:
+        raise ValueError(
+            f"recipe has fields {', '.join(sorted(unknown))}; expected some of {', '.join(sorted(known))}"
+        )
+    values = {key: value for key, value in values.items() if key in known}
+    if "betas" in values:
+        values["betas"] = tuple(values["betas"])
+    return Recipe(**values)
+
+
+RECIPES: dict[str, Recipe] = {}
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: if there is none; lists the known ones.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe is {name!r}; expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def register(recipe: Recipe) -> Recipe:
+    """Add a recipe to ``RECIPES``.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if recipe.name in RECIPES:
+        raise ValueError(f"name is {recipe.name!r}; there already is a recipe of that name")
+    RECIPES[recipe.name] = recipe
+    return recipe
+
+
+def _plain(value):
+    return json.loads(json.dumps(value))
+
+
+# --- hand-street: embedded data, minutes on one thread --------------------------------------------------------------
+
+HAND_STREET = {
+    "dataset": "hand-street",
+    "source": "the book's own, embedded data",
+    "reduced": "embedded digits of 16x16 pixels, networks of half width",
+    "width": 0.5,
+    "batch_size": 64,
+    "steps": 2_000,
+}
+GAUSSIAN = {"posterior": "normal", "scale": "softplus"}
+
+
+def _hand_street(name: str, model: str, **changes) -> None:
+    register(Recipe(**{**HAND_STREET, "name": f"hand-street-{name}", "model": model, **changes}))
+
+
+_hand_street("jmvae", "jmvae", model_options={"joint_encoder": "features"})
+_hand_street("mvae", "mvae")
+_hand_street("mmvae-elbo", "mmvae", model_options={"objective": "elbo"})
+for _objective in ("iwae", "iwae_looser"):
+    for _estimator in ("plain", "squared", "normalised"):
+        _hand_street(
+            f"mmvae-{_objective.replace('_', '-')}-{_estimator}",
+            "mmvae",
+            model_options={"objective": _objective, "estimator": _estimator, "k": 4},
+        )
+
+
+# --- MNIST-SVHN: the papers' data -----------------------------------------------------------------------------------
+# 30 epochs over 56,068 x 30 pairs in batches of 128: 13,140 complete batches an epoch.
+
+SHI_2019 = {
+    "dataset": "mnist-svhn",
+    "data_options": {"svhn": "official", "dm": 30},
+    "reduced": "a sixth of MNIST's and a tenth of SVHN's training part are held out for validation",
+    "steps": 30 * 13_140,
+    "amsgrad": True,
+}
+LOOSER_30 = {"objective": "iwae_looser", "estimator": "normalised", "k": 30}
+
+register(
+    Recipe(
+        name="mnist-svhn-mmvae",
+        model="mmvae",
+        source="Shi et al. 2019, MNIST-SVHN, and Shi et al. 2021, Table 1, MMVAE, 100 % of the data; released code's gradient",
+        model_options=LOOSER_30,
+        **SHI_2019,
+    )
+)
+register(
+    Recipe(
+        name="mnist-svhn-mvae",
+        model="mvae",
+        source="Shi et al. 2021, Table 1, MVAE, 100 % of the data (sum of the ELBOs; its K is not stated for MVAE)",
+        **SHI_2019,
+    )
+)
+register(
+    Recipe(
+        name="mnist-svhn-jmvae",
+        model="jmvae",
+        source="Shi et al. 2021, Table 1, JMVAE, 100 % of the data (alpha 0.1 and one draw: not stated there)",
+        model_options={"joint_encoder": "images", "alpha": 0.1},
+        **SHI_2019,
+    )
+)
+
+# What one seed on two CPU cores allows. Real MNIST; SVHN digits from the first 10,000 of its test part (svhn10k).
+
+REDUCED = {
+    "dataset": "mnist-svhn",
+    "data_options": {"svhn": "subset", "dm": 30},
+    "reduced": "svhn10k (7,000 SVHN digits for training), K = 1, 6,000 steps in place of 394,200",
+    "steps": 6_000,
+    "amsgrad": True,
+}
+
+register(
+    Recipe(
+        name="svhn10k-mmvae",
+        model="mmvae",
+        source="Shi et al. 2021, Table 1, MMVAE, 20 % of the data, as a direction",
+        model_options={"objective": "elbo"},
+        **REDUCED,
+    )
+)
+register(
+    Recipe(
+        name="svhn10k-mvae",
+        model="mvae",
+        source="Shi et al. 2021, Table 1, MVAE, 20 % of the data, as a direction",
+        **REDUCED,
+    )
+)
+register(
+    Recipe(
+        name="svhn10k-jmvae",
+        model="jmvae",
+        source="Shi et al. 2021, Table 1, JMVAE, 20 % of the data, as a direction",
+        model_options={"joint_encoder": "images", "alpha": 0.1},
+        **REDUCED,
+    )
+)
