@@ -1,0 +1,45 @@
+"""Metrics: each equation one function that returns one number an item, and one call that runs them all."""
+
+from mmlib.metrics.classifiers import Classifiers, train_classifiers
+from mmlib.metrics.coherence import (
+    classes_generated,
+    cross_coherence,
+    joint_coherence,
+    prior_predictions,
+    synergy_coherence,
+)
+from mmlib.metrics.estimates import clustered_standard_error, estimate
+from mmlib.metrics.likelihood import (
+    conditional_log_likelihood,
+    evaluate_likelihoods,
+    importance_log_likelihood,
+    laplace_ceiling,
+    log_conditional,
+    log_marginal,
+)
+from mmlib.metrics.probes import Probe, fit_probe, latent_accuracy
+from mmlib.metrics.report import Report, evaluate, format_report
+
+__all__ = [
+    "Classifiers",
+    "Probe",
+    "Report",
+    "classes_generated",
+    "clustered_standard_error",
+    "conditional_log_likelihood",
+    "cross_coherence",
+    "estimate",
+    "evaluate",
+    "evaluate_likelihoods",
+    "fit_probe",
+    "format_report",
+    "importance_log_likelihood",
+    "joint_coherence",
+    "laplace_ceiling",
+    "latent_accuracy",
+    "log_conditional",
+    "log_marginal",
+    "prior_predictions",
+    "synergy_coherence",
+    "train_classifiers",
+]

@@ -1,0 +1,177 @@
+"""The judges of coherence: one digit classifier a modality, trained in seconds, with their own accuracy attached.
+
+A coherence says how often a classifier recognises what was generated, so it is bounded by the classifier: its accuracy
+on real images is measured once, on validation and on test, and travels with it into every report.
+"""
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmlib.data.batches import rows_at
+from mmlib.data.cache import cache_root, generated
+from mmlib.metrics.estimates import estimate
+from mmlib.metrics.split import check_mode, device_of
+from mmlib.nets.classifiers import DigitClassifier
+from mmlib.seeding import child, generator
+
+VERSION = 1  # change it when training changes, so that nothing old is read from the cache
+REAL = {"steps": 1200, "width": 1.0, "shift": 2}  # options for MNIST and SVHN: minutes on a CPU
+
+
+@dataclass(frozen=True)
+class Classifiers:
+    """A classifier for each modality and how good it is.
+
+    Attributes:
+        networks: name -> network that gives class logits, in evaluation mode.
+        accuracy: name -> ``{"validation": E, "test": E}``, E as from :func:`mmlib.metrics.estimates.estimate`.
+        seconds: that training took, when it was done.
+    """
+
+    networks: dict[str, nn.Module]
+    accuracy: dict[str, dict[str, dict]]
+    seconds: float = 0.0
+
+    @torch.no_grad()
+    def predict(self, name: str, images: Tensor) -> Tensor:
+        """Most likely class of images [B, *shape] in [0, 1]: int64 [B].
+
+        Raises:
+            ValueError: for an unknown modality, or a network in training mode.
+        """
+        if name not in self.networks:
+            raise ValueError(f"name is {name!r}; expected one of {list(self.networks)}")
+        check_mode(self.networks[name], f"classifiers.networks[{name!r}]")
+        return self.networks[name](images).argmax(-1)
+
+    def to(self, device) -> "Classifiers":
+        """The same classifiers on ``device`` (networks are moved in place, as PyTorch does)."""
+        return Classifiers(
+            {n: net.to(device) for n, net in self.networks.items()}, self.accuracy, self.seconds
+        )
+
+
+def train_classifiers(
+    data,
+    seed: int = 0,
+    steps: int = 200,
+    batch_size: int = 128,
+    learning_rate: float = 3e-3,
+    width: float = 0.5,
+    shift: int = 1,
+    cache=None,
+    device="cpu",
+) -> Classifiers:
+    """Train a classifier for every modality, or read them from the cache.
+
+    They see the plain training items of their modality, not the pairs; the number of steps is fixed and the last step
+    is kept, so that no split is used to choose. The learning rate rises over the first tenth of the steps and falls to
+    zero along a cosine. Same data, options, seed and machine: same weights.
+
+    Args:
+        data: a data set with ``train``, ``validation``, ``test`` and ``provenance``.
+        seed: of the weights, the batches and the shifts.
+        steps: training steps of each classifier. The defaults suit 16x16 (16 s of a busy core for both modalities);
+            ``train_classifiers(data, **REAL)`` suits MNIST and SVHN.
+        batch_size: images a step.
+        learning_rate: peak, of AdamW with weight decay 0.01.
+        width: factor on the channels of :class:`mmlib.nets.DigitClassifier`.
+        shift: training images are moved by up to so many pixels either way.
+        cache: data folder; default as in :func:`mmlib.data.load`. False trains without a cache.
+        device: where to train.
+
+    Returns:
+        The classifiers, in evaluation mode, on ``device``.
+    """
+    options = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "width": width,
+        "shift": shift,
+        "seed": seed,
+    }
+    facts = {"classifiers": VERSION, "data": data.provenance, "options": options, "torch": torch.__version__}
+    facts = json.loads(json.dumps(facts))  # as it will be read back
+
+    def make() -> dict[str, Tensor]:
+        tensors = {}
+        started = time.perf_counter()
+        for name, items in data.train.items.items():
+            network = _train(items, name, device=device, **options)
+            tensors |= {f"{name}/network/{key}": value.cpu() for key, value in network.state_dict().items()}
+            for split in ("validation", "test"):
+                held_out = data.splits[split].items[name]
+                tensors[f"{name}/correct/{split}"] = _correct(network, held_out).to(torch.uint8).cpu()
+        tensors["seconds"] = torch.tensor(time.perf_counter() - started)
+        return tensors
+
+    if cache is False:
+        tensors = make()
+    else:
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+        tensors, _ = generated(cache_root(cache) / f"classifiers-{data.name}-{key}", facts, make)
+    networks, accuracy = {}, {}
+    for name, shape in data.shapes.items():
+        prefix = f"{name}/network/"
+        weights = {
+            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+        }
+        network = DigitClassifier(shape, classes=weights["head.bias"].numel(), width=width)
+        network.load_state_dict(weights)
+        networks[name] = network.to(device).eval()
+        accuracy[name] = {
+            split: estimate(tensors[f"{name}/correct/{split}"], data.splits[split].items[name].original.cpu())
+            for split in ("validation", "test")
+        }
+    return Classifiers(networks, accuracy, float(tensors["seconds"]))
+
+
+def _train(items, name, steps, batch_size, learning_rate, width, shift, seed, device) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(child(seed, name, "weights"))
+        network = DigitClassifier(items.shape, int(items.labels.max()) + 1, width).to(device)
+    noise = generator(child(seed, name, "shifts"))
+    optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
+    for step in range(steps):
+        rows = rows_at(step, len(items), min(batch_size, len(items)), child(seed, name, "rows") % 2**32)
+        images = shifted(items.images[rows].float() / 255, shift, noise).to(device)
+        rise = min(1.0, (step + 1) / max(1, steps // 10))
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+        loss = F.cross_entropy(network(images), items.labels[rows].to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network.eval()
+
+
+def shifted(images: Tensor, by: int, generator: torch.Generator | None = None) -> Tensor:
+    """Images [B, C, H, W] each moved by up to ``by`` pixels along both axes; the border is repeated."""
+    if by == 0:
+        return images
+    batch, _, height, width = images.shape
+    padded = F.pad(images, (by, by, by, by), mode="replicate")
+    down, right = torch.randint(0, 2 * by + 1, (2, batch, 1), generator=generator)
+    rows = (torch.arange(height) + down)[:, None, :, None]  # [B, 1, H, 1]
+    columns = (torch.arange(width) + right)[:, None, None, :]  # [B, 1, 1, W]
+    return padded[
+        torch.arange(batch)[:, None, None, None], torch.arange(images.shape[1])[:, None, None], rows, columns
+    ]
+
+
+@torch.no_grad()
+def _correct(network: nn.Module, items, batch_size: int = 500) -> Tensor:
+    """Whether the network is right about each item: bool [N]."""
+    right = []
+    for rows in torch.arange(len(items)).split(batch_size):
+        images = items.images[rows].to(device_of(network)).float() / 255
+        right.append(network(images).argmax(-1).cpu() == items.labels[rows])
+    return torch.cat(right)

@@ -1,0 +1,232 @@
+"""Importance-sampled log-likelihoods: joint, marginal and truly conditional.
+
+All are in nats with unscaled likelihoods. Draws are stratified: K from *every* component of the posterior, weighed by
+the mixture. They are made in chunks of samples, so that memory does not grow with K.
+"""
+
+import math
+from collections.abc import Collection
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmlib.metrics.estimates import estimate
+from mmlib.metrics.split import batches_of, check_mode
+
+
+class LogLikelihood(NamedTuple):
+    """An importance-sampled log-likelihood of each row, and how far to trust it."""
+
+    value: Tensor  # [B], nats; a lower bound in expectation
+    error: Tensor  # [B], Monte Carlo standard error of the value (delta method), nats
+    effective: Tensor  # [B], effective number of samples, at most R K
+
+
+def importance_log_likelihood(log_sums: Tensor, log_mixture: Tensor, k: int) -> Tensor:
+    r"""log p(x) from the summed importance weights of each component.
+
+    Equation: ``eq-importance-likelihood``. Source: Burda et al. 2016, Eq. 8; strata as in Shi et al. 2019, Section 3.
+        log p(x) ~ log sum_r pi_r (1/K) sum_k w_rk,  w_rk = p(x | z_rk) p(z_rk) / qbar(z_rk),  z_rk ~ q_r
+
+    Args:
+        log_sums: [R, B], log sum_k w_rk in nats.
+        log_mixture: [R, B], log pi_r.
+        k: samples from every component.
+
+    Returns:
+        [B], nats.
+    """
+    return torch.logsumexp(log_sums + log_mixture, dim=0) - math.log(k)
+
+
+def conditional_log_likelihood(log_joint: Tensor, log_given: Tensor) -> Tensor:
+    r"""The conditional of two log-likelihoods: what the target adds once the given is known.
+
+    Equation: ``eq-conditional-likelihood``. Source: Suzuki et al. 2016, Section 4.
+        log p(x_a | x_b) = log p(x_a, x_b) - log p(x_b)
+
+    Args:
+        log_joint: [B], log p(x_a, x_b), nats.
+        log_given: [B], log p(x_b), nats.
+
+    Returns:
+        [B], nats.
+    """
+    return log_joint - log_given
+
+
+def laplace_ceiling(size: int, scale: float) -> float:
+    r"""Largest log-density that any model with Laplace likelihoods of a fixed scale can give to ``size`` numbers.
+
+    Reached only if the location equals every number exactly; a reported value above it is not what it says it is.
+
+    Equation: ``eq-laplace-ceiling``. Source: the Laplace density at its location.
+        log p(x) <= - D log(2 b)
+
+    Args:
+        size: D, how many numbers; add up the modalities for a joint likelihood.
+        scale: b.
+
+    Raises:
+        ValueError: if ``size`` is less than 1 or ``scale`` is not positive.
+    """
+    if size < 1 or not scale > 0:
+        raise ValueError(f"size is {size} and scale {scale}; expected size >= 1 and a positive scale")
+    return -size * math.log(2 * scale)
+
+
+@torch.no_grad()
+def log_marginal(
+    model,
+    batch: dict[str, Tensor],
+    names: Collection[str] | None = None,
+    k: int = 1000,
+    generator: torch.Generator | None = None,
+    given: Collection[str] | None = None,
+    chunk: int = 50,
+) -> LogLikelihood:
+    """Importance-sampled log p(x_names), with everything else integrated out.
+
+    Args:
+        model: any model with ``draw``.
+        batch: name -> [B, *shape]; may hold more than ``names``.
+        names: modalities to explain; default: all in the batch (the joint likelihood).
+        k: samples from each component of the proposal.
+        generator: source of the draws.
+        given: modalities that the proposal sees; default: ``names``. Any choice estimates the same log p(x_names);
+            a foreign proposal is only worse, it does not make the likelihood conditional.
+        chunk: samples a component decoded at once.
+
+    Returns:
+        Value, Monte Carlo error and effective sample size, [B] each, float64.
+
+    Raises:
+        ValueError: if ``k`` or ``chunk`` is less than 1.
+    """
+    if k < 1 or chunk < 1:
+        raise ValueError(f"k is {k} and chunk {chunk}; expected at least 1 each")
+    names = tuple(batch if names is None else names)
+    given = names if given is None else tuple(given)
+    seen = {name: x for name, x in batch.items() if name in names or name in given}
+    once, twice = [], []  # log sums of w and of w^2, [R, B] for each chunk
+    for start in range(0, k, chunk):
+        draws = model.draw(seen, min(chunk, k - start), given=given, target=names, generator=generator)
+        log_weights = draws.log_weights.double()
+        once.append(torch.logsumexp(log_weights, dim=1))
+        twice.append(torch.logsumexp(2 * log_weights, dim=1))
+    log_mixture = draws.log_mixture.double()
+    log_sum = torch.logsumexp(torch.stack(once), dim=0)  # [R, B]
+    log_square = torch.logsumexp(torch.stack(twice), dim=0)
+    value = importance_log_likelihood(log_sum, log_mixture, k)
+    # Weights relative to the estimate, so that nothing under- or overflows: their strata's means and mean squares.
+    mean = (log_sum - math.log(k) - value).exp()
+    variance = (log_square - math.log(k) - 2 * value).exp() - mean**2
+    share = log_mixture.exp()
+    error = (share**2 * variance.clamp_min(0) / max(k - 1, 1)).sum(0).sqrt()
+    error = error if k > 1 else torch.full_like(error, math.inf)
+    log_total = torch.logsumexp(log_sum + log_mixture, dim=0)
+    effective = (2 * log_total - torch.logsumexp(log_square + 2 * log_mixture, dim=0)).exp()
+    return LogLikelihood(value, error, effective)
+
+
+def log_conditional(
+    model,
+    batch: dict[str, Tensor],
+    target: Collection[str],
+    given: Collection[str],
+    k: int = 1000,
+    generator: torch.Generator | None = None,
+    chunk: int = 50,
+) -> LogLikelihood:
+    """Importance-sampled log p(x_target | x_given), truly conditional: the joint minus what is given.
+
+    Args:
+        model: any model with ``draw``.
+        batch: name -> [B, *shape].
+        target: modalities to explain.
+        given: modalities that are known; disjoint from ``target``.
+        k: samples from each component of either proposal.
+        generator: source of the draws.
+        chunk: samples a component decoded at once.
+
+    Returns:
+        Value, Monte Carlo error (of both parts) and the smaller effective sample size, [B] each, float64.
+
+    Raises:
+        ValueError: if ``target`` and ``given`` overlap or one of them is empty.
+    """
+    target, given = tuple(target), tuple(given)
+    if set(target) & set(given) or not target or not given:
+        raise ValueError(
+            f"target is {target} and given is {given}; expected two disjoint, non-empty sets of names"
+        )
+    joint = log_marginal(model, batch, target + given, k, generator, chunk=chunk)
+    known = log_marginal(model, batch, given, k, generator, chunk=chunk)
+    return _conditional(joint, known)
+
+
+def evaluate_likelihoods(
+    model,
+    split,
+    k: int = 1000,
+    generator: torch.Generator | None = None,
+    max_rows: int | None = None,
+    batch_size: int = 100,
+    chunk: int = 50,
+) -> dict:
+    """Joint, marginal and conditional log-likelihoods of a split, per item and in nats, as a nested dict.
+
+    Args:
+        model: any model with ``draw``; in evaluation mode if it has batch norm or dropout.
+        split: a paired split without missing modalities.
+        k: samples from each component.
+        generator: source of the draws, on the model's device.
+        max_rows: use the first rows only.
+        batch_size: rows at once.
+        chunk: samples a component decoded at once.
+
+    Returns:
+        ``{"joint": E, "marginal": {name: E}, "conditional": {given: {target: E}}, "k"}``, where E holds ``value``,
+        ``se`` (over the data, clustered by original), ``n``, ``clusters``, ``monte_carlo_error`` (of the mean) and
+        ``effective_samples`` (median over items).
+    """
+    check_mode(model)
+    names = tuple(model.modalities)
+    pairs = [(given, target) for given in names for target in names if given != target]
+    subsets = {frozenset(names), *(frozenset([name]) for name in names), *(frozenset(pair) for pair in pairs)}
+    parts: dict[frozenset, list[LogLikelihood]] = {subset: [] for subset in sorted(subsets, key=sorted)}
+    rows = []
+    for chosen, batch in batches_of(model, split, batch_size, max_rows):
+        rows.append(chosen)
+        for subset in parts:
+            parts[subset].append(log_marginal(model, batch, sorted(subset), k, generator, chunk=chunk))
+    whole = {
+        subset: LogLikelihood(*map(torch.cat, zip(*part, strict=True))) for subset, part in parts.items()
+    }
+    clusters = {name: split.original(name, torch.cat(rows)).cpu() for name in names}
+
+    def entry(result: LogLikelihood, subset: frozenset) -> dict:
+        value, error, effective = (column.cpu() for column in result)
+        return {
+            **estimate(value, *(clusters[name] for name in sorted(subset))),
+            "monte_carlo_error": float(error.square().sum().sqrt() / len(error)),
+            "effective_samples": float(effective.median()),
+        }
+
+    report = {"k": k, "joint": entry(whole[frozenset(names)], frozenset(names))}
+    report["marginal"] = {name: entry(whole[frozenset([name])], frozenset([name])) for name in names}
+    report["conditional"] = {name: {} for name in names}
+    for given, target in pairs:
+        both = frozenset([given, target])
+        difference = _conditional(whole[both], whole[frozenset([given])])
+        report["conditional"][given][target] = entry(difference, both)
+    return report
+
+
+def _conditional(joint: LogLikelihood, given: LogLikelihood) -> LogLikelihood:
+    return LogLikelihood(
+        conditional_log_likelihood(joint.value, given.value),
+        (joint.error**2 + given.error**2).sqrt(),
+        torch.minimum(joint.effective, given.effective),
+    )
