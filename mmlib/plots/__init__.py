@@ -1,1 +1,21 @@
 """Every figure of the book: one function each, returning what it drew on."""
+
+from mmlib.plots.grids import generation_grid, image_grid, sample_grid, save_samples
+from mmlib.plots.results import dots, paper_versus_ours, table
+from mmlib.plots.style import colour, look, show_source, use_style
+from mmlib.plots.training import history_curves
+
+__all__ = [
+    "colour",
+    "dots",
+    "generation_grid",
+    "history_curves",
+    "image_grid",
+    "look",
+    "paper_versus_ours",
+    "sample_grid",
+    "save_samples",
+    "show_source",
+    "table",
+    "use_style",
+]

@@ -23,7 +23,7 @@ def to_image(x: Tensor) -> Tensor:
 
 
 def tile(rows: Sequence[Tensor], gap: int = 2) -> Tensor:
-    """Rows of images, each [N, C, H, W] in [0, 1], as one picture [H', W', 3]; smaller images are enlarged to the largest.
+    """Rows of images, each [N, C, H, W] in [0, 1], as one picture [H', W', 3]; all as large as the largest.
 
     Raises:
         ValueError: if there is no row, or rows differ in length.

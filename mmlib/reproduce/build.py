@@ -4,8 +4,8 @@ import torch
 
 from mmlib.data import DataSet, load
 from mmlib.metrics import Classifiers, train_classifiers
-from mmlib.models import MultimodalVAE, get_model
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
+from mmlib.models import MultimodalVAE, get_model
 from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
 from mmlib.reproduce.recipes import Recipe
 from mmlib.seeding import child

@@ -66,7 +66,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.steps < self.validations or self.validations < 4 or self.validations % 4:
             raise ValueError(
-                f"validations is {self.validations}; expected a multiple of 4, at least 4 and at most steps = {self.steps}"
+                f"validations is {self.validations}; "
+                f"expected a multiple of 4, at least 4 and at most steps = {self.steps}"
             )
 
     @property
@@ -184,7 +185,7 @@ register(
     Recipe(
         name="mnist-svhn-mmvae",
         model="mmvae",
-        source="Shi et al. 2019, MNIST-SVHN, and Shi et al. 2021, Table 1, MMVAE, 100 % of the data; released code's gradient",
+        source="Shi et al. 2021, Table 1, MMVAE, 100 % of the data, as Shi et al. 2019; the released code's gradient",
         model_options=LOOSER_30,
         **SHI_2019,
     )

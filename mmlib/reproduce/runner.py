@@ -168,7 +168,7 @@ def convergence(history: list[dict]) -> dict:
     """Whether training had come to rest: coherence over the last quarter of the steps.
 
     Returns:
-        ``{"converged", "moved", "limit", "text"}``: ``moved`` is the range, over the evaluations of the last quarter, of
+        ``{"converged", "moved", "limit", "text"}``: ``moved`` is the range, over the last quarter, of
         cross-coherence averaged over directions.
     """
     curve = {}

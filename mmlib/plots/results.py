@@ -1,0 +1,131 @@
+"""Recorded numbers: as dots with intervals, and in a table beside what the paper reports."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from mmlib.plots.style import look
+from mmlib.reproduce.results import Summary
+
+
+class MarkdownTable(str):
+    """A table that Jupyter and the book render, and that prints as Markdown."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def dots(
+    rows: Mapping[str, Summary],
+    paper: Mapping[str, float] | None = None,
+    chance: float | None = None,
+    xlabel: str = "",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """One line a row: every seed a small dot, the mean a large one, the 95 % t-interval a bar; n beside it.
+
+    Args:
+        rows: label -> summary over seeds, from ``mmlib.reproduce.results.summary``. A label that begins with a model's
+            name has the model's colour.
+        paper: label -> the paper's value, drawn as a star.
+        chance: where guessing gets, drawn as a dotted line.
+        xlabel: of the horizontal axis, with units.
+        title: of the plot.
+        ax: where to draw; default: a new figure.
+
+    Raises:
+        ValueError: if there is no row, or ``paper`` names a row that is not there.
+    """
+    if not rows:
+        raise ValueError("rows is empty; expected at least one")
+    unknown = set(paper or {}) - set(rows)
+    if unknown:
+        raise ValueError(f"paper has {', '.join(sorted(unknown))}; expected some of {', '.join(rows)}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.6, 0.45 * len(rows) + 1.0))
+    if chance is not None:
+        ax.axvline(chance, color=look("chance")["color"], linestyle=":", label="chance")
+    for y, (label, summary) in enumerate(rows.items()):
+        style = _model_look(label)
+        if summary.low is not None:
+            ax.plot([summary.low, summary.high], [y, y], color=style["color"], linewidth=2.5, alpha=0.5)
+        ax.plot(summary.values, [y] * summary.n, linestyle="", marker=".", color=style["color"], alpha=0.6)
+        ax.plot(
+            [summary.mean],
+            [y],
+            linestyle="",
+            marker=style["marker"] or "o",
+            color=style["color"],
+            markersize=8,
+        )
+        if label in (paper or {}):
+            star = look("paper")
+            ax.plot(
+                [paper[label]], [y], linestyle="", marker=star["marker"], color=star["color"], markersize=10
+            )
+    ax.set_yticks(range(len(rows)), [f"{label} (n = {summary.n})" for label, summary in rows.items()])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel(xlabel)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], percent: bool = True) -> MarkdownTable:
+    """A Markdown table; a cell may be text, None (a dash), or a summary (mean, sd and n): the same text everywhere.
+
+    Args:
+        header: names of the columns; the first is aligned to the left, the others to the right.
+        rows: one cell for each column.
+        percent: show summaries in per cent.
+
+    Raises:
+        ValueError: if a row does not have one cell for each column.
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"a row has {len(row)} cells; expected {len(header)}: {', '.join(header)}")
+    lines = [
+        list(header),
+        [":--", *["--:"] * (len(header) - 1)],
+        *[[cell(c, percent) for c in row] for row in rows],
+    ]
+    return MarkdownTable("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def paper_versus_ours(
+    rows: Sequence[tuple[str, str | None, Summary | None, str]], paper: str = "paper", percent: bool = True
+) -> MarkdownTable:
+    """The table at the end of a chapter: quantity, the paper's value as printed there, ours, and why they differ.
+
+    Args:
+        rows: (quantity, paper's value, our summary over seeds, remark).
+        paper: heading of the paper's column, naming paper and table.
+        percent: show our numbers in per cent.
+    """
+    return table(["quantity", paper, "here: mean ± sd (seeds)", "remark"], rows, percent)
+
+
+def cell(content: object, percent: bool = True) -> str:
+    """The text of one cell."""
+    if content is None:
+        return "–"
+    if not isinstance(content, Summary):
+        return str(content)
+    unit = 100 if percent else 1
+    spread = "" if content.sd is None else f" ± {unit * content.sd:.1f}"
+    return f"{unit * content.mean:.1f}{spread} ({content.n})"
+
+
+def _model_look(label: str) -> dict:
+    for word in label.lower().replace(",", " ").replace("-", " ").split():
+        try:
+            return look(word)
+        except ValueError:
+            continue
+    return {"color": "0.2", "marker": "o", "linestyle": "-"}

@@ -1,0 +1,60 @@
+"""Curves of what training measured."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from mmlib.plots.style import look
+from mmlib.train.history import History
+
+
+def history_curves(
+    history: History | Mapping[str, History],
+    columns: str | Sequence[str],
+    ylabel: str = "nats",
+    title: str = "",
+    labels: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Columns of one history, or of several side by side, against the training step.
+
+    Args:
+        history: what ``fit`` returned; or label -> history. A label that is a model's name has the model's look.
+        columns: one column or several.
+        ylabel: of the vertical axis, with units.
+        title: of the plot.
+        labels: what to call the columns in the legend.
+        ax: where to draw; default: a new figure.
+
+    Raises:
+        ValueError: if a history does not have a column.
+    """
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    runs = history if isinstance(history, Mapping) else {"": history}
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.2, 3.0))
+    for label, run in runs.items():
+        for i, column in enumerate(columns):
+            name = (labels or {}).get(column, column)
+            text = ", ".join(part for part in (label, name if len(columns) > 1 or not label else "") if part)
+            style = _look_or(label or name, {"marker": "."})
+            if label and len(columns) > 1:
+                style["linestyle"] = ("-", "--", "-.", ":")[i % 4]
+            ax.plot(
+                run.steps(column), run.column(column), label=text, markevery=max(1, len(run) // 12), **style
+            )
+    ax.set_xlabel("training step")
+    ax.set_ylabel(ylabel)
+    if title:
+        ax.set_title(title)
+    if len(runs) * len(columns) > 1:
+        ax.legend()
+    return ax
+
+
+def _look_or(name: str, otherwise: dict) -> dict:
+    try:
+        return look(name)
+    except ValueError:
+        return dict(otherwise)
