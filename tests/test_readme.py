@@ -1,0 +1,52 @@
+"""The README keeps its word: its snippets run, its files and commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_snippets_run(snippet, capsys):
+    names = {}
+    exec(compile(snippet, "README.md", "exec"), names)
+    assert names["street"].shape == (10, 3, 16, 16)
+    assert names["weights"].shape[1:] == (8, 10)
+    assert "tensor" in capsys.readouterr().out
+
+
+def test_there_is_a_snippet():
+    assert len(SNIPPETS) == 1
+
+
+def test_pictures_and_links_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).is_file(), f"README.md points to {target}, which does not exist"
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    named = set(re.findall(r"\bmake ([a-z]+)", re.sub(r"`git` and `make`", "", README)))
+    assert {"book", "test", "run"} <= named <= targets
+
+
+def test_plain_pip_commands_are_those_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for words in (
+        "build . --all -W --keep-going -n",
+        "pip install",
+        "--nbval --nbval-current-env -n 2 --dist loadfile",
+    ):
+        assert words in README
+        assert words.removeprefix("pip ") in makefile
+
+
+def test_folders_named_in_the_readme_exist():
+    listing = re.search(r"## What lies where.*?```text\n(.*?)```", README, re.S)[1]
+    for folder in re.findall(r"^(\w+)/", listing, re.M):
+        assert (ROOT / folder).is_dir()
