@@ -22,8 +22,13 @@ def to_image(x: Tensor) -> Tensor:
     return x.expand(3, -1, -1).permute(1, 2, 0)
 
 
-def tile(rows: Sequence[Tensor], gap: int = 2) -> Tensor:
-    """Rows of images, each [N, C, H, W] in [0, 1], as one picture [H', W', 3]; all as large as the largest.
+def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tensor:
+    """Rows of images, each [N, C, H, W] in [0, 1], as one picture [H', W', 3].
+
+    Args:
+        rows: the images.
+        gap: white pixels between them.
+        side: pixels a side of every image in the picture; default: as many as the largest has.
 
     Raises:
         ValueError: if there is no row, or rows differ in length.
@@ -33,7 +38,7 @@ def tile(rows: Sequence[Tensor], gap: int = 2) -> Tensor:
         raise ValueError(
             f"rows have {[len(row) for row in rows]} images; expected at least one row, all of one length"
         )
-    side = max(max(row.shape[-2:]) for row in rows)
+    side = side or max(max(row.shape[-2:]) for row in rows)
     drawn = []
     for row in rows:
         images = row.detach().cpu().float().clamp(0, 1).expand(-1, 3, -1, -1)
@@ -124,8 +129,8 @@ def save_samples(model, path: Path | str, n: int = 12, seed: int = 0, device: st
     """Write samples from the prior as a small PNG: what a recorded run shows of itself."""
     from mmlib.seeding import generator
 
-    picture = tile(list(model.sample(n, generator(seed, device)).values()))
-    figure = Figure(figsize=(picture.shape[1] / 100, picture.shape[0] / 100), dpi=200)
+    picture = tile(list(model.sample(n, generator(seed, device)).values()), side=64)
+    figure = Figure(figsize=(picture.shape[1] / 100, picture.shape[0] / 100), dpi=100)
     figure.figimage((picture.numpy() * 255).round().astype("uint8"), resize=True)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})

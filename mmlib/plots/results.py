@@ -73,6 +73,8 @@ def dots(
     ax.set_xlabel(xlabel)
     if title:
         ax.set_title(title)
+    if paper or chance is not None:
+        ax.legend()
     return ax
 
 

@@ -72,11 +72,20 @@ class RunFolder:
         except (FileNotFoundError, ResultError):
             return False
 
-    def set_aside_strangers(self) -> None:
-        """Rename what is in the way: a run of a former recipe of this name, or a damaged result. Nothing is deleted."""
+    def open(self, begun: dict) -> dict:
+        """Make the folder ready to run in, and note how the run was begun.
+
+        What is in the way is renamed, never deleted: a run of a former recipe of this name, or a damaged result.
+
+        Args:
+            begun: JSON-able facts about this start, such as the commit.
+
+        Returns:
+            The facts of the first start, if the run was begun before; else ``begun``.
+        """
         note = self.path / "recipe.json"
         if note.exists():
-            former = json.loads(note.read_text())["hash"]
+            former = json.loads(note.read_text())["recipe"]["hash"]
             if former != self.recipe.hash:
                 aside = _free(self.path.with_name(f"{self.path.name}.{former}"))
                 self.path.rename(aside)
@@ -85,7 +94,9 @@ class RunFolder:
             aside = _free(self.result.with_suffix(".damaged"))
             self.result.rename(aside)
             _say(f"{self.result} is damaged: set aside as {aside.name}")
-        write_atomically(note, dump(self.recipe.as_dict()))
+        if not note.exists():
+            write_atomically(note, dump({"recipe": self.recipe.as_dict(), "begun": begun}))
+        return json.loads(note.read_text())["begun"]
 
     def write_result(self, result: dict) -> Path:
         """Write the result, sealed with its checksum."""

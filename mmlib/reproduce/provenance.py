@@ -49,8 +49,8 @@ def commit() -> str | None:
 
 
 def uncommitted_changes() -> bool | None:
-    """Whether tracked files that decide numbers (the library and its data) differ from the commit."""
-    status = _git("status", "--porcelain", "--untracked-files=no", "--", "mmlib", "data")
+    """Whether the library that is run differs from the commit."""
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", "mmlib")
     return None if status is None else bool(status)
 
 

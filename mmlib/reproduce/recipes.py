@@ -38,6 +38,8 @@ class Recipe:
         amsgrad: of Adam.
         clip_norm: largest total norm of the gradient, or None.
         clip_value: largest entry of the gradient, or None.
+        likelihood_rows: rows of the test split, the first ones, whose likelihoods are estimated.
+        likelihood_k: importance samples for each, from each component of the posterior.
         validations: evaluations on the validation split along the way, evenly spaced; a multiple of 4.
     """
 
@@ -61,6 +63,8 @@ class Recipe:
     amsgrad: bool = False
     clip_norm: float | None = None
     clip_value: float | None = None
+    likelihood_rows: int = 200
+    likelihood_k: int = 1000
     validations: int = 8
 
     def __post_init__(self) -> None:
@@ -213,8 +217,8 @@ register(
 REDUCED = {
     "dataset": "mnist-svhn",
     "data_options": {"svhn": "subset", "dm": 30},
-    "reduced": "svhn10k (7,000 SVHN digits for training), K = 1, 6,000 steps in place of 394,200",
-    "steps": 6_000,
+    "reduced": "svhn10k (7,000 SVHN digits for training), K = 1, 10,000 steps in place of 394,200",
+    "steps": 10_000,
     "amsgrad": True,
 }
 

@@ -54,7 +54,6 @@ def run(
         return folder.result
     with folder.locked():
         if not folder.finished():  # nobody finished it while we waited for the lock
-            folder.set_aside_strangers()
             _make(folder, device, threads, progress, checkpoint_every, cache)
     return folder.result
 
@@ -62,7 +61,7 @@ def run(
 def _make(folder: RunFolder, device: str, threads: int, progress: bool, checkpoint_every: int, cache) -> None:
     import torch
 
-    from mmlib.metrics import evaluate
+    from mmlib.metrics import evaluate, evaluate_likelihoods
     from mmlib.plots.grids import save_samples
     from mmlib.reproduce.build import build_classifiers, build_data, build_model
     from mmlib.reproduce.provenance import provenance
@@ -73,11 +72,19 @@ def _make(folder: RunFolder, device: str, threads: int, progress: bool, checkpoi
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
+        origin = provenance(device)  # of the code that runs, whatever is committed meanwhile
+        begun = folder.open({key: origin[key] for key in ("commit", "uncommitted_changes")})
         data = build_data(recipe, cache)
         classifiers = build_classifiers(data, cache).to(device)
         data = data.to(device)
         model = build_model(recipe, data, seed)
         clock = time.perf_counter(), time.process_time()
+
+        def validate(step: int, model) -> dict[str, float]:
+            values = watch(model, data.validation, classifiers, child(seed, "validation", step))
+            with open(folder.metrics, "a") as file:  # to look at meanwhile; at the end written anew
+                file.write(json.dumps({"step": step, **values}) + "\n")
+            return values
 
         history = fit(
             model,
@@ -109,6 +116,11 @@ def _make(folder: RunFolder, device: str, threads: int, progress: bool, checkpoi
             )
             for name, split in (("validation", data.validation), ("test", data.test))
         }
+        draw = generator(child(seed, "likelihood"), device)
+        likelihoods = evaluate_likelihoods(
+            model, data.test, recipe.likelihood_k, draw, recipe.likelihood_rows
+        )
+        splits["test"]["log_likelihood"] = _plain(likelihoods)
         save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
         folder.write_result(
             {
@@ -126,7 +138,7 @@ def _make(folder: RunFolder, device: str, threads: int, progress: bool, checkpoi
                     "last_call_wall": round(time.perf_counter() - clock[0], 1),
                     "last_call_cpu": round(time.process_time() - clock[1], 1),
                 },
-                "provenance": provenance(device),
+                "provenance": {**origin, "begun": begun},
             }
         )
         shutil.rmtree(
