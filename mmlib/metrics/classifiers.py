@@ -124,8 +124,9 @@ def train_classifiers(
         weights = {
             key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
         }
-        network = DigitClassifier(shape, classes=weights["head.bias"].numel(), width=width)
-        network.load_state_dict(weights)
+        with torch.device("meta"):  # no weights are drawn, so the caller's random numbers stay where they are
+            network = DigitClassifier(shape, classes=weights["head.bias"].numel(), width=width)
+        network.load_state_dict(weights, assign=True)
         networks[name] = network.to(device).eval()
         accuracy[name] = {
             split: estimate(tensors[f"{name}/correct/{split}"], data.splits[split].items[name].original.cpu())

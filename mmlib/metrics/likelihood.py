@@ -102,12 +102,17 @@ def log_marginal(
         Value, Monte Carlo error and effective sample size, [B] each, float64.
 
     Raises:
-        ValueError: if ``k`` or ``chunk`` is less than 1.
+        ValueError: if ``k`` or ``chunk`` is less than 1, or a name is not in the batch.
     """
     if k < 1 or chunk < 1:
         raise ValueError(f"k is {k} and chunk {chunk}; expected at least 1 each")
     names = tuple(batch if names is None else names)
     given = names if given is None else tuple(given)
+    for name in names + given:
+        if name not in batch:
+            raise ValueError(
+                f"names or given has {name!r}; expected modalities of the batch: {', '.join(batch)}"
+            )
     seen = {name: x for name, x in batch.items() if name in names or name in given}
     once, twice = [], []  # log sums of w and of w^2, [R, B] for each chunk
     for start in range(0, k, chunk):

@@ -1,0 +1,118 @@
+"""The judges: trained on plain items, the same every time, kept on disk, honest about themselves."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mmlib.data import load
+from mmlib.data.core import DataSet, Items, PairedSplit
+from mmlib.metrics import train_classifiers
+from mmlib.metrics.classifiers import shifted
+
+QUICK = {"steps": 50, "batch_size": 32, "width": 0.15}
+
+
+def columns(seed, n=120, classes=3):
+    """8x8 images whose brightest column says the class."""
+    source = torch.Generator().manual_seed(seed)
+
+    def items(channels):
+        labels = torch.arange(n) % classes
+        images = torch.randint(100, (n, channels, 8, 8), generator=source)
+        images[torch.arange(n), :, :, 2 * labels + 1] += 150
+        return Items(images.to(torch.uint8), labels, torch.arange(n))
+
+    both = {"a": items(1), "b": items(3)}
+    return PairedSplit(both, {name: torch.arange(n) for name in both}, both["a"].labels)
+
+
+def data():
+    return DataSet("columns", columns(0), columns(1), columns(2), {"made": "in a test"})
+
+
+def weights(classifiers):
+    return {
+        f"{name}.{key}": value
+        for name, net in classifiers.networks.items()
+        for key, value in net.state_dict().items()
+    }
+
+
+def same(first, second):
+    return all(torch.equal(value, weights(second)[key]) for key, value in weights(first).items())
+
+
+def test_same_seed_same_weights_and_the_callers_randomness_is_left_alone():
+    state = torch.get_rng_state()
+    first = train_classifiers(data(), cache=False, **QUICK)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(3)  # whatever happens outside does not matter
+    assert same(first, train_classifiers(data(), cache=False, **QUICK))
+    assert not same(first, train_classifiers(data(), cache=False, seed=1, **QUICK))
+
+
+def test_training_sees_neither_the_pairing_nor_the_other_splits():
+    plain = data()
+    order = plain.train.labels.argsort(stable=True)
+    paired = replace(
+        plain.train, index=dict.fromkeys(plain.train.items, order), labels=plain.train.labels[order]
+    )
+    other = replace(plain, train=paired, validation=columns(8), test=columns(9))
+    assert same(
+        train_classifiers(plain, cache=False, **QUICK), train_classifiers(other, cache=False, **QUICK)
+    )
+
+
+def test_accuracy_is_that_of_the_networks_on_each_split():
+    set_ = data()
+    classifiers = train_classifiers(set_, cache=False, **QUICK)
+    for name, net in classifiers.networks.items():
+        assert not net.training
+        for split in ("validation", "test"):
+            items = set_.splits[split].items[name]
+            right = net(items.images.float() / 255).argmax(-1) == items.labels
+            assert classifiers.accuracy[name][split]["value"] == pytest.approx(float(right.float().mean()))
+            assert classifiers.accuracy[name][split]["n"] == 120
+        predicted = classifiers.predict(name, set_.test.items[name].images.float() / 255)
+        assert (predicted == set_.test.items[name].labels).float().mean() > 0.9  # the toy is easy
+
+
+def test_the_cache_gives_back_what_was_trained(tmp_path):
+    first = train_classifiers(data(), cache=tmp_path, **QUICK)
+    again = train_classifiers(data(), cache=tmp_path, **QUICK)
+    assert same(first, again) and again.seconds == pytest.approx(first.seconds)
+    assert again.accuracy == first.accuracy and not again.networks["a"].training
+    assert len(list(tmp_path.iterdir())) == 1
+    train_classifiers(data(), cache=tmp_path, **QUICK | {"steps": 51})  # other options, another entry
+    train_classifiers(replace(data(), provenance={"made": "elsewhere"}), cache=tmp_path, **QUICK)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_damaged_cache_is_noticed_and_replaced(tmp_path):
+    first = train_classifiers(data(), cache=tmp_path, **QUICK)
+    file = next(tmp_path.glob("*/data.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert same(first, train_classifiers(data(), cache=tmp_path, **QUICK))
+
+
+def test_shifting_moves_every_image_by_at_most_so_many_pixels():
+    images = torch.arange(2 * 3 * 5 * 5).view(2, 3, 5, 5).float()
+    moved = shifted(images, 1, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    for i in range(2):
+        windows = [padded[i, :, r : r + 5, c : c + 5] for r in range(3) for c in range(3)]
+        assert sum(torch.equal(moved[i], window) for window in windows) == 1
+    assert shifted(images, 0) is images
+
+
+def test_hand_street_is_judged_well_within_seconds():
+    set_ = load("hand-street")
+    classifiers = train_classifiers(set_)
+    for name, least in (("hand", 0.93), ("street", 0.97)):
+        assert classifiers.accuracy[name]["validation"]["value"] >= least
+        assert classifiers.accuracy[name]["test"]["value"] >= least
+        items = set_.test.items[name].select(torch.arange(200))
+        right = classifiers.predict(name, items.images.float() / 255) == items.labels
+        assert right.float().mean() >= least - 0.06  # 200 items: three standard errors
