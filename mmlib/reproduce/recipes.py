@@ -152,7 +152,8 @@ HAND_STREET = {
     "reduced": "embedded digits of 16x16 pixels, networks of half width",
     "width": 0.5,
     "batch_size": 64,
-    "steps": 2_000,
+    "learning_rate": 2e-3,
+    "steps": 4_000,
 }
 GAUSSIAN = {"posterior": "normal", "scale": "softplus"}
 
