@@ -22,7 +22,6 @@ from mmlib.nets.classifiers import DigitClassifier
 from mmlib.seeding import child, generator
 
 VERSION = 1  # change it when training changes, so that nothing old is read from the cache
-REAL = {"steps": 1200, "width": 1.0, "shift": 2}  # options for MNIST and SVHN: minutes on a CPU
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,11 @@ class Classifiers:
 def train_classifiers(
     data,
     seed: int = 0,
-    steps: int = 200,
+    steps: int | None = None,
     batch_size: int = 128,
     learning_rate: float = 3e-3,
     width: float = 0.5,
-    shift: int = 1,
+    shift: int | None = None,
     cache=None,
     device="cpu",
 ) -> Classifiers:
@@ -78,24 +77,24 @@ def train_classifiers(
     Args:
         data: a data set with ``train``, ``validation``, ``test`` and ``provenance``.
         seed: of the weights, the batches and the shifts.
-        steps: training steps of each classifier. The defaults suit 16x16 (16 s of a busy core for both modalities);
-            ``train_classifiers(data, **REAL)`` suits MNIST and SVHN.
+        steps: training steps of each classifier; default: 200 up to 16x16 (seconds on a CPU), else 1200 (minutes).
         batch_size: images a step.
         learning_rate: peak, of AdamW with weight decay 0.01.
         width: factor on the channels of :class:`mmlib.nets.DigitClassifier`.
-        shift: training images are moved by up to so many pixels either way.
+        shift: training images are moved by up to so many pixels either way; default: 1 up to 16x16, else 2.
         cache: data folder; default as in :func:`mmlib.data.load`. False trains without a cache.
         device: where to train.
 
     Returns:
         The classifiers, in evaluation mode, on ``device``.
     """
+    small = max(max(shape[1:]) for shape in data.shapes.values()) <= 16
     options = {
-        "steps": steps,
+        "steps": (200 if small else 1200) if steps is None else steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "width": width,
-        "shift": shift,
+        "shift": (1 if small else 2) if shift is None else shift,
         "seed": seed,
     }
     facts = {"classifiers": VERSION, "data": data.provenance, "options": options, "torch": torch.__version__}

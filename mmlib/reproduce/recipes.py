@@ -218,8 +218,9 @@ register(
 REDUCED = {
     "dataset": "mnist-svhn",
     "data_options": {"svhn": "subset", "dm": 30},
-    "reduced": "svhn10k (7,000 SVHN digits for training), K = 1, 10,000 steps in place of 394,200",
-    "steps": 10_000,
+    "reduced": "svhn10k (7,000 SVHN digits for training), K = 1, 8,000 steps in place of 394,200",
+    "steps": 8_000,
+    "likelihood_rows": 100,
     "amsgrad": True,
 }
 
