@@ -171,6 +171,7 @@ for _objective in ("iwae", "iwae_looser"):
             f"mmvae-{_objective.replace('_', '-')}-{_estimator}",
             "mmvae",
             model_options={"objective": _objective, "estimator": _estimator, "k": 4},
+            steps=2_000,
         )
 
 
@@ -218,8 +219,8 @@ register(
 REDUCED = {
     "dataset": "mnist-svhn",
     "data_options": {"svhn": "subset", "dm": 30},
-    "reduced": "svhn10k (7,000 SVHN digits for training), K = 1, 8,000 steps in place of 394,200",
-    "steps": 8_000,
+    "reduced": "svhn10k (7,000 SVHN digits for training), K = 1, 6,000 steps in place of 394,200",
+    "steps": 6_000,
     "likelihood_rows": 100,
     "amsgrad": True,
 }
