@@ -1,0 +1,191 @@
+"""Figures of the chapter on MVAE: products of beliefs, what training leaves open, subsets, voices and codes."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from mmlib.distributions import Diagonal, product_of_experts
+from mmlib.plots.style import colour, look
+
+DIGITS = plt.get_cmap("tab10")
+
+
+def product_panels(
+    cases: Mapping[str, Mapping[str, tuple[float, float]]], low: float = -4.0, high: float = 4.0
+) -> list[Axes]:
+    """One panel a case: the prior N(0, 1), experts in one dimension, and the product of all of them.
+
+    Args:
+        cases: title -> modality -> (location, standard deviation) of its expert.
+        low: left end of the axis.
+        high: right end.
+    """
+    _, axes = plt.subplots(1, len(cases), figsize=(3.0 * len(cases), 2.7), sharex=True, squeeze=False)
+    z = torch.linspace(low, high, 801, dtype=torch.float64)
+    prior = Diagonal(torch.zeros(1).double(), torch.ones(1).double())
+    for ax, (title, experts) in zip(axes[0], cases.items(), strict=True):
+        loc, scale = (torch.tensor(v).double().view(-1, 1, 1) for v in zip(*experts.values(), strict=True))
+        product = product_of_experts(Diagonal(loc, scale), torch.ones(len(loc), 1, dtype=torch.bool), prior)
+        curves = {
+            "prior": prior,
+            **{n: Diagonal(m[0], s[0]) for n, m, s in zip(experts, loc, scale, strict=True)},
+        }
+        for name, q in curves.items():
+            style = {"color": colour("chance"), "linestyle": ":"} if name == "prior" else _line(name)
+            ax.plot(z, q.log_prob(z[:, None]).exp(), label=name, **style)
+        density = product.log_prob(z[:, None, None])[:, 0].exp()
+        ax.fill_between(z, density, color=colour("mvae"), alpha=0.18, linewidth=0)
+        ax.plot(z, density, color=colour("mvae"), linewidth=2.4, label="product")
+        ax.set_title(title)
+        ax.set_xlabel("code $z$")
+    axes[0, 0].set_ylabel("density")
+    axes[0, len(cases) // 2].legend(loc="upper right", fontsize="small")
+    return list(axes[0])
+
+
+def prior_count(
+    z: Tensor, densities: Mapping[str, Tensor], counts: Sequence[int], gaps: Mapping[str, Sequence[float]]
+) -> list[Axes]:
+    """What becomes of a posterior if the prior is counted wrongly: the densities of one row, and the error against M.
+
+    Args:
+        z: [N], where the densities are evaluated.
+        densities: rule -> [N]; the rule called "exact" is drawn in black.
+        counts: numbers of modalities M.
+        gaps: rule -> KL to the exact posterior in nats, one for each of ``counts``.
+    """
+    _, axes = plt.subplots(1, 2, figsize=(8.2, 2.9))
+    for i, (rule, density) in enumerate(densities.items()):
+        axes[0].plot(z, density, label=rule, **_rule(rule, i))
+    axes[0].set_xlabel("code $z$")
+    axes[0].set_ylabel("density")
+    axes[0].legend(fontsize="small")
+    for i, (rule, gap) in enumerate(gaps.items(), start=1):
+        axes[1].plot(counts, gap, label=rule, marker="o", **_rule(rule, i))
+    axes[1].set_xticks(counts)
+    axes[1].set_xlabel("number of modalities $M$")
+    axes[1].set_ylabel("KL to the exact posterior (nats)")
+    return list(axes)
+
+
+def undetermined(panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> list[Axes]:
+    """How far ELBOs fall below their log-likelihoods when something is moved from one expert to the other.
+
+    Args:
+        panels: label of the horizontal axis -> (how much is moved, ELBO's name -> gap in nats). The name "joint" is
+            drawn in the model's colour, names of modalities in theirs.
+    """
+    _, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 2.8), sharey=True, squeeze=False)
+    for ax, (label, (moved, gaps)) in zip(axes[0], panels.items(), strict=True):
+        for name, gap in gaps.items():
+            style = {"color": colour("mvae"), "linewidth": 2.6} if name == "joint" else _line(name)
+            ax.plot(moved, [-g for g in gap], label=f"ELBO, {name}", **style)
+        ax.set_xlabel(label)
+    axes[0, 0].set_ylabel("ELBO $-$ log-likelihood (nats)")
+    axes[0, 0].legend()
+    return list(axes[0])
+
+
+def subset_sizes(m: int, drawn: Tensor, ax: Axes | None = None) -> Axes:
+    """Sizes of sampled subsets, as drawn, beside what the rule intends and what uniform subsets would give.
+
+    Args:
+        m: number of modalities.
+        drawn: sizes that were drawn, [n].
+        ax: where to draw; default: a new figure.
+    """
+    ax = ax or plt.subplots(figsize=(6.4, 2.8))[1]
+    sizes = range(2, m)
+    counts = torch.bincount(drawn, minlength=m)[2:m] / len(drawn)
+    ax.bar(sizes, counts.tolist(), color=colour("mvae"), alpha=0.45, label=f"{len(drawn)} draws of the library")
+    ax.plot(sizes, [1 / (m - 2)] * len(sizes), color=colour("mvae"), label="size uniform, then members")
+    every = [math.comb(m, size) for size in sizes]
+    ax.plot(
+        sizes,
+        [c / sum(every) for c in every],
+        color="black",
+        linestyle="--",
+        marker=".",
+        label="all subsets alike",
+    )
+    ax.set_xticks(sizes)
+    ax.set_xlabel("size of the subset")
+    ax.set_ylabel("share")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def voices(models: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
+    """Share of each factor of a product in its precision: one panel a model, one stacked bar a dimension.
+
+    Args:
+        models: title -> name of the factor -> [D], adding up to one in each dimension. "prior" is grey, modalities
+            have their colours. Dimensions are shown in falling order of the first factor's share.
+    """
+    _, axes = plt.subplots(1, len(models), figsize=(3.0 * len(models), 2.7), sharey=True, squeeze=False)
+    for ax, (title, shares) in zip(axes[0], models.items(), strict=True):
+        first = next(iter(shares.values()))
+        order, bottom = first.argsort(descending=True), torch.zeros_like(first)
+        for name, share in shares.items():
+            shade = colour("chance") if name == "prior" else colour(name)
+            hatch = {"hand": "", "mnist": "", "prior": ""}.get(name, "///")
+            ax.bar(
+                range(1, len(share) + 1),
+                share[order].tolist(),
+                bottom=bottom.tolist(),
+                color=shade,
+                label=name,
+                width=0.9,
+                hatch=hatch,
+            )
+            bottom = bottom + share[order]
+        ax.set_title(title)
+        ax.set_xlabel("dimensions of the code, ordered")
+        ax.set_xticks([])
+        ax.set_ylim(0, 1)
+        ax.grid(False)
+    axes[0, 0].set_ylabel("share of the precision")
+    axes[0, 0].legend(loc="upper right", fontsize="small", frameon=True, framealpha=0.9)
+    return list(axes[0])
+
+
+def code_map(codes: Mapping[str, Tensor], labels: Tensor) -> list[Axes]:
+    """Codes in the plane of the two largest principal components of the first group, a panel a group.
+
+    Args:
+        codes: group -> [N, D].
+        labels: [N], digits.
+    """
+    first = next(iter(codes.values()))
+    centre = first.mean(0)
+    axes_of_plane = torch.linalg.svd(first - centre, full_matrices=False).Vh[:2].T
+    figure, axes = plt.subplots(
+        1, len(codes), figsize=(2.9 * len(codes) + 0.5, 2.9), sharex=True, sharey=True, squeeze=False
+    )
+    for ax, (name, group) in zip(axes[0], codes.items(), strict=True):
+        flat = (group - centre) @ axes_of_plane
+        dots = ax.scatter(
+            flat[:, 0], flat[:, 1], c=labels, cmap=DIGITS, vmin=-0.5, vmax=9.5, s=5, linewidths=0
+        )
+        ax.set_title(name)
+        ax.set_xlabel("component 1")
+    axes[0, 0].set_ylabel("component 2")
+    figure.colorbar(dots, ax=axes[0, -1], ticks=range(10), label="digit")
+    return list(axes[0])
+
+
+def _line(name: str) -> dict:
+    return {key: value for key, value in look(name).items() if key != "marker"}
+
+
+def _rule(rule: str, index: int) -> dict:
+    if rule == "exact":
+        return {"color": "black", "linewidth": 3.0, "alpha": 0.45}
+    return {
+        "color": (colour("mvae"), "#56b4e9", "#ca9161")[index - 1],
+        "linestyle": ("-", "--", ":")[index - 1],
+    }

@@ -1,0 +1,77 @@
+"""What the chapter on MVAE shows: the joint ELBO's blind spot as an identity, and its figures."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+import mmlib.plots.mvae as figures
+from mmlib.distributions import Diagonal, product_of_experts
+from mmlib.lab import LinearGaussian
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize(("precision", "offset"), [(0.3, 0.0), (-1.0, 0.0), (0.0, 1.5), (0.2, -0.7)])
+def test_joint_elbo_does_not_see_what_moves_between_experts_and_unimodal_elbos_do(precision, offset):
+    lab = LinearGaussian.make({"a": 3, "b": 4}, latent_dim=1, noise={"a": 0.9, "b": 1.4}, seed=1)
+    _, x = lab.sample(50, torch.Generator().manual_seed(0))
+    tau = torch.stack([(v.weight.T @ v.weight / v.noise**2).squeeze() for v in lab.views.values()])
+    tau_mu = torch.stack([(x[n] - v.bias) @ v.weight / v.noise**2 for n, v in lab.views.items()])  # [M, B, 1]
+    sign = torch.tensor([1.0, -1.0], dtype=torch.float64).view(2, 1, 1)
+    moved = tau.view(2, 1, 1) + sign * precision
+    experts = Diagonal((tau_mu + sign * offset) / moved, moved.rsqrt().expand_as(tau_mu))
+    prior = Diagonal(torch.zeros(1).double(), torch.ones(1).double())
+    for given, exact in ((("a", "b"), True), (("a",), False), (("b",), False)):
+        seen = torch.tensor([[n in given] for n in lab.names]).expand(2, 50)
+        gap = (
+            lab.log_marginal(x, given) - lab.elbo(product_of_experts(experts, seen, prior), x, given)
+        ).mean()
+        assert gap < 1e-12 if exact else gap > 0.005
+
+
+def test_product_panels_draw_prior_experts_and_a_product_that_is_sharpest():
+    axes = figures.product_panels(
+        {"one": {"hand": (0.5, 1.0), "street": (1.0, 0.5)}, "two": {"hand": (0.0, 2.0)}}
+    )
+    assert [len(ax.lines) for ax in axes] == [4, 3]
+    assert max(axes[0].lines[-1].get_ydata()) > max(line.get_ydata().max() for line in axes[0].lines[:-1])
+
+
+def test_prior_count_draws_every_rule_in_both_panels():
+    z = torch.linspace(-1, 1, 5)
+    rules = {"right": [0.0, 0.0], "wrong": [0.1, 0.3]}
+    left, right = figures.prior_count(z, {"exact": z, "right": z, "wrong": z}, (2, 4), rules)
+    assert (len(left.lines), len(right.lines)) == (3, 2)
+
+
+def test_undetermined_draws_gaps_below_zero():
+    (ax,) = figures.undetermined({"moved": ([0, 1], {"joint": [0, 0], "hand": [0, 2], "street": [0, 1]})})
+    assert [list(line.get_ydata()) for line in ax.lines] == [[0, 0], [0, -2], [0, -1]]
+
+
+def test_subset_sizes_draws_shares_that_add_up_to_one():
+    ax = figures.subset_sizes(5, torch.tensor([2, 2, 3, 4]))
+    assert [bar.get_height() for bar in ax.patches] == [0.5, 0.25, 0.25]
+    assert all(abs(sum(line.get_ydata()) - 1) < 1e-6 for line in ax.lines)
+
+
+def test_voices_stack_to_one_in_the_order_of_the_first():
+    shares = {
+        "hand": torch.tensor([0.2, 0.7]),
+        "street": torch.tensor([0.5, 0.1]),
+        "prior": torch.tensor([0.3, 0.2]),
+    }
+    (ax,) = figures.voices({"model": shares})
+    heights = [bar.get_height() for bar in ax.patches]
+    assert heights == pytest.approx([0.7, 0.2, 0.1, 0.5, 0.2, 0.3])
+
+
+def test_code_map_projects_every_group_onto_the_plane_of_the_first():
+    generator = torch.Generator().manual_seed(0)
+    codes = {name: torch.randn(20, 4, generator=generator) for name in ("both", "hand")}
+    axes = figures.code_map(codes, torch.arange(20) % 10)
+    assert [len(ax.collections[0].get_offsets()) for ax in axes] == [20, 20]
