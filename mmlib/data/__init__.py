@@ -37,10 +37,10 @@ def load(name: str, size: int | None = None, cache: str | os.PathLike | None = N
 
 
 __all__ = [
+    "LOADERS",
     "DataFileError",
     "DataSet",
     "Items",
-    "LOADERS",
     "PairedSplit",
     "load",
     "load_hand_street",

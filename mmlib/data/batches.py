@@ -1,4 +1,4 @@
-"""Which rows a training step sees: a pure function of the seed and the step, so that resuming needs no iterator state."""
+"""Which rows a training step sees: a pure function of seed and step, so that resuming needs no iterator state."""
 
 from __future__ import annotations
 

@@ -42,9 +42,9 @@ def generated(
 
     The folder holds ``data.safetensors`` and ``data.json``: ``facts`` (what the data was made from) and the SHA-256 of
     the data file as it was written. The digest detects a damaged file; another machine may round a pixel otherwise, so
-    it does not identify the data set. Whatever fails the check is made again, with one warning that says what was wrong:
-    generated data is never lost. The folder appears under its name only when complete, so that programs
-    running side by side never see half of it.
+    it does not identify the data set. Whatever fails the check is made again, with one warning that says what was
+    wrong: generated data is never lost. The folder appears under its name only when complete, so that programs running
+    side by side never see half of it.
 
     Args:
         folder: where the data is kept; its name should tell apart whatever ``facts`` tell apart.

@@ -70,10 +70,9 @@ def warp(images: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         uint8 ``[N, 1, 32, 32]``.
     """
-    # A smooth 8-fold enlargement whose level sets are strokes: the pen width is the level at which we cut it.
-    field = F.interpolate(
-        F.pad(images[:, None], (2, 2, 2, 2)), scale_factor=4, mode="bicubic", align_corners=False
-    )
+    # A smooth enlargement, 4-fold and with a margin: its level sets are strokes, and the level sets the pen's width.
+    padded = F.pad(images[:, None], (2, 2, 2, 2))
+    field = F.interpolate(padded, scale_factor=4, mode="bicubic", align_corners=False)  # [N, 1, 48, 48]
     return torch.cat([_warp(part, generator) for part in field.split(_CHUNK)])
 
 
@@ -85,32 +84,22 @@ def _warp(field: Tensor, generator: torch.Generator) -> Tensor:
 
     angle, shear = uniform(-0.2, 0.2), uniform(-0.25, 0.25)  # radians; tangent of the slant
     width, height = uniform(0.75, 1.05), uniform(0.85, 1.05)  # size relative to the original
+    right, down = uniform(-0.1, 0.1), uniform(-0.06, 0.06)  # shift, in half fields
     cos, sin = angle.cos(), angle.sin()
-    # theta maps output coordinates to field coordinates, both in [-1, 1]; the field has a margin of a sixth on each side.
+    # The affine map from output to field coordinates, both in [-1, 1]; a sixth of the field is margin on each side.
     zoom = CANVAS / 48
-    rows = torch.stack(
-        [
-            torch.stack(
-                [zoom * (cos + shear * sin) / width, zoom * (shear * cos - sin) / width, uniform(-0.1, 0.1)],
-                -1,
-            ),
-            torch.stack([zoom * sin / height, zoom * cos / height, uniform(-0.06, 0.06)], -1),
-        ],
-        dim=1,
-    )  # [N, 2, 3]
-    grid = F.affine_grid(rows, (n, 1, CANVAS, CANVAS), align_corners=False)
+    x_row = torch.stack(
+        [zoom * (cos + shear * sin) / width, zoom * (shear * cos - sin) / width, right], dim=-1
+    )
+    y_row = torch.stack([zoom * sin / height, zoom * cos / height, down], dim=-1)
+    grid = F.affine_grid(torch.stack([x_row, y_row], dim=1), (n, 1, CANVAS, CANVAS), align_corners=False)
     wobble = 0.045 * torch.randn(n, 2, 4, 4, generator=generator)
     wobble = F.interpolate(wobble, size=(CANVAS, CANVAS), mode="bicubic", align_corners=False)
     inked = F.grid_sample(field, grid + wobble.permute(0, 2, 3, 1), mode="bilinear", align_corners=False)
-    level, edge = uniform(0.32, 0.55), uniform(7.0, 12.0)  # pen width; crispness of its edge
-    ink = torch.sigmoid((inked - level[:, None, None, None]) * edge[:, None, None, None])
-    paper = torch.sigmoid(-level * edge)[
-        :, None, None, None
-    ]  # the value of blank paper, brought to exactly 0
-    return (
-        ((ink - paper) / (1 - paper))
-        .mul(uniform(0.85, 1.0)[:, None, None, None] * 255)
-        .round()
-        .clamp(0, 255)
-        .byte()
+    # The pen: the level at which the field is cut (width of the stroke), the steepness of the cut, the darkness.
+    level, edge, strength = (
+        uniform(*span)[:, None, None, None] for span in ((0.32, 0.55), (7, 12), (0.85, 1))
     )
+    ink = torch.sigmoid((inked - level) * edge)
+    blank = torch.sigmoid(-level * edge)  # what blank paper gives, brought to exactly 0
+    return ((ink - blank) / (1 - blank) * (strength * 255)).round().clamp(0, 255).byte()

@@ -35,19 +35,21 @@ def load_hand_street(
 ) -> DataSet:
     """Handwritten digits paired with house numbers of the same class.
 
-    *hand* ``[1, size, size]``: scikit-learn's 1,797 real digits, split 60 / 20 / 20 *before* they are warped, so that no
-    original is in two splits. ``original`` is the number of the source digit: its warped copies are not independent.
+    *hand* ``[1, size, size]``: scikit-learn's 1,797 real digits, split 60 / 20 / 20 *before* they are warped, so that
+    no original is in two splits. ``original`` is the number of the source digit: its warped copies are not independent.
 
     *street* ``[3, size, size]``: rendered digits. Each image draws its font (one of 18) and its style anew, so given
-    the font list the images are independent: ``original`` is the image's own number, and no draw is shared between splits.
-    All splits use the same fonts: what is measured is how a model does on new draws, not on new fonts.
+    the list of fonts the images are independent: ``original`` is the image's own number, and no draw is shared between
+    splits. All splits use the same fonts: what is measured is how a model does on new draws, not on new fonts.
 
     Args:
         size: 16 (default) or 32 pixels a side; 16 is the average of 2x2 blocks of 32.
         cache: folder for the generated file; default as in `mmlib.data.cache.cache_root`.
-        style: how free *street*'s colours are: "easy" (default: light digits on darker walls), "medium", "hard" (colours
-            and polarity free), or a number in [0, 1].
-        train, validation, test: images of each modality in each split.
+        style: how free *street*'s colours are: "easy" (default: light digits on darker walls), "medium", "hard"
+            (colours and polarity free), or a number in [0, 1].
+        train: images of each modality in the training split.
+        validation: the same for validation.
+        test: the same for test.
         seed: of the generated images and of the pairing.
         dm: random partners of each training item; validation and test always pair one to one.
         max_d: most training items of one class.

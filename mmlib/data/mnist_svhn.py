@@ -98,7 +98,7 @@ def _mnist(root: Path, verify: bool) -> tuple[dict[str, Items], list[Path]]:
         x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
         if x.ndim != 3 or x.shape[1:] != (28, 28) or y.shape != x.shape[:1] or (y > 9).any():
             raise DataFileError(
-                f"MNIST/raw/{part}-*: images {x.shape} and labels {y.shape}; expected (N, 28, 28) and (N,) with digits 0-9"
+                f"MNIST/raw/{part}-*: images {x.shape}, labels {y.shape}; expected (N, 28, 28) and (N,), digits 0-9"
             )
         parts += [x[:, None], y.astype(np.int64)]
     return _three(*parts, validation=len(parts[1]) // 6), files
@@ -144,7 +144,7 @@ def _three(
 
 
 def _download(root: Path, svhn: str) -> None:
-    """Official files by torchvision, which skips what is there and whole; no connection waits longer than 20 seconds."""
+    """Lets torchvision fetch the official files that are not there yet; no answer is awaited longer than 20 seconds."""
     from torchvision import datasets
 
     before = socket.getdefaulttimeout()

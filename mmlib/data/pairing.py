@@ -87,8 +87,10 @@ def paired_split(
 
     Args:
         items: one unimodal set for each modality.
-        dm, max_d, generator: as in `pair_by_class`.
+        dm: as in `pair_by_class`.
+        max_d: as in `pair_by_class`.
         fraction: as in `first_fraction`, taken *before* pairing.
+        generator: source of randomness.
 
     Raises:
         ValueError: as in `pair_by_class` and `first_fraction`.
