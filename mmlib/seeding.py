@@ -42,6 +42,22 @@ def child(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def check_device(name: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: if there is no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        count = torch.cuda.device_count()
+        have = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
+        raise ValueError(f"device is {str(name)!r}; expected one that this machine has: {have}") from error
+    return device
+
+
 def summary(device: str | torch.device = "cpu") -> dict:
     """What the bits of a run depend on besides its seed: versions, device, threads. JSON-able."""
     device = torch.device(device)

@@ -65,10 +65,11 @@ def _make(folder: RunFolder, device: str, threads: int, progress: bool, checkpoi
     from mmlib.plots.grids import save_samples
     from mmlib.reproduce.build import build_classifiers, build_data, build_model
     from mmlib.reproduce.provenance import provenance
-    from mmlib.seeding import child, generator
+    from mmlib.seeding import check_device, child, generator
     from mmlib.train import fit, save_weights
 
     recipe, seed = folder.recipe, folder.seed
+    check_device(device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,8 +1,6 @@
 """The training loop: a fixed number of steps, each a function of the seed, the step and the weights alone."""
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +11,10 @@ from tqdm import tqdm
 
 from mmlib.data.batches import rows_at
 from mmlib.modality import check_batch
-from mmlib.seeding import child, generator
+from mmlib.seeding import check_device, child, generator
 from mmlib.train import checkpoint
-from mmlib.train.history import Average, History
+from mmlib.train.guard import Interrupt, Watch, check_finite
+from mmlib.train.history import History
 
 
 def fit(
@@ -72,17 +71,18 @@ def fit(
 
     Raises:
         ValueError: for a bad argument, bad data, or a checkpoint of another model or run.
-        FloatingPointError: when the loss or a part of it is no longer finite: names the step, the term and the rows.
+        FloatingPointError: when the loss, a part of it or a parameter is no longer finite: names the step, the term
+            and how many rows. Such weights are never saved.
         KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
     """
     _check_options(steps, batch_size, log_every, validate_every, checkpoint_every, callback, checkpoint_dir)
-    device = torch.device(device)
+    device = check_device(device)
     model.to(device)
     split = split.to(device)
     validate(model, split)
     optimizer = adam(model, learning_rate, betas, eps, amsgrad)
     noise = generator(child(seed, "noise"), device)
-    watch = _Watch(on_device=device.type != "cpu")
+    watch = Watch(on_device=device.type != "cpu")
     history = History()
     run = {
         "model": type(model).__name__, "rows": len(split), "batch_size": batch_size, "seed": seed,
@@ -108,7 +108,7 @@ def fit(
     clock = _Clock()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_own_random_stream(child(seed, "global"), device))
-        interrupt = stack.enter_context(_Interrupt())
+        interrupt = stack.enter_context(Interrupt())
         step = 0
         found = checkpoint.load(checkpoint_dir) if checkpoint_dir is not None else None
         if found is not None:
@@ -158,12 +158,14 @@ def fit(
                 last or interrupt.asked or (checkpoint_every is not None and step % checkpoint_every == 0)
             ):
                 watch.check(model)
+                check_finite(model, step)
                 save()
             if interrupt.asked and not last:
                 kept = (
                     f"continue from {checkpoint_dir}" if checkpoint_dir is not None else "nothing was saved"
                 )
                 raise KeyboardInterrupt(f"training stopped after step {step} of {steps}; {kept}")
+    check_finite(model, steps)
     history.wall_seconds, history.cpu_seconds = clock.wall(), clock.cpu()
     return history
 
@@ -173,6 +175,8 @@ def adam(
 ) -> torch.optim.Adam:
     """Adam over the parameters that learn, in one fused kernel."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("model has no parameters that learn; expected at least one")
     return torch.optim.Adam(parameters, learning_rate, betas, eps, amsgrad=amsgrad, fused=True)
 
 
@@ -208,48 +212,6 @@ def _all(n: int, device: torch.device) -> Tensor:
     return torch.ones(n, dtype=torch.bool, device=device)
 
 
-class _Watch:
-    """Averages the loss and its parts and looks for NaN: at each step on the CPU, elsewhere when asked."""
-
-    def __init__(self, on_device: bool) -> None:
-        self.on_device = on_device
-        self.average = Average()
-        self.unread: list[tuple[int, Tensor]] = []
-
-    def see(self, step: int, loss: Tensor, parts: dict[str, Tensor], model: nn.Module) -> None:
-        with torch.no_grad():
-            names = ["loss", *parts]
-            rows = torch.stack([part.detach().double() for part in parts.values()])  # [P, B]
-            means = torch.cat([loss.detach().double().view(1), rows.mean(1)])
-            bad = torch.cat([~torch.isfinite(means[:1]), (~torch.isfinite(rows)).sum(1)])  # [1 + P]
-            self.average.add(names, means)
-        self.rows = rows.shape[1]
-        self.unread.append((step, bad))
-        if not self.on_device:
-            self.check(model)
-
-    def check(self, model: nn.Module) -> None:
-        if not self.unread:
-            return
-        steps, counts = [s for s, _ in self.unread], torch.stack([bad for _, bad in self.unread]).tolist()
-        self.unread.clear()
-        for step, bad in zip(steps, counts, strict=True):
-            if any(bad):
-                raise FloatingPointError(self._explain(step, bad, model))
-
-    def _explain(self, step: int, bad: list[int], model: nn.Module) -> str:
-        terms = [
-            f"{name!r} in {int(n)} of {self.rows} rows"
-            for name, n in zip(self.average.names[1:], bad[1:], strict=True)
-            if n
-        ]
-        text = f"training stopped at step {step}: not finite: {', '.join(terms) or 'the loss, although its parts are'}"
-        broken = [name for name, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
-        if broken and not self.on_device:  # before the step was taken: an earlier gradient overflowed
-            text += f"; the parameters were no longer finite before it, {broken[0]} first: the gradient overflowed"
-        return text
-
-
 class _Clock:
     """Seconds spent, those of earlier calls included."""
 
@@ -261,27 +223,6 @@ class _Clock:
 
     def cpu(self) -> float:
         return time.process_time() - self._cpu
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C into a request that the loop reads between two steps; the second one stops at once."""
-
-    asked = False
-
-    def __enter__(self) -> "_Interrupt":
-        self._before = None
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, *_) -> None:
-        if self.asked:
-            raise KeyboardInterrupt("training stopped at once, at the second interrupt")
-        self.asked = True
 
 
 @contextlib.contextmanager

@@ -1,0 +1,97 @@
+"""What stops a training run: numbers that are not finite, and Ctrl-C."""
+
+import signal
+import threading
+
+import torch
+from torch import Tensor, nn
+
+from mmlib.train.history import Average
+
+
+class Watch:
+    """Averages the loss and its parts and looks for NaN: at each step on the CPU, elsewhere when asked."""
+
+    def __init__(self, on_device: bool) -> None:
+        self.on_device = on_device
+        self.average = Average()
+        self.unread: list[tuple[int, Tensor]] = []
+
+    def see(self, step: int, loss: Tensor, parts: dict[str, Tensor], model: nn.Module) -> None:
+        """Take in the loss and its parts [B] of a step, the ``step``-th, before its weights change."""
+        with torch.no_grad():
+            names = ["loss", *parts]
+            rows = torch.stack([part.detach().double() for part in parts.values()])  # [P, B]
+            means = torch.cat([loss.detach().double().view(1), rows.mean(1)])
+            bad = torch.cat([~torch.isfinite(means[:1]), (~torch.isfinite(rows)).sum(1)])  # [1 + P]
+            self.average.add(names, means)
+        self.rows = rows.shape[1]
+        self.unread.append((step, bad))
+        if not self.on_device:
+            self.check(model)
+
+    def check(self, model: nn.Module) -> None:
+        """Look at the steps taken in since the last look.
+
+        Raises:
+            FloatingPointError: naming the first step that went bad, its terms and the number of rows.
+        """
+        if not self.unread:
+            return
+        steps, counts = [s for s, _ in self.unread], torch.stack([bad for _, bad in self.unread]).tolist()
+        self.unread.clear()
+        for step, bad in zip(steps, counts, strict=True):
+            if any(bad):
+                raise FloatingPointError(self._explain(step, bad, model))
+
+    def _explain(self, step: int, bad: list[int], model: nn.Module) -> str:
+        terms = [
+            f"{name!r} in {int(n)} of {self.rows} rows"
+            for name, n in zip(self.average.names[1:], bad[1:], strict=True)
+            if n
+        ]
+        text = f"training stopped at step {step}: not finite: {', '.join(terms) or 'the loss, although its parts are'}"
+        broken = not_finite(model)
+        if broken and not self.on_device:  # before the step was taken: an earlier gradient overflowed
+            text += f"; the parameters were no longer finite before it, {broken[0]} first: the gradient overflowed"
+        return text
+
+
+class Interrupt:
+    """Turns the first Ctrl-C into a request that the loop reads between two steps; the second one stops at once."""
+
+    asked = False
+
+    def __enter__(self) -> "Interrupt":
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt("training stopped at once, at the second interrupt")
+        self.asked = True
+
+
+def not_finite(model: nn.Module) -> list[str]:
+    """Names of the parameters that hold NaN or infinity."""
+    return [name for name, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
+
+
+def check_finite(model: nn.Module, step: int) -> None:
+    """Refuse weights that a gradient has spoilt although the loss was finite.
+
+    Raises:
+        FloatingPointError: naming the first of them.
+    """
+    broken = not_finite(model)
+    if broken:
+        raise FloatingPointError(
+            f"training stopped: the parameters are no longer finite after step {step}, {broken[0]} first, although "
+            "the loss was: its gradient overflowed"
+        )
