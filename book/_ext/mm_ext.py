@@ -20,11 +20,11 @@ EMPHASIS = re.compile(r"(?<![\w*\\])(\*\*?)(?=\S)([^*]+?)(?<=\S)\1(?![\w*])")
 
 
 def labels_in_book() -> set[str]:
-    """Labels of the equations that chapters really contain."""
-    pages = [*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book").glob("*.md")]
-    return {
-        label for page in pages for label in re.findall(r"\$\$ *\((eq-[\w-]+)\)", page.read_text("utf-8"))
-    }
+    """Labels of the equations in the pages that the table of contents lists."""
+    names = re.findall(r"\b(?:file|root): *(\S+)", (ROOT / "_toc.yml").read_text("utf-8"))
+    pages = [page for name in names for page in (ROOT / name).parent.glob(f"{Path(name).name}.*")]
+    found = [re.findall(r"\$\$ *\((eq-[\w-]+)\)", page.read_text("utf-8")) for page in pages]
+    return {label for labels in found for label in labels}
 
 
 def plain(text: str) -> str:
