@@ -155,7 +155,6 @@ HAND_STREET = {
     "learning_rate": 2e-3,
     "steps": 4_000,
 }
-GAUSSIAN = {"posterior": "normal", "scale": "softplus"}
 
 
 def _hand_street(name: str, model: str, **changes) -> None:

@@ -1,0 +1,464 @@
+"""Recipes, runs, recorded results, claims and the command line."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mmlib import __main__ as command_line
+from mmlib.reproduce import build, claims, recipes, results, runner
+from mmlib.reproduce.folder import RunFolder, RunLockedError
+from mmlib.reproduce.provenance import provenance
+from mmlib.reproduce.recipes import RECIPES, Recipe
+
+TINY = Recipe(
+    name="tiny",
+    model="mmvae",
+    dataset="hand-street",
+    source="a test",
+    steps=16,
+    model_options={"objective": "elbo"},
+    data_options={"train": 60, "validation": 20, "test": 20},
+    latent_dim=3,
+    width=0.1,
+    batch_size=8,
+    validations=4,
+    likelihood_rows=4,
+    likelihood_k=2,
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Judges that need not be good: two steps of training."""
+    from mmlib.metrics import train_classifiers
+
+    quickly = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)  # noqa: E731
+    monkeypatch.setattr(build, "build_classifiers", quickly)
+
+
+def weights(folder):
+    return (folder.weights).read_bytes()
+
+
+# --- recipes --------------------------------------------------------------------------------------------------------
+
+
+def test_hash_is_of_the_content_alone():
+    """Pinned: a default that changes would silently change what recorded results stand for."""
+    assert TINY.hash == "88bb8cbb4b9b"
+    reordered = Recipe(**dict(reversed(list(dataclasses.asdict(TINY).items()))))
+    assert reordered.hash == TINY.hash
+    renamed = dataclasses.replace(TINY, name="other", source="elsewhere", reduced="less")
+    assert renamed.hash == TINY.hash
+    options = {"b": 1, "a": [2, {"y": 0, "x": 1}]}
+    other_way = {"a": [2, {"x": 1, "y": 0}], "b": 1}
+    assert (
+        dataclasses.replace(TINY, model_options=options).hash
+        == dataclasses.replace(TINY, model_options=other_way).hash
+    )
+    changes = {
+        "model": "mvae", "dataset": "mnist-svhn", "model_options": {"objective": "iwae"}, "data_options": {},
+        "latent_dim": 4, "width": 0.2, "likelihood": "normal", "likelihood_scale": 1.0, "weights": None, "steps": 17,
+        "batch_size": 9, "learning_rate": 2e-3, "betas": (0.8, 0.999), "eps": 1e-4, "amsgrad": True, "clip_norm": 5.0,
+        "clip_value": 1.0, "validations": 8, "likelihood_rows": 5, "likelihood_k": 3,
+    }  # fmt: skip
+    prose = {"name", "source", "reduced"}
+    assert set(changes) | prose == {entry.name for entry in dataclasses.fields(Recipe)}, (
+        "a new field: add it here"
+    )
+    hashes = [dataclasses.replace(TINY, **{name: value}).hash for name, value in changes.items()]
+    assert len({TINY.hash, *hashes}) == 1 + len(hashes)
+
+
+def test_recipes_survive_json_and_know_their_fields():
+    for recipe in (TINY, *RECIPES.values()):
+        again = recipes.from_dict(json.loads(json.dumps(recipe.as_dict())))
+        assert again.hash == recipe.hash and again.name == recipe.name
+    with pytest.raises(ValueError, match="recipe has fields colour; expected some of"):
+        recipes.from_dict({**TINY.as_dict(), "colour": "red"})
+    with pytest.raises(ValueError, match="validations is 6; expected a multiple of 4"):
+        dataclasses.replace(TINY, validations=6)
+    with pytest.raises(ValueError, match="there already is a recipe of that name"):
+        recipes.register(next(iter(RECIPES.values())))
+    with pytest.raises(ValueError, match="recipe is 'nope'; expected one of hand-street-jmvae"):
+        recipes.get("nope")
+
+
+def test_recipes_have_different_content_and_a_source():
+    assert len({recipe.hash for recipe in RECIPES.values()}) == len(RECIPES)
+    assert all(recipe.source for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_a_model_that_learns(name):
+    """One step on three random rows: finite, and a gradient for every parameter that learns."""
+    recipe = RECIPES[name]
+    shapes = {
+        "hand-street": {"hand": (1, 16, 16), "street": (3, 16, 16)},
+        "mnist-svhn": {"mnist": (1, 28, 28), "svhn": (3, 32, 32)},
+    }[recipe.dataset]
+    options = dict(recipe.model_options)
+    if "k" in options:
+        options["k"] = 2  # the memory of thirty draws is not the point here
+    recipe = dataclasses.replace(recipe, width=0.25, model_options=options)
+    model = build.build_model(recipe, shapes, seed=0)
+    draw = torch.Generator().manual_seed(0)
+    batch = {name: torch.rand(3, *shape, generator=draw) for name, shape in shapes.items()}
+    loss, _ = model.loss(batch, generator=draw)
+    loss.backward()
+    assert math.isfinite(loss.item())
+    silent = [
+        n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
+    # a bias behind a ReLU that is off for all three rows may stay silent, a whole weight matrix may not
+    assert not [name for name in silent if name.endswith("weight")]
+
+
+def test_weights_depend_on_the_seed_alone():
+    shapes = {"hand": (1, 16, 16), "street": (3, 16, 16)}
+    torch.manual_seed(3)
+    first = build.build_model(TINY, shapes, seed=1).state_dict()
+    state = torch.get_rng_state()
+    second = build.build_model(TINY, shapes, seed=1).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    other = build.build_model(TINY, shapes, seed=2).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+# --- runner ---------------------------------------------------------------------------------------------------------
+
+
+def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
+    tmp_path, cache, quick, monkeypatch
+):
+    options = {"progress": False, "cache": cache, "checkpoint_every": 3}
+    path = runner.run(TINY, 0, tmp_path / "a", **options)
+    folder = RunFolder(TINY, 0, tmp_path / "a")
+    assert path == folder.result and sorted(p.name for p in folder.path.iterdir()) == [
+        "metrics.jsonl", "recipe.json", "result.json", "samples.png", "weights.safetensors",
+    ]  # fmt: skip
+    result = results.verify(path)
+    assert result["recipe"]["hash"] == TINY.hash and result["seed"] == 0 and result["steps"] == 16
+    assert {"hardware", "threads", "packages", "commit", "uncommitted_changes", "begun"} <= set(
+        result["provenance"]
+    )
+    assert os.uname().nodename not in path.read_text()
+    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert [row["step"] for row in rows if "validation/loss" in row] == [4, 8, 12, 16]
+    for split in ("validation", "test"):
+        assert 0 <= results.value(result, f"{split}/cross_coherence/hand/street") <= 1
+    assert results.value(result, "test/log_likelihood/joint") < 0
+    assert result["convergence"]["moved"] is not None
+
+    # finished: not made again
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_make", lambda *_: pytest.fail("ran a finished run again"))
+        before = path.stat().st_mtime_ns
+        started = time.perf_counter()
+        assert runner.run(TINY, 0, tmp_path / "a", **options) == path
+        assert time.perf_counter() - started < 1 and path.stat().st_mtime_ns == before
+
+    # killed in mid-run, in a process of its own
+    script = (
+        "import json, os, signal, sys; import torch; torch.set_num_threads(1)\n"
+        "import test_reproduce as t\n"
+        "from mmlib.reproduce import build, runner; from mmlib.metrics import train_classifiers\n"
+        "build.build_classifiers = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)\n"
+        "before = runner.watch\n"
+        "def watch(*arguments):\n"
+        "    watch.calls = getattr(watch, 'calls', 0) + 1\n"
+        "    return os.kill(os.getpid(), signal.SIGKILL) if watch.calls == 2 else before(*arguments)\n"
+        "runner.watch = watch\n"
+        "runner.run(t.TINY, 0, sys.argv[1], progress=False, cache=sys.argv[2], checkpoint_every=3)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script, str(tmp_path / "b"), str(cache)]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    other = RunFolder(TINY, 0, tmp_path / "b")
+    assert not other.finished() and list(other.checkpoints.glob("step-000000006-*"))
+    runner.run(TINY, 0, tmp_path / "b", **options)
+    assert weights(other) == weights(folder)
+    continued = results.verify(other.result)
+    for key in ("metrics", "history", "convergence"):
+        assert continued[key] == result[key]
+
+    # published: the sealed result and the picture of samples
+    published = results.publish(folder.path, tmp_path / "results")
+    assert (
+        published == tmp_path / "results" / "tiny" / "seed-0.json" and published.with_suffix(".png").exists()
+    )
+    assert results.load("tiny", tmp_path / "results") == [result]
+    assert results.summary("tiny", "test/rows", tmp_path / "results").mean == 20
+
+    # the recipe changes: the former run is set aside, whole
+    changed = dataclasses.replace(TINY, latent_dim=2)
+    runner.run(changed, 0, tmp_path / "a", **options)
+    aside = tmp_path / "a" / "tiny" / f"seed-0.{TINY.hash}"
+    assert results.verify(aside / "result.json") == result
+    assert results.verify(path)["recipe"]["hash"] == changed.hash
+
+    # the result is damaged: set aside, and made again to the same numbers
+    again = results.verify(path)
+    path.write_text(path.read_text()[:200])
+    runner.run(changed, 0, tmp_path / "a", **options)
+    assert results.verify(path)["metrics"] == again["metrics"]
+    assert path.with_suffix(".damaged").exists()
+
+
+def test_same_run_started_twice_at_once_is_refused(tmp_path, monkeypatch):
+    folder = RunFolder(TINY, 0, tmp_path)
+    monkeypatch.setattr(runner, "_make", lambda *_: pytest.fail("ran beside another process"))
+    with folder.locked():
+        with pytest.raises(
+            RunLockedError, match=f"tiny, seed 0, is being run already by process {os.getpid()}"
+        ):
+            runner.run(TINY, 0, tmp_path)
+        with RunFolder(TINY, 1, tmp_path).locked():  # another seed is another run
+            pass
+    with folder.locked():  # free again
+        pass
+
+
+def test_bad_runs_are_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(ValueError, match="recipe is 'nope'"):
+        runner.run("nope", 0, tmp_path)
+    with pytest.raises(ValueError, match="seed is -1"):
+        runner.run(TINY, -1, tmp_path)
+    with pytest.raises(ValueError, match="device is 'cuda:77'; expected one that this machine has"):
+        runner.run(TINY, 0, tmp_path, device="cuda:77")
+    assert not (tmp_path / "tiny" / "seed-0").exists()
+
+
+@pytest.mark.parametrize(
+    ("late", "converged"),
+    [((0.70, 0.71, 0.705), True), ((0.70, 0.71, 0.721), False), ((0.721, 0.70, 0.70), False)],
+)
+def test_convergence_looks_at_the_last_quarter(late, converged):
+    curve = [0.1, 0.3, 0.5, 0.6, 0.65, *late]
+    history = [
+        {
+            "step": 100 * (i + 1),
+            "loss": 3.0,
+            # two directions that move against each other: only their mean counts
+            "validation/cross_coherence/a/b": value + 0.05 * (-1) ** i,
+            "validation/cross_coherence/b/a": value - 0.05 * (-1) ** i,
+        }
+        for i, value in enumerate(curve)
+    ]
+    verdict = runner.convergence(history)
+    assert verdict["converged"] is converged
+    assert verdict["moved"] == pytest.approx(max(late) - min(late))
+    assert runner.convergence([{"step": 1, "loss": 2.0}])["converged"] is False
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def write(root, recipe, seed, coherence, **changes):
+    result = {
+        "recipe": {"name": recipe, "hash": "0"},
+        "seed": seed,
+        "metrics": {"test": {"c": {"value": coherence}}},
+    }
+    path = root / recipe / f"seed-{seed}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results.seal(result) | changes))
+    return path
+
+
+def test_summary_over_seeds(tmp_path):
+    for seed, coherence in ((10, 0.9), (2, 0.7), (0, 0.8)):
+        write(tmp_path, "r", seed, coherence)
+    found = results.summary("r", "test/c", tmp_path)
+    assert found.values == (0.8, 0.7, 0.9)  # in order of seed, as numbers
+    assert (found.n, found.mean) == (3, pytest.approx(0.8))
+    assert found.sd == pytest.approx(0.1)
+    half = 4.302653 * 0.1 / math.sqrt(3)  # t(0.975, 2), from a printed table
+    assert (found.low, found.high) == (
+        pytest.approx(0.8 - half, abs=1e-6),
+        pytest.approx(0.8 + half, abs=1e-6),
+    )
+    assert results.recorded(tmp_path) == ["r"]
+    single = results.summarise([0.5])
+    assert (single.n, single.mean, single.sd, single.low) == (1, 0.5, None, None)
+    with pytest.raises(ValueError, match="metric is 'test/d'; expected one of test/c"):
+        results.summary("r", "test/d", tmp_path)
+    with pytest.raises(ValueError, match="recipe is 'q'; recorded are r"):
+        results.summary("q", "test/c", tmp_path)
+    with pytest.raises(ValueError, match="values is empty"):
+        results.summarise([])
+
+
+def test_a_result_that_was_touched_or_moved_is_refused(tmp_path):
+    path = write(tmp_path, "r", 0, 0.5)
+    path.write_text(path.read_text().replace("0.5", "0.6"))
+    with pytest.raises(results.ResultError, match="was changed after it was written"):
+        results.load("r", tmp_path)
+    path.write_text("{")
+    with pytest.raises(results.ResultError, match="not a whole result file"):
+        results.load("r", tmp_path)
+    write(tmp_path, "r", 0, 0.5).rename(tmp_path / "r" / "seed-1.json")
+    with pytest.raises(results.ResultError, match="is the result of r, seed-0; expected r, seed-1"):
+        results.load("r", tmp_path)
+
+
+def test_recorded_results_are_whole_and_belong_to_recipes_that_stand():
+    for name in results.recorded():
+        recipe = recipes.get(name)
+        for result in results.load(name):
+            assert result["recipe"]["hash"] == recipe.hash, (
+                f"{name} has changed since its result was recorded"
+            )
+            assert recipes.from_dict(result["recipe"]).hash == recipe.hash
+            assert result["steps"] == recipe.steps
+
+
+def test_provenance_has_what_a_number_needs():
+    found = provenance()
+    assert found["threads"] == torch.get_num_threads()
+    assert found["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert found["commit"] is None or len(found["commit"]) == 40
+    assert json.loads(json.dumps(found)) == found
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+
+def list_of_claims(tmp_path, **changes):
+    row = {
+        "id": "a", "claim": "ours is better", "source": "Paper, Table 1", "relation": ">=", "threshold": 0.75,
+        "expected": "pass", **changes,
+    }  # fmt: skip
+    path = tmp_path / "claims.yaml"
+    path.write_text(json.dumps([{key: value for key, value in row.items() if value is not None}]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("relation", "below", "at", "above"),
+    [
+        (">", False, False, True),
+        (">=", False, True, True),
+        ("<", True, False, False),
+        ("<=", True, True, False),
+    ],
+)
+def test_claim_verdicts(tmp_path, capsys, relation, below, at, above):
+    for measured, holds in ((0.7, below), (0.75, at), (0.8, above)):
+        for expected in ("pass", "not reproduced"):
+            path = list_of_claims(tmp_path, relation=relation, expected=expected)
+            if holds == (expected == "pass"):
+                claims.check("a", measured, path)
+                assert capsys.readouterr().out == f"{expected.upper()}  ours is better\n"
+            else:
+                with pytest.raises(
+                    claims.ClaimError, match=f"expected {expected}, got .*measured {measured}"
+                ):
+                    claims.check("a", measured, path)
+                assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("measured", [math.nan, math.inf, -math.inf])
+def test_what_is_not_a_number_shows_no_claim(tmp_path, measured):
+    with pytest.raises(ValueError, match="expected a finite number"):
+        claims.check("a", measured, list_of_claims(tmp_path, expected="not reproduced"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"relation": "=="}, "relation is '=='"),
+        ({"expected": "perhaps"}, "expected is 'perhaps'"),
+        ({"threshold": "much"}, "threshold is 'much'; expected a number"),
+        ({"source": None}, "a claim has fields"),
+        ({"why": "because"}, "a claim has fields"),
+    ],
+)
+def test_bad_claims_are_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        claims.load(list_of_claims(tmp_path, **changes))
+
+
+def test_unknown_claim_and_the_book_s_own_list(tmp_path):
+    with pytest.raises(ValueError, match="claim_id is 'b'; expected one of a"):
+        claims.check("b", 1.0, list_of_claims(tmp_path))
+    claims.load()  # every row of data/claims.yaml is well-formed
+
+
+# --- command line ---------------------------------------------------------------------------------------------------
+
+
+def test_help_is_quick_and_needs_no_torch():
+    script = (
+        "import sys; from mmlib.__main__ import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert main(['recipes']) == 0\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules, 'too much was imported'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for text in ("--seed", "--device", "--threads", "hand-street-mmvae-elbo"):
+        assert text in done.stdout
+
+
+def test_finished_run_answers_without_torch(tmp_path):
+    folder = RunFolder(recipes.get("hand-street-mvae"), 0, tmp_path)
+    folder.path.mkdir(parents=True)
+    folder.write_result({"recipe": folder.recipe.as_dict(), "seed": 0})
+    script = (
+        "import sys; from mmlib.__main__ import main\n"
+        "assert main(['train', 'hand-street-mvae', '--root', sys.argv[1]]) == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(folder.result)
+
+
+def test_exit_codes_and_messages(tmp_path, capsys, monkeypatch):
+    assert command_line.main(["train", "nope"]) == 2
+    assert "recipe is 'nope'; expected one of hand-street-jmvae" in capsys.readouterr().err
+    assert command_line.main(["recipes", "nope"]) == 2
+    assert command_line.main(["recipes", "hand-street-mvae"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "mvae"
+    assert command_line.main(["train", "hand-street-mvae", "--threads", "0"]) == 2
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(["dance"])
+    assert caught.value.code == 2
+    arguments = ["train", "hand-street-mvae", "--root", str(tmp_path), "--quiet"]
+    for error, code in (
+        (FloatingPointError("training stopped at step 5"), 1),
+        (OSError("no space"), 1),
+        (RunLockedError("being run already"), 1),
+        (KeyboardInterrupt("stopped after step 3; continue from here"), 130),
+    ):
+        monkeypatch.setattr(runner, "_make", lambda *_, error=error: (_ for _ in ()).throw(error))
+        assert command_line.main(arguments) == code
+        assert str(error) in capsys.readouterr().err
+
+
+def test_lists(capsys):
+    assert command_line.main(["models"]) == 0
+    assert "mmvae" in capsys.readouterr().out
+    assert command_line.main(["data"]) == 0
+    assert "mnist-svhn" in capsys.readouterr().out
+    assert command_line.main(["results"]) == 0
+    assert command_line.main(["results", "nope"]) == 2
