@@ -64,10 +64,9 @@ def dots(
             markersize=8,
         )
         if label in (paper or {}):
-            star = look("paper")
-            ax.plot(
-                [paper[label]], [y], linestyle="", marker=star["marker"], color=star["color"], markersize=10
-            )
+            star = {key: entry for key, entry in look("paper").items() if key != "linestyle"}
+            named = {"label": "paper"} if label == next(iter(paper)) else {}  # once in the legend
+            ax.plot([paper[label]], [y], linestyle="", markersize=10, **star, **named)
     ax.set_yticks(range(len(rows)), [f"{label} (n = {summary.n})" for label, summary in rows.items()])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel(xlabel)
@@ -78,13 +77,16 @@ def dots(
     return ax
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]], percent: bool = True) -> MarkdownTable:
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], percent: bool = True, text: Sequence[str] = ()
+) -> MarkdownTable:
     """A Markdown table; a cell may be text, None (a dash), or a summary (mean, sd and n): the same text everywhere.
 
     Args:
-        header: names of the columns; the first is aligned to the left, the others to the right.
+        header: names of the columns.
         rows: one cell for each column.
         percent: show summaries in per cent.
+        text: columns aligned to the left, besides the first; the others are aligned to the right.
 
     Raises:
         ValueError: if a row does not have one cell for each column.
@@ -92,11 +94,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], percent: bool
     for row in rows:
         if len(row) != len(header):
             raise ValueError(f"a row has {len(row)} cells; expected {len(header)}: {', '.join(header)}")
-    lines = [
-        list(header),
-        [":--", *["--:"] * (len(header) - 1)],
-        *[[cell(c, percent) for c in row] for row in rows],
-    ]
+    align = [":--" if i == 0 or name in text else "--:" for i, name in enumerate(header)]
+    lines = [list(header), align, *[[cell(content, percent) for content in row] for row in rows]]
     return MarkdownTable("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
@@ -110,7 +109,7 @@ def paper_versus_ours(
         paper: heading of the paper's column, naming paper and table.
         percent: show our numbers in per cent.
     """
-    return table(["quantity", paper, "here: mean ± sd (seeds)", "remark"], rows, percent)
+    return table(["quantity", paper, "here: mean ± sd (seeds)", "remark"], rows, percent, text=["remark"])
 
 
 def cell(content: object, percent: bool = True) -> str:
