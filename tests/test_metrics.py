@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -24,9 +25,11 @@ from mmlib.metrics import (
     prior_predictions,
     synergy_coherence,
 )
+from mmlib.metrics.puppets import Puppet
 from mmlib.metrics.split import batches_of, check_mode
 from mmlib.models import MMVAE
 from mmlib.nets import DigitClassifier, modalities
+from mmlib.plots.metrics import against_ceilings, class_shares, coherence_matrix, likelihood_convergence
 
 # --- clustered errors -------------------------------------------------------------------------------------------
 
@@ -378,3 +381,48 @@ def test_splits_must_be_complete():
         next(batches_of(small_model(data), data.test, max_rows=0))
     rows = [len(chosen) for chosen, _ in batches_of(small_model(data), data.test, 25, max_rows=55)]
     assert rows == [25, 25, 5]
+
+
+# --- puppets and figures --------------------------------------------------------------------------------------------
+
+
+class Column:
+    """Classifiers that read the class of `small_data` off the brightest column."""
+
+    def __init__(self):
+        self.accuracy = {name: {"test": estimate(torch.ones(2))} for name in NAMES}
+
+    def predict(self, name, images):
+        return images.mean((1, 2)).argmax(-1) // 2
+
+
+def test_puppets_have_the_coherence_they_were_made_with():
+    data = small_data(n=240)
+    puppet = Puppet(data.test, accuracy={"a": 0.8, "b": 0.0}, classes=[0, 2])
+    report = evaluate(puppet, data.test, Column(), torch.Generator().manual_seed(0), samples=400)
+    assert report.value("cross_coherence", "a", "b") == pytest.approx(0.8, abs=0.1)  # 240 rows: se 0.026
+    assert report.value("cross_coherence", "b", "a") == 0
+    assert report.value("joint_coherence") == pytest.approx(0.8, abs=0.08)
+    shares = report["classes_generated"]["a"]["shares"]
+    assert shares[1] == 0 and shares[0] == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(ValueError, match="accuracy of 'a' is 1.5"):
+        Puppet(data.test, accuracy=1.5)
+
+
+def test_figures_show_what_they_are_given():
+    data = small_data(n=240)
+    g = torch.Generator().manual_seed(0)
+    report = evaluate(Puppet(data.test), data.test, Column(), g, samples=60)
+    ax = coherence_matrix(report)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "all"]
+    assert ax.get_xlabel() == "generated" and ax.get_ylabel() == "given"
+    assert ax.texts[0].get_text().startswith("100.0")
+    shares = {"hand": report["classes_generated"]["a"], "jointly": report["classes_generated"]["jointly"]}
+    assert "hand: 3 classes" in [text.get_text() for text in class_shares(shares).get_legend().get_texts()]
+    ax = against_ceilings({"fine": (-2.0, -1.0), "impossible": (0.0, -1.0)})
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["fine", "impossible"]
+    ax = likelihood_convergence(
+        [1, 10], {"own": (torch.tensor([-3.0, -2.0]), torch.tensor([1.0, 0.3]))}, -1.9
+    )
+    assert ax.get_xscale() == "log"
+    plt.close("all")

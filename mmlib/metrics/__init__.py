@@ -18,11 +18,13 @@ from mmlib.metrics.likelihood import (
     log_marginal,
 )
 from mmlib.metrics.probes import Probe, fit_probe, latent_accuracy
+from mmlib.metrics.puppets import Puppet
 from mmlib.metrics.report import Report, evaluate, format_report
 
 __all__ = [
     "Classifiers",
     "Probe",
+    "Puppet",
     "Report",
     "classes_generated",
     "clustered_standard_error",

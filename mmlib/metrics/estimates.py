@@ -12,7 +12,7 @@ def clustered_standard_error(values: Tensor, cluster: Tensor) -> Tensor:
     Items of one cluster may depend on one another in any way; clusters are independent. With one item a cluster
     this is the usual standard error; with every item copied c times it is that of the uncopied items.
 
-    Equation: ``eq-clustered-se``. Source: Liang and Zeger 1986 (the sandwich estimator, for a mean).
+    Equation: ``eq-clustered-se``. Source: Cameron and Miller 2015, Eq. 11, for a mean.
         se^2 = G / (G - 1) * sum_g (sum_{p in g} (v_p - vbar))^2 / P^2
 
     Args:
