@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     results.add_argument("name", nargs="?", metavar="RECIPE", help="only this recipe, with all its metrics")
     command("models", _models, "list the models")
-    command("data", _data, "list the data sets and whether their files are at hand")
+    data = command("data", _data, "list the data sets, or load one and say what is in it")
+    data.add_argument("name", nargs="?", metavar="DATASET", help="a data set")
     return parser
 
 
@@ -116,10 +117,17 @@ def _models(options) -> int:
 
 
 def _data(options) -> int:
-    from mmlib.data import LOADERS
+    from mmlib.data import LOADERS, load
 
-    for name, loader in LOADERS.items():
-        print(f"{name:<14}{(loader.__doc__ or '').strip().splitlines()[0]}")
+    if not options.name:
+        for name, loader in LOADERS.items():
+            print(f"{name:<14}{(loader.__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    data = load(options.name)
+    for name, shape in data.shapes.items():
+        counts = ", ".join(f"{len(split.items[name])} {part}" for part, split in data.splits.items())
+        print(f"{name:<14}{' x '.join(map(str, shape))} pixels; {counts}")
+    print(f"{'rows':<14}{', '.join(f'{len(split)} {part}' for part, split in data.splits.items())}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """The training loop: what it computes, what it refuses, and that it is a function of its arguments alone."""
 
+import io
 import os
 import random
 import signal
@@ -281,11 +282,26 @@ def test_bad_options_are_refused(change, message):
         trained(**change)
 
 
-def test_no_bar_where_nobody_looks(capfd, monkeypatch):
+@pytest.mark.parametrize(
+    ("terminal", "progress", "disable", "shown"),
+    [
+        (True, True, None, True),
+        (True, False, None, False),
+        (True, True, "1", False),
+        (False, True, None, False),
+    ],
+)
+def test_bar_is_shown_where_somebody_looks(monkeypatch, terminal, progress, disable, shown):
+    class Screen(io.StringIO):
+        def isatty(self):
+            return terminal
+
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
-    fit(ToyModel(), ToySplit(), **{**OPTIONS, "progress": True})
-    out, err = capfd.readouterr()
-    assert (out, err) == ("", "")
+    if disable:
+        monkeypatch.setenv("TQDM_DISABLE", disable)
+    monkeypatch.setattr("sys.stderr", screen := Screen())
+    fit(ToyModel(), ToySplit(), **{**OPTIONS, "progress": progress})
+    assert ("12/12" in screen.getvalue()) == shown == bool(screen.getvalue())
 
 
 def test_frozen_parameters_stay():

@@ -1,6 +1,8 @@
 """The training loop: a fixed number of steps, each a function of the seed, the step and the weights alone."""
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +66,7 @@ def fit(
         checkpoint_dir: folder for checkpoints of this run; one found there is continued.
         checkpoint_every: steps between checkpoints; one is always written after the last step.
         identity: JSON-able facts that a checkpoint must share to be continued, such as the recipe's hash.
-        progress: show a progress bar, if standard error is a terminal.
+        progress: show a progress bar where somebody looks: in a terminal or in Jupyter, unless ``TQDM_DISABLE`` is set.
 
     Returns:
         The history: means of the loss and its parts over the steps since the row before, and what ``callback`` gave.
@@ -126,11 +128,7 @@ def fit(
             history.extend(found.state["history"])
             clock = _Clock(found.state["wall_seconds"], found.state["cpu_seconds"])
             step = found.step
-        bar = stack.enter_context(
-            tqdm(
-                total=steps, initial=step, unit="step", disable=None if progress else True, dynamic_ncols=True
-            )
-        )
+        bar = stack.enter_context(_bar(steps, step, progress))
         while step < steps:
             rows = rows_at(step, len(split), batch_size, seed)
             batch, mask = ready(split.batch(rows, device), split.mask(rows))
@@ -210,6 +208,19 @@ def validate(model: nn.Module, split, chunk: int = 1000) -> None:
 
 def _all(n: int, device: torch.device) -> Tensor:
     return torch.ones(n, dtype=torch.bool, device=device)
+
+
+def _bar(steps: int, done: int, progress: bool) -> tqdm:
+    """A progress bar for a reader; none for files, pipes and stored pages."""
+    ipython = sys.modules.get("IPython")
+    notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+    shown = (
+        progress and (notebook or sys.stderr.isatty()) and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+    )
+    file = sys.stdout if notebook else sys.stderr
+    return tqdm(
+        total=steps, initial=done, unit="step", disable=not shown, file=file, leave=not notebook, ncols=88
+    )
 
 
 class _Clock:
