@@ -17,8 +17,8 @@ def pair_by_class(
 
     For each class, ``n = min(number of items over modalities, max_d)``; the *first* ``n`` items of every modality are
     kept, permuted ``dm`` times independently for each modality, and laid side by side. Every kept item appears in
-    exactly ``dm`` rows, always with random partners of its class (Shi et al. 2019, section 4.1; the rule is that of
-    their released code). The rows are shuffled at the end, so that any first few rows mix the classes.
+    exactly ``dm`` rows, always with random partners of its class (Shi et al. 2021, Section 4.1; the details are
+    those of their released code). The rows are shuffled at the end, so that any first few rows mix the classes.
 
     Args:
         labels: int64 ``[N_m]`` for each modality.

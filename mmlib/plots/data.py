@@ -76,9 +76,9 @@ def class_gain(
     axes[0].plot(freedoms, gains, "o-", color=colour(name))
     axes[0].axhline(np.log(10), color="0.35", linestyle=":")
     axes[0].annotate(
-        "log 10: the price of naming one of ten classes",
-        (1, np.log(10)),
-        ha="right",
+        "log 10: what the name of a digit is worth",
+        (0, np.log(10)),
+        ha="left",
         va="bottom",
         color="0.35",
         fontsize=8,
