@@ -112,39 +112,34 @@ def _make(folder: RunFolder, device: str, threads: int, progress: bool, checkpoi
         write_atomically(folder.metrics, b"".join(json.dumps(row).encode() + b"\n" for row in history))
         save_weights(folder.weights, model, recipe=recipe.name, hash=recipe.hash, seed=seed)
         splits = {
-            name: _plain(
-                evaluate(model, split, classifiers, generator(child(seed, name), device), data.train)
-            )
+            name: evaluate(model, split, classifiers, generator(child(seed, name), device), data.train)
             for name, split in (("validation", data.validation), ("test", data.test))
         }
         draw = generator(child(seed, "likelihood"), device)
         likelihoods = evaluate_likelihoods(
             model, data.test, recipe.likelihood_k, draw, recipe.likelihood_rows
         )
-        splits["test"]["log_likelihood"] = _plain(likelihoods)
+        splits["test"]["log_likelihood"] = likelihoods
         save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
-        folder.write_result(
-            {
-                "recipe": recipe.as_dict(),
-                "seed": seed,
-                "steps": recipe.steps,
-                "metrics": splits,
-                "convergence": convergence(history),
-                "history": [row for row in history if any(name.startswith("validation/") for name in row)],
-                "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-                "data": _plain(data.provenance),
-                "seconds": {
-                    "training_wall": round(history.wall_seconds, 1),
-                    "training_cpu": round(history.cpu_seconds, 1),
-                    "last_call_wall": round(time.perf_counter() - clock[0], 1),
-                    "last_call_cpu": round(time.process_time() - clock[1], 1),
-                },
-                "provenance": {**origin, "begun": begun},
-            }
-        )
-        shutil.rmtree(
-            folder.checkpoints, ignore_errors=True
-        )  # the weights stay; the optimizer's state has served
+        result = {
+            "recipe": recipe.as_dict(),
+            "seed": seed,
+            "steps": recipe.steps,
+            "metrics": splits,
+            "convergence": convergence(history),
+            "history": [row for row in history if any(name.startswith("validation/") for name in row)],
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "data": data.provenance,
+            "seconds": {
+                "training_wall": round(history.wall_seconds, 1),
+                "training_cpu": round(history.cpu_seconds, 1),
+                "last_call_wall": round(time.perf_counter() - clock[0], 1),
+                "last_call_cpu": round(time.process_time() - clock[1], 1),
+            },
+            "provenance": {**origin, "begun": begun},
+        }
+        folder.write_result(_plain(result))
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # the optimizer's state has served
     finally:
         torch.set_num_threads(before)
 
@@ -201,7 +196,6 @@ def convergence(history: list[dict]) -> dict:
     return {"converged": converged, "moved": moved, "limit": CONVERGED, "text": text}
 
 
-def _plain(report) -> dict:
-    """A report as JSON holds it: plain numbers, None for what is not a number."""
-    text = json.dumps(report if isinstance(report, dict) else report.as_dict())
-    return json.loads(text, parse_constant=lambda _: None)
+def _plain(values: dict) -> dict:
+    """Values as JSON holds them: plain numbers, None for what is not a number."""
+    return json.loads(json.dumps(values), parse_constant=lambda _: None)
