@@ -1,6 +1,7 @@
 """Figures of the JMVAE chapter: opinions and their average, the price of the penalty, widths and maps of codes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,6 +19,11 @@ ANSWERS = {
     "reverse": {"color": "#56b4e9", "linestyle": "-."},
     "zeros": {"color": "#ca9161", "linestyle": ":", "linewidth": 2.2},
 }
+_NEUTRAL = (
+    {"color": "0.15", "marker": "o", "linestyle": "-"},
+    {"color": "#ca9161", "marker": "s", "linestyle": "--"},
+    {"color": "#56b4e9", "marker": "^", "linestyle": ":"},
+)
 _DIGITS = plt.get_cmap("tab10")
 
 
@@ -61,7 +67,7 @@ def opinions(
     ax.set_yticks([])
     if title:
         ax.set_title(title)
-    ax.legend(fontsize="small", loc="upper left")
+    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
 
@@ -83,12 +89,12 @@ def laboratory_price(
     """
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(8.6, 3.1))
-    for d, (name, marker) in enumerate(zip(names, "os^Dv", strict=False)):
-        axes[0].plot(alphas, information[:, d], marker=marker, label=name)
+    for d, (name, style) in enumerate(zip(names, cycle(_NEUTRAL), strict=False)):
+        axes[0].plot(alphas, information[:, d], label=name, **style)
     axes[0].set_ylabel("information in the code (nats)")
     axes[0].set_title("what the joint encoder tells")
-    for (label, values), line in zip(gaps.items(), ("-", "--", "-."), strict=False):
-        axes[1].plot(alphas, values, marker="D", linestyle=line, label=label)
+    for (label, values), line in zip(gaps.items(), cycle(("-", "--", ":")), strict=False):
+        axes[1].plot(alphas, values, marker="D", linestyle=line, color=colour("jmvae"), label=label)
     axes[1].set_ylabel("nats")
     axes[1].set_title("what that costs")
     for ax in axes:
@@ -104,15 +110,18 @@ def alpha_sweep(
     """Coherences, and the two sides of the objective, of models trained with different alpha.
 
     Args:
-        rows: alpha -> ``{"cross hand -> street" and the like, "elbo", "penalty"}``; coherences are all other keys.
+        rows: alpha -> ``{"elbo", "penalty", coherence: number}``. A coherence is named "given → generated" and has the
+            colour of what is generated; the line is dashed if everything was given ("both → hand").
         axes: two axes; default: a new figure.
     """
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(8.8, 3.2))
     alphas = list(rows)
     coherences = [key for key in next(iter(rows.values())) if key not in ("elbo", "penalty")]
-    for key, marker, line in zip(coherences, "osDv^", ("-", "--", "-.", ":", "-"), strict=False):
-        axes[0].plot(alphas, [rows[a][key] for a in alphas], marker=marker, linestyle=line, label=key)
+    for key in coherences:
+        given, generated = key.split(" → ")
+        style = {**look(generated), "linestyle": "--" if given == "both" else "-"}
+        axes[0].plot(alphas, [rows[a][key] for a in alphas], label=key, **style)
     axes[0].axhline(0.1, **{**look("chance"), "marker": ""}, label="chance")
     axes[0].set_ylabel("coherence")
     axes[0].set_ylim(0, 1)
