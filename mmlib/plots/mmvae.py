@@ -1,0 +1,272 @@
+"""Figures of the MMVAE chapter: decode paths, mixtures of experts, their gap, their bounds and their gradients."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
+from torch import Tensor
+
+from mmlib.distributions import Mixture
+from mmlib.plots.style import look
+
+ESTIMATORS = {  # label, colour, marker, line
+    "plain": ("plain", "black", "o", "-"),
+    "squared": ("squared weights", "#56b4e9", "s", "--"),
+    "normalised": ("normalised weights", "#ca9161", "^", ":"),
+}
+
+
+def decode_paths(names: Sequence[str] = ("hand", "street"), ax: Axes | None = None) -> Axes:
+    """What a step computes: every expert's draw goes through every decoder, M^2 paths; own ones thick, cross dashed."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.6, 0.95 * len(names) + 0.3))
+    heights = [len(names) - 1 - i for i in range(len(names))]
+    columns = {"encoder": 0.0, "draw": 1.75, "decoder": 4.0}
+    for name, y in zip(names, heights, strict=True):
+        colour = look(name)["color"]
+        texts = {
+            "encoder": f"encoder\n{name}",
+            "draw": rf"$z \sim q_{{\mathrm{{{name}}}}}$",
+            "decoder": f"decoder\n{name}",
+        }
+        for column, x in columns.items():
+            ax.add_patch(
+                FancyBboxPatch(
+                    (x - 0.42, y - 0.24), 0.84, 0.48, boxstyle="round,pad=0.04", fc="white", ec=colour, lw=1.6
+                )
+            )
+            ax.text(x, y, texts[column], ha="center", va="center", fontsize=8.5)
+        _arrow(ax, (0.47, y), (columns["draw"] - 0.47, y), colour, "-", 1.8)
+        for other, target in zip(names, heights, strict=True):
+            own = other == name
+            _arrow(
+                ax,
+                (columns["draw"] + 0.47, y),
+                (columns["decoder"] - 0.47, target),
+                colour,
+                "-" if own else "--",
+                1.8 if own else 1.4,
+            )
+    ax.set_xlim(-0.6, 4.6)
+    ax.set_ylim(-0.45, len(names) - 0.55)
+    ax.axis("off")
+    return ax
+
+
+def _arrow(ax: Axes, start: tuple, end: tuple, colour: str, line: str, width: float) -> None:
+    ax.add_patch(
+        FancyArrowPatch(
+            start, end, arrowstyle="-|>", mutation_scale=12, color=colour, linestyle=line, lw=width
+        )
+    )
+
+
+def mixture_densities(
+    q: Mixture, names: Sequence[str], exact: Mixture, row: int = 0, title: str = "", ax: Axes | None = None
+) -> Axes:
+    """Experts, their mixture and the exact joint posterior of one row, in one dimension.
+
+    Args:
+        q: mixture of the experts, D = 1.
+        names: modalities, in the order of the components.
+        exact: the exact posterior as a mixture of one, D = 1.
+        row: which row.
+        title: of the plot.
+        ax: where to draw; default: a new figure.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.2, 2.6))
+    z = torch.linspace(-3.2, 3.2, 401, dtype=q.components.loc.dtype)
+    at = z[:, None, None].expand(-1, q.components.loc.shape[1], 1)
+    with torch.no_grad():
+        experts = q.components.log_prob(at.unsqueeze(1)).exp()[..., row]  # [N, R]
+        mixed, truth = q.log_prob(at).exp()[:, row], exact.log_prob(at).exp()[:, row]
+    for i, name in enumerate(names):
+        style = look(name)
+        ax.plot(z, experts[:, i], color=style["color"], linestyle=style["linestyle"], label=f"expert: {name}")
+    ax.fill_between(z, mixed, color=look("mmvae")["color"], alpha=0.25, linewidth=0)
+    ax.plot(z, mixed, color=look("mmvae")["color"], label="mixture of the two")
+    ax.plot(z, truth, color="black", linestyle="-.", label="exact joint posterior")
+    ax.set_xlabel("code z")
+    ax.set_ylabel("density")
+    ax.set_ylim(0, None)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def gap_against_information(
+    information: Mapping[str, Sequence[float]], gaps: Mapping[str, Sequence[float]], ax: Axes | None = None
+) -> Axes:
+    """Measured gaps of exact unimodal experts, in nats, on the curve exp(2 I) - 1 - I that they must lie on.
+
+    Args:
+        information: modality -> conditional mutual information of the *other* modality, nats.
+        gaps: modality -> measured average gap of its expert, nats.
+        ax: where to draw; default: a new figure.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.0, 2.9))
+    most = max(max(values) for values in information.values())
+    curve = np.linspace(0, 1.03 * most, 200)
+    ax.plot(curve, np.exp(2 * curve) - 1 - curve, color="black", label=r"$e^{2I} - 1 - I$")
+    for name, values in information.items():
+        style = look(name)
+        ax.plot(
+            values,
+            gaps[name],
+            linestyle="",
+            marker=style["marker"],
+            color=style["color"],
+            label=f"expert: {name}",
+        )
+    ax.set_xlabel("$I$: what the other modality adds (nats)")
+    ax.set_ylabel("gap to log p(x) (nats)")
+    ax.legend()
+    return ax
+
+
+def mixture_gap(
+    noise: Sequence[float],
+    experts: Mapping[str, Sequence[float]],
+    mixture: Sequence[float],
+    ax: Axes | None = None,
+) -> Axes:
+    """Average gaps against the noise of one modality: each expert's, their mean, the mixture's, and log M below.
+
+    Args:
+        noise: standard deviations of the modality that is varied.
+        experts: modality -> average gap of its expert, nats.
+        mixture: average gap of the mixture, nats.
+        ax: where to draw; default: a new figure.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.0, 2.9))
+    for name, values in experts.items():
+        ax.plot(noise, values, label=f"expert: {name}", **look(name))
+    mean = np.mean([list(values) for values in experts.values()], axis=0)
+    ax.plot(noise, mean, color="0.45", linestyle="-", label="mean of the experts")
+    ax.fill_between(
+        noise, np.maximum(mean - np.log(len(experts)), 1e-9), mean, color="0.85", label="up to log M below it"
+    )
+    ax.plot(noise, mixture, label="mixture", **look("mmvae"))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_ylim(0.5 * min(min(values) for values in experts.values()), None)
+    ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4]))
+    ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("noise of street (standard deviation)")
+    ax.set_ylabel("gap to log p(x) (nats)")
+    ax.legend(fontsize=7.5)
+    return ax
+
+
+def mixture_bounds(
+    ks: Sequence[int],
+    tight: Sequence[float],
+    looser: Sequence[float],
+    exact: float,
+    limit: float,
+    own: float,
+    ax: Axes | None = None,
+) -> Axes:
+    """Expected bounds of one item against K, in nats: tight tends to log p(x), looser to a limit below it."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.4, 3.0))
+    ax.axhline(exact, color="black", label="log p(x)")
+    ax.plot(ks, tight, marker="o", color=look("mmvae")["color"], label="tight: one logarithm")
+    ax.plot(
+        ks, looser, marker="s", linestyle="--", color=look("mmvae")["color"], label="looser: one per expert"
+    )
+    ax.axhline(limit, color="0.5", linestyle="--", label="limit of the looser bound")
+    ax.axhline(own, color="0.5", linestyle=":", label="mean of the experts' own ELBOs")
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(list(ks), [str(k) for k in ks])
+    ax.set_xlabel("K, draws from each expert")
+    ax.set_ylabel("expected bound (nats)")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def gradient_errors(ks: Sequence[int], measured: Mapping[str, Mapping[str, Tensor]]) -> np.ndarray:
+    """Bias and spread of gradient estimators against K, one column a situation.
+
+    Args:
+        ks: numbers of draws from each expert.
+        measured: title -> {"exact": norm of the exact gradient [len(ks)], and for each estimator
+            "bias.<name>", "resolution.<name>" (standard error of the measured bias) and "spread.<name>"}.
+
+    Returns:
+        The axes, [2, number of situations]: bias above, standard deviation below.
+    """
+    _, axes = plt.subplots(
+        2, len(measured), figsize=(2.9 * len(measured), 5.0), sharex=True, sharey="row", squeeze=False
+    )
+    for (title, values), (upper, lower) in zip(measured.items(), axes.T, strict=True):
+        upper.plot(ks, values["exact"], color="0.55", linewidth=4, alpha=0.6, label="the gradient itself")
+        for name, (label, colour, marker, line) in ESTIMATORS.items():
+            style = {"color": colour, "marker": marker, "linestyle": line, "markersize": 4}
+            seen = values[f"bias.{name}"] > 3 * values[f"resolution.{name}"]
+            upper.plot(ks, np.where(seen, values[f"bias.{name}"], np.nan), label=label, **style)
+            hollow = {**style, "linestyle": "", "markerfacecolor": "white", "alpha": 0.6}
+            upper.plot(ks, np.where(seen, np.nan, values[f"bias.{name}"]), **hollow)
+            lower.plot(ks, values[f"spread.{name}"], label=label, **style)
+        upper.set_title(title)
+        for ax in (upper, lower):
+            ax.set_xscale("log", base=2)
+            ax.set_yscale("log")
+        lower.set_xticks(list(ks), [str(k) for k in ks])
+        lower.set_xlabel("K, draws from each expert")
+    axes[0, 0].set_ylabel("bias (norm)")
+    axes[1, 0].set_ylabel("standard deviation (norm)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return axes
+
+
+def latent_planes(codes: Mapping[str, Tensor], labels: Tensor, classes: int = 10) -> np.ndarray:
+    """Codes of two or more encoders: where each of them lies, and where the classes lie within each.
+
+    Args:
+        codes: modality -> [N, D].
+        labels: int64 [N], the class gives the colour of the panels after the first.
+        classes: number of classes.
+
+    Returns:
+        The axes: first all codes in their first two principal axes, coloured by modality; then a panel for each
+        modality, its own mean removed, in principal axes of what is left.
+    """
+    fig, axes = plt.subplots(1, 1 + len(codes), figsize=(3.3 * (1 + len(codes)), 3.1))
+    centre = torch.cat(list(codes.values())).mean(0)
+    directions = _principal(torch.cat([points - centre for points in codes.values()]))
+    for name, points in codes.items():
+        style = look(name)
+        plane = (points - centre) @ directions.T
+        axes[0].scatter(*plane.T, s=6, marker=style["marker"], color=style["color"], alpha=0.6, label=name)
+    axes[0].legend(markerscale=2.5)
+    axes[0].set_title("both encoders")
+    centred = {name: points - points.mean(0) for name, points in codes.items()}
+    directions = _principal(torch.cat(list(centred.values())))
+    for ax, (name, points) in zip(axes[1:], centred.items(), strict=True):
+        plane = points @ directions.T
+        drawn = ax.scatter(
+            *plane.T, c=labels, cmap="tab10", vmin=-0.5, vmax=classes - 0.5, s=6, marker=look(name)["marker"]
+        )
+        ax.set_title(f"{name}, its mean removed")
+        ax.sharex(axes[1])
+        ax.sharey(axes[1])
+    for ax in axes:
+        ax.set_xlabel("first principal axis")
+    axes[0].set_ylabel("second principal axis")
+    fig.colorbar(drawn, ax=axes, ticks=range(classes), label="digit")
+    return axes
+
+
+def _principal(centred: Tensor) -> Tensor:
+    """The two directions of largest variance of [N, D]: [2, D]."""
+    return torch.linalg.svd(centred, full_matrices=False).Vh[:2]
