@@ -1,8 +1,10 @@
-"""Draw the pictures of the prose pages into book/_static, from the library and the embedded data.
+"""Draw the pictures of the prose pages into book/_static, from the library, the embedded data and the chapters.
 
 Usage: python book/_tools/draw.py
 """
 
+import base64
+import json
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +20,9 @@ from mmlib.data import load
 from mmlib.distributions import Diagonal, mixture_of_experts, product_of_experts
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
+LIFTED = {
+    "translation.png": ("mmvae", "fig-mmvae-cross")
+}  # picture: chapter and name of the figure it stores
 BLUE, ORANGE, GREY = "#0173b2", "#de8f05", "#777777"
 
 # Situations of two experts on one dimension, (mean, standard deviation) each; the prior is N(0, 1).
@@ -150,6 +155,16 @@ def draw_wishes(batch):
     _save(figure, "wishes.png")
 
 
+def figure_of(chapter, name):
+    """The PNG bytes of a named figure, as the executed chapter stores it."""
+    for cell in json.loads((STATIC.parent / f"{chapter}.ipynb").read_text("utf-8"))["cells"]:
+        if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
+            for output in cell["outputs"]:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode("".join(output["data"]["image/png"]))
+    raise ValueError(f"name is {name!r}; {chapter}.ipynb stores no figure of that name")
+
+
 def _save(figure, name):
     figure.savefig(STATIC / name, dpi=160, metadata={"Software": None})
     plt.close(figure)
@@ -162,6 +177,8 @@ def main():
     draw_experts()
     draw_pairs(batch)
     draw_wishes(batch)
+    for picture, place in LIFTED.items():
+        (STATIC / picture).write_bytes(figure_of(*place))
 
 
 if __name__ == "__main__":
