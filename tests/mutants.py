@@ -333,7 +333,9 @@ def main(labels: list[str]) -> int:
         for entry in yaml.safe_load((ROOT / "tests/equivalent_mutants.yaml").read_text()) or []
         if not labels or entry["equation"] in labels
     }
-    for equation, mutation, outcome in run_mutants(jobs):
+    for number, (equation, mutation, outcome) in enumerate(run_mutants(jobs), 1):
+        if sys.stderr.isatty():
+            print(f"\r{number} of {len(jobs)} mutants", end="\r", file=sys.stderr, flush=True)
         if outcome == SURVIVED and (equation.label, str(mutation)) in reasons:
             outcome = EQUIVALENT
             del reasons[equation.label, str(mutation)]

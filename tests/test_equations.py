@@ -1,12 +1,18 @@
-"""The register of equations: one function and at least one test for every label."""
+"""The register of equations, and gradients of arguments that training leaves alone but an equation has."""
 
 import re
 from pathlib import Path
 
 import pytest
+import torch
+from torch.autograd import gradcheck
 
 from mmlib import bounds
+from mmlib.distributions import Diagonal, kl_divergence
 from mmlib.equations import find, registered
+from mmlib.modality import LaplaceLikelihood
+from mmlib.models.jmvae import jmvae_penalty
+from mmlib.models.mmvae import elbo_own_decodes
 
 TESTS = Path(__file__).parent
 
@@ -32,3 +38,32 @@ def test_an_equation_shows_the_source_of_its_function():
     assert equation.source.startswith("def iwae(")
     with pytest.raises(ValueError, match="label is 'eq-nothing'"):
         find("eq-nothing")
+
+
+def numbers(*shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+@pytest.mark.equation("eq-laplace-likelihood")
+def test_laplace_likelihood_has_a_gradient_in_the_data_too():
+    assert gradcheck(LaplaceLikelihood(0.75).log_prob, (numbers(2, 3, 4, seed=0), numbers(3, 4, seed=1)))
+
+
+@pytest.mark.equation("eq-mmvae-own-decodes")
+def test_own_decodes_have_a_gradient_in_the_mixture_weights_too():
+    arguments = (
+        numbers(2, 3, seed=0),
+        numbers(2, 2, 3, seed=1),
+        numbers(2, 3, seed=2),
+        numbers(2, 3, seed=3),
+    )
+    assert gradcheck(elbo_own_decodes, arguments)
+
+
+@pytest.mark.equation("eq-jmvae-penalty")
+def test_penalty_of_laplace_posteriors_is_the_sum_of_their_divergences():
+    joint = Diagonal(numbers(3, 2, seed=0), numbers(3, 2, seed=1).exp(), "laplace")
+    unimodal = Diagonal(numbers(2, 3, 2, seed=2), numbers(2, 3, 2, seed=3).exp(), "laplace")
+    each = [kl_divergence(joint, Diagonal(unimodal.loc[m], unimodal.scale[m], "laplace")) for m in range(2)]
+    torch.testing.assert_close(jmvae_penalty(joint, unimodal), each[0] + each[1], atol=1e-12, rtol=1e-12)
