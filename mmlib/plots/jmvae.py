@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mmlib.distributions import Diagonal
@@ -125,7 +126,7 @@ def alpha_sweep(
     axes[0].axhline(0.1, **{**look("chance"), "marker": ""}, label="chance")
     axes[0].set_ylabel("coherence")
     axes[0].set_ylim(0, 1)
-    axes[0].legend(fontsize="small", ncols=2)
+    axes[0].legend(fontsize="small", ncols=2, handlelength=3.5)
     axes[1].plot(alphas, [rows[a]["elbo"] for a in alphas], marker="D", color=colour("jmvae"))
     axes[1].set_ylabel("joint ELBO (nats)")
     twin = axes[1].twinx()
@@ -146,7 +147,7 @@ def posterior_widths(scales: Mapping[str, Tensor], ax: Axes | None = None) -> Ax
         ax: where to draw; default: a new figure.
     """
     if ax is None:
-        _, ax = plt.subplots(figsize=(5.4, 2.9))
+        _, ax = plt.subplots(figsize=(6.6, 2.9))
     order = next(iter(scales.values())).mean(0).argsort()
     for name, scale in scales.items():
         style = look("jmvae" if name == "joint" else name)
@@ -154,8 +155,9 @@ def posterior_widths(scales: Mapping[str, Tensor], ax: Axes | None = None) -> Ax
     ax.axhline(1, color="0.6", linewidth=1, linestyle=":")
     ax.set_xlabel("dimension of the code, sharpest first")
     ax.set_ylabel("standard deviation")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylim(bottom=0)
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
 
@@ -186,7 +188,7 @@ def code_map(
         ax.set_title(title)
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.set_aspect("equal", "datalim")
+        ax.set_aspect("equal", "box")
     axes[-1].legend(
         title="digit", fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2
     )
