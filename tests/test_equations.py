@@ -15,6 +15,7 @@ from mmlib.models.jmvae import jmvae_penalty
 from mmlib.models.mmvae import elbo_own_decodes
 
 TESTS = Path(__file__).parent
+BOOK = TESTS.parent / "book"
 
 
 def test_every_label_has_one_function():
@@ -29,6 +30,12 @@ def test_every_label_has_a_test_and_every_marked_label_has_a_function():
     for path in TESTS.glob("test_*.py"):
         marked |= set(re.findall(r"mark\.equation\(\"(eq-[a-z0-9-]+)\"\)", path.read_text()))
     assert marked == {equation.label for equation in registered()}
+
+
+def test_every_label_stands_beside_one_equation_of_the_book():
+    pages = [*BOOK.glob("*.md"), *BOOK.glob("*.ipynb")]
+    places = [label for page in pages for label in re.findall(r"\$\$ *\((eq-[a-z0-9-]+)\)", page.read_text())]
+    assert sorted(places) == sorted(equation.label for equation in registered())
 
 
 def test_an_equation_shows_the_source_of_its_function():
