@@ -241,7 +241,7 @@ def latent_planes(codes: Mapping[str, Tensor], labels: Tensor, classes: int = 10
         The axes: first all codes in their first two principal axes, coloured by modality; then a panel for each
         modality, its own mean removed, in principal axes of what is left.
     """
-    fig, axes = plt.subplots(1, 1 + len(codes), figsize=(3.3 * (1 + len(codes)), 3.1))
+    fig, axes = plt.subplots(1, 1 + len(codes), figsize=(3.0 * (1 + len(codes)), 2.9))
     centre = torch.cat(list(codes.values())).mean(0)
     directions = _principal(torch.cat([points - centre for points in codes.values()]))
     for name, points in codes.items():
