@@ -10,6 +10,8 @@ import nbformat
 import pytest
 import yaml
 
+from mmlib.reproduce import claims
+
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
@@ -160,7 +162,19 @@ def test_every_cell_is_run_and_some_are_compared(notebook):
     )
 
 
-# --- equations: book, library and tests ------------------------------------------------------------
+# --- claims (equations have a file of their own, test_equations.py) ----------------------------------
+
+
+def test_every_listed_claim_is_checked_in_a_chapter():
+    code = "\n".join(source(cell) for page in NOTEBOOKS for cell in cells(page))
+    listed = set(claims.load())
+    unchecked = sorted(name for name in listed if f'"{name}"' not in code)
+    assert not unchecked, f"data/claims.yaml lists claims that no chapter checks: {unchecked}"
+    called = set(re.findall(r"claims\.check\(\s*\"([\w-]+)\"", code))
+    assert called <= listed
+
+
+# --- what must be in no file ------------------------------------------------------------------------
 
 
 def test_text_files_hold_no_local_paths_and_no_loose_ends():
@@ -206,6 +220,11 @@ def test_table_of_the_two_experts_is_what_the_library_computes():
     for name, values in computed.items():
         printed = re.search(rf"^\| {name} \| ([\d.]+) \| ([\d.]+) \|", table, re.M)
         assert printed.groups() == tuple(f"{value.item():.3f}" for value in values)
+
+
+def test_pictures_lifted_from_chapters_are_those_of_the_chapters():
+    for picture, place in tool("draw").LIFTED.items():
+        assert (BOOK / "_static" / picture).read_bytes() == tool("draw").figure_of(*place)
 
 
 def test_pictures_of_the_prose_pages_come_from_the_drawing_script():
