@@ -101,7 +101,9 @@ def subset_sizes(m: int, drawn: Tensor, ax: Axes | None = None) -> Axes:
     ax = ax or plt.subplots(figsize=(6.4, 2.8))[1]
     sizes = range(2, m)
     counts = torch.bincount(drawn, minlength=m)[2:m] / len(drawn)
-    ax.bar(sizes, counts.tolist(), color=colour("mvae"), alpha=0.45, label=f"{len(drawn)} draws of the library")
+    ax.bar(
+        sizes, counts.tolist(), color=colour("mvae"), alpha=0.45, label=f"{len(drawn)} draws of the library"
+    )
     ax.plot(sizes, [1 / (m - 2)] * len(sizes), color=colour("mvae"), label="size uniform, then members")
     every = [math.comb(m, size) for size in sizes]
     ax.plot(
@@ -124,15 +126,14 @@ def voices(models: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
 
     Args:
         models: title -> name of the factor -> [D], adding up to one in each dimension. "prior" is grey, modalities
-            have their colours. Dimensions are shown in falling order of the first factor's share.
+            have their colours. Dimensions are ordered from those of the first factor to those of the second.
     """
-    _, axes = plt.subplots(1, len(models), figsize=(3.0 * len(models), 2.7), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(models), figsize=(3.0 * len(models), 2.9), sharey=True, squeeze=False)
     for ax, (title, shares) in zip(axes[0], models.items(), strict=True):
-        first = next(iter(shares.values()))
-        order, bottom = first.argsort(descending=True), torch.zeros_like(first)
-        for name, share in shares.items():
+        first, second, *_ = shares.values()
+        order, bottom = (first - second).argsort(descending=True), torch.zeros_like(first)
+        for i, (name, share) in enumerate(shares.items()):
             shade = colour("chance") if name == "prior" else colour(name)
-            hatch = {"hand": "", "mnist": "", "prior": ""}.get(name, "///")
             ax.bar(
                 range(1, len(share) + 1),
                 share[order].tolist(),
@@ -140,7 +141,9 @@ def voices(models: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
                 color=shade,
                 label=name,
                 width=0.9,
-                hatch=hatch,
+                hatch="///" if i == 1 else "",
+                edgecolor="white",
+                linewidth=0.3,
             )
             bottom = bottom + share[order]
         ax.set_title(title)
@@ -149,32 +152,41 @@ def voices(models: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
         ax.set_ylim(0, 1)
         ax.grid(False)
     axes[0, 0].set_ylabel("share of the precision")
-    axes[0, 0].legend(loc="upper right", fontsize="small", frameon=True, framealpha=0.9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return list(axes[0])
 
 
 def code_map(codes: Mapping[str, Tensor], labels: Tensor) -> list[Axes]:
-    """Codes in the plane of the two largest principal components of the first group, a panel a group.
+    """Codes in the plane that separates the classes of the first group most, a panel a group, class means as digits.
 
     Args:
         codes: group -> [N, D].
-        labels: [N], digits.
+        labels: [N], digits; each class must occur.
     """
-    first = next(iter(codes.values()))
-    centre = first.mean(0)
-    axes_of_plane = torch.linalg.svd(first - centre, full_matrices=False).Vh[:2].T
-    figure, axes = plt.subplots(
-        1, len(codes), figsize=(2.9 * len(codes) + 0.5, 2.9), sharex=True, sharey=True, squeeze=False
+    first, classes = next(iter(codes.values())), labels.unique()
+    means = torch.stack([first[labels == digit].mean(0) for digit in classes])
+    centre = means.mean(0)
+    plane = torch.linalg.svd(means - centre, full_matrices=False).Vh[:2].T  # [D, 2]
+    _, axes = plt.subplots(
+        1, len(codes), figsize=(2.9 * len(codes), 3.0), sharex=True, sharey=True, squeeze=False
     )
     for ax, (name, group) in zip(axes[0], codes.items(), strict=True):
-        flat = (group - centre) @ axes_of_plane
-        dots = ax.scatter(
-            flat[:, 0], flat[:, 1], c=labels, cmap=DIGITS, vmin=-0.5, vmax=9.5, s=5, linewidths=0
+        flat = (group - centre) @ plane
+        ax.scatter(
+            flat[:, 0], flat[:, 1], c=labels, cmap=DIGITS, vmin=-0.5, vmax=9.5, s=3, linewidths=0, alpha=0.5
         )
+        for digit in classes.tolist():
+            x, y = flat[labels == digit].mean(0).tolist()
+            box = {
+                "boxstyle": "circle,pad=0.12",
+                "facecolor": "white",
+                "edgecolor": DIGITS(digit),
+                "linewidth": 1.5,
+            }
+            ax.text(x, y, str(digit), ha="center", va="center", fontsize="small", bbox=box)
         ax.set_title(name)
-        ax.set_xlabel("component 1")
-    axes[0, 0].set_ylabel("component 2")
-    figure.colorbar(dots, ax=axes[0, -1], ticks=range(10), label="digit")
+        ax.set_xlabel("direction 1")
+    axes[0, 0].set_ylabel("direction 2")
     return list(axes[0])
 
 
