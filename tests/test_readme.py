@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mmlib.__main__ import main
+from mmlib.reproduce import recipes
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
@@ -50,3 +53,14 @@ def test_folders_named_in_the_readme_exist():
     listing = re.search(r"## What lies where.*?```text\n(.*?)```", README, re.S)[1]
     for folder in re.findall(r"^(\w+)/", listing, re.M):
         assert (ROOT / folder).is_dir()
+
+
+def test_commands_and_recipes_of_the_library_exist():
+    commands = re.findall(r"python -m mmlib (\w+)(?: ([\w-]+))?", README)
+    assert {"recipes", "train", "results"} <= {command for command, _ in commands}
+    for command, argument in commands:
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        if command == "train" and argument:
+            assert recipes.get(argument).name == argument
