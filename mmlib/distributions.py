@@ -221,7 +221,7 @@ def scale_from(raw: Tensor, kind: str) -> Tensor:
 def softmax_budget(raw: Tensor) -> Tensor:
     r"""Scales that share a budget: they sum to D, so that one dimension is sharp only if another is wide.
 
-    Equation: ``eq-softmax-budget``. Source: Shi et al. 2019, released code (not in the paper).
+    Equation: ``eq-softmax-budget``. Source: Shi et al. 2019, released code.
         b_d = D exp(raw_d) / sum_d' exp(raw_d') + 1e-6
     """
     return raw.shape[-1] * raw.softmax(-1) + MINIMUM_SCALE

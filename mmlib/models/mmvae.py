@@ -111,7 +111,7 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
     The draw and the denominator are cut from the graph, the numerator is not, and the diagonal is exactly 1. Where a
     row does not observe d, there is nothing to borrow: 0.
 
-    Equation: ``eq-expert-ratios``. Source: Shi et al. 2019, released objective (not in the paper).
+    Equation: ``eq-expert-ratios``. Source: Shi et al. 2019, released objective.
         omega_rd = q_r(z_d) / sg[q_d(z_d)]
 
     Args:
@@ -135,7 +135,7 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
 def elbo_own_decodes(log_likelihood: Tensor, ratios: Tensor, kl: Tensor, log_mixture: Tensor) -> Tensor:
     r"""The released code's ELBO, M decodes in place of M^2: [B], nats.
 
-    Equation: ``eq-mmvae-own-decodes``. Source: Shi et al. 2019, released objective (not in the paper).
+    Equation: ``eq-mmvae-own-decodes``. Source: Shi et al. 2019, released objective.
         sum_r pi_r [ sum_d omega_rd lambda_d log p(x_d | z_d) - KL(q_r || p) ]
 
     Args:
