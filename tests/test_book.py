@@ -285,3 +285,10 @@ def test_a_chapter_that_warns_or_fails_is_not_stored(tmp_path, text):
     _, _, well = tool("run").execute(path)
     assert not well
     assert path.read_bytes() == before
+
+
+def test_what_folds_has_a_title_to_click():
+    # A folded block without a title stops the script that folds, and every solution after it stands open.
+    for page in [*BOOK.glob("*.md"), *BOOK.glob("*.ipynb")]:
+        text = page.read_text().replace('",\n    "', "")
+        assert not re.search(r"\{prf:proof\}(\\n|\n):class: dropdown", text), page.name
