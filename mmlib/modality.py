@@ -193,6 +193,17 @@ def check_names(known: Mapping[str, object], names: object, argument: str) -> tu
     return names
 
 
+def all_observed(mask: Mask) -> bool:
+    """Whether no row misses a modality.
+
+    While a CUDA graph is being recorded nothing can be read back from the device; then it is taken for granted, since
+    the training loop records steps of complete splits only.
+    """
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        return True
+    return all(bool(observed.all()) for observed in mask.values())
+
+
 def check_batch(
     modalities: Mapping[str, Modality], batch: Batch, mask: Mask | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

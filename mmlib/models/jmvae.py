@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, scale_from, single
-from mmlib.modality import Batch, Mask, Modality
+from mmlib.modality import Batch, Mask, Modality, all_observed
 from mmlib.models.base import MultimodalVAE
 
 
@@ -75,7 +75,7 @@ class JMVAE(MultimodalVAE):
 
     def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
         complete = len(batch) == len(self.modalities)
-        if not complete or not all(bool(observed.all()) for observed in mask.values()):
+        if not complete or not all_observed(mask):
             raise ValueError(
                 f"batch holds {', '.join(batch)}, not every row complete: JMVAE trains on complete rows of "
                 f"{', '.join(self.modalities)}; drop the others, or train MVAE or MMVAE, which can use them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -65,7 +66,11 @@ class MVAE(MultimodalVAE):
     def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
         names = tuple(batch)
         experts, observed = self.experts(batch, mask, names)
-        members = self._subsets(len(names), generator).to(observed.device)  # [S, M], the first is everything
+        members = self._subsets(len(names), generator)  # [S, M] on the CPU, the first is everything
+        holders = [
+            members[:, m].nonzero()[:, 0].tolist() for m in range(len(names))
+        ]  # subsets that hold modality m
+        members = _on_device(members, observed.device)
         counts = subset_counts(members, observed)  # [S, B]
         if "joint" not in self.terms:
             counts = torch.cat([torch.zeros_like(counts[:1]), counts[1:]])
@@ -81,10 +86,13 @@ class MVAE(MultimodalVAE):
         z = posterior.rsample(1, generator)[0]  # [S, B, D]
         kl = kl_divergence(posterior, self.prior)  # [S, B]
         log_likelihood = {}
-        for m, name in enumerate(names):
-            decoded = members[:, m].nonzero()[:, 0]  # decode only for the subsets that hold the modality
-            values = self.log_likelihood(name, z[decoded], batch[name], mask[name])
-            log_likelihood[name] = torch.zeros_like(kl).index_copy(0, decoded, values)
+        nothing = torch.zeros_like(kl[0])
+        for holding, name in zip(
+            holders, names, strict=True
+        ):  # decode only for the subsets that hold the modality
+            values = self.log_likelihood(name, torch.stack([z[s] for s in holding]), batch[name], mask[name])
+            at = dict(zip(holding, values, strict=True))
+            log_likelihood[name] = torch.stack([at.get(s, nothing) for s in range(len(members))])
         weight = {name: self._weights(name, len(members), kl) for name in names}
         elbos = subset_elbo([weight[name] * value for name, value in log_likelihood.items()], kl, self.beta)
         parts = {f"log_likelihood.{name}": value[0] for name, value in log_likelihood.items()}
@@ -103,6 +111,16 @@ class MVAE(MultimodalVAE):
         if m > 2 and "sampled" in self.terms:
             rows.append(sample_subsets(m, self.sampled, generator))
         return torch.cat(rows)
+
+
+def _on_device(members: Tensor, device: torch.device) -> Tensor:
+    """``members`` on ``device``, copied there once for each set of subsets."""
+    return members if device.type == "cpu" else _copied(tuple(map(tuple, members.tolist())), device)
+
+
+@lru_cache(maxsize=64)
+def _copied(members: tuple[tuple[bool, ...], ...], device: torch.device) -> Tensor:
+    return torch.tensor(members, device=device)
 
 
 def sample_subsets(m: int, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -142,8 +160,8 @@ def subset_counts(members: Tensor, observed: Tensor) -> Tensor:
     number_observed = observed.sum(0)  # [B]
     proper = (sizes[:, None] < number_observed) | (sizes[:, None] == 1)
     counts = whole & proper
-    has_singletons = bool((sizes[1:] == 1).any())
-    full = (number_observed > 1) | (not has_singletons)
+    has_singletons = (sizes[1:] == 1).any()
+    full = (number_observed > 1) | ~has_singletons
     return torch.cat([full[None], counts[1:]])
 
 

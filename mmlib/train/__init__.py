@@ -1,7 +1,9 @@
 """Training: one loop of a fixed number of steps, with checkpoints that resume to the same bits."""
 
 from mmlib.train.checkpoint import load_weights, save_weights
+from mmlib.train.ema import Ema
+from mmlib.train.guard import Paused
 from mmlib.train.history import History
 from mmlib.train.loop import fit
 
-__all__ = ["History", "fit", "load_weights", "save_weights"]
+__all__ = ["Ema", "History", "Paused", "fit", "load_weights", "save_weights"]

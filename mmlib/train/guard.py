@@ -57,6 +57,10 @@ class Watch:
         return text
 
 
+class Paused(RuntimeError):
+    """Training stopped on request before its last step; its state is in the checkpoint, if there is one."""
+
+
 class Interrupt:
     """Turns the first Ctrl-C into a request that the loop reads between two steps; the second one stops at once."""
 

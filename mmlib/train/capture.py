@@ -1,0 +1,153 @@
+"""One training step recorded as a CUDA graph and replayed: small networks wait for kernel launches, not for arithmetic.
+
+A graph replays fixed kernels on fixed memory. So everything that a step reads or changes lives in tensors that stay
+where they are, and the rows of a step are copied into a tensor that the graph reads. What is computed is unchanged:
+before a recorded step is trusted it is held against the same step taken eagerly.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mmlib.train import checkpoint
+
+WARM_UP = 3  # steps before recording: they allocate what the first ones allocate, such as Adam's moments
+LOSS_TOLERANCE = 1e-4  # relative: float32 sums in another order
+MOVE_TOLERANCE = 0.02  # of the mean distance that a weight moves: atomics add gradients in any order
+
+Step = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+
+class CaptureError(RuntimeError):
+    """A step cannot be recorded, or does something else when it is replayed."""
+
+
+def captured(
+    forward: Step,
+    update: Callable[[Tensor], None],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    noise: torch.Generator,
+    rows: Tensor,
+) -> Step:
+    """Record the step ``update(forward(rows)[0])``.
+
+    The weights, the optimizer's state and the noise are, on return, what they were before.
+
+    Args:
+        forward: rows [B] on the device -> loss and parts; reads nothing back from the device.
+        update: takes the optimizer's step on a loss.
+        model: whose weights are trained.
+        optimizer: of those weights; made ``capturable``.
+        noise: the generator that ``forward`` draws from.
+        rows: int64 [B] on the device, the rows of any one step.
+
+    Returns:
+        ``step(rows) -> (loss, parts)``, tensors that the next call overwrites.
+
+    Raises:
+        CaptureError: if recording fails, or a replayed step differs from an eager one.
+    """
+    held = rows.clone()
+    state = _State(model, optimizer, noise)
+    for group in optimizer.param_groups:
+        group["capturable"] = True
+
+    def step() -> tuple[Tensor, dict[str, Tensor]]:
+        loss, parts = forward(held)
+        update(loss)
+        return loss.detach(), {name: part.detach() for name, part in parts.items()}
+
+    try:
+        warm_up(step)
+        state.rewind()
+        replay, (loss, parts) = record(step, noise)
+    except RuntimeError as error:
+        state.rewind()
+        raise CaptureError(f"the step cannot be recorded ({error})") from error
+
+    ends = []
+    for run in (replay, step):
+        state.rewind()
+        out = run()
+        value = float(loss if out is None else out[0])
+        ends.append((value, state.weights()))
+    state.rewind()
+    _compare(*ends, state.weights())
+
+    def replayed(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        held.copy_(rows)
+        replay()
+        return loss, parts
+
+    return replayed
+
+
+def captured_or_eager(
+    forward: Step, update, model, optimizer, noise: torch.Generator, rows: Tensor
+) -> Step | None:
+    """As :func:`captured`, or None with a warning that says why the run goes on without."""
+    try:
+        return captured(forward, update, model, optimizer, noise, rows)
+    except CaptureError as error:
+        warnings.warn(f"training goes on without a recorded step: {error}", RuntimeWarning, stacklevel=3)
+        return None
+
+
+def warm_up(step: Callable) -> None:
+    """A few steps on a stream of their own, as recording wants it."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+def record(step: Callable, noise: torch.Generator) -> tuple[Callable[[], None], tuple]:
+    """Record a call of ``step``: a function that replays it, and the tensors that each replay fills."""
+    graph = torch.cuda.CUDAGraph()
+    graph.register_generator_state(
+        noise
+    )  # so that each replay draws new numbers, those an eager step would draw
+    with torch.cuda.graph(graph):
+        outputs = step()
+    return graph.replay, outputs
+
+
+class _State:
+    """What a step changes, and the way back to how it was."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, noise: torch.Generator) -> None:
+        self.model, self.optimizer, self.noise = model, optimizer, noise
+        self.before = {name: value.clone() for name, value in self._tensors().items()}
+        self.noise_before = noise.get_state()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return checkpoint.capture({"model": self.model}, {"optimizer": self.optimizer}, {})
+
+    @torch.no_grad()
+    def rewind(self) -> None:
+        for name, value in self._tensors().items():
+            if name in self.before:
+                value.copy_(self.before[name])
+            else:
+                value.zero_()  # Adam's step count and moments before its first step
+        self.noise.set_state(self.noise_before)
+
+    @torch.no_grad()
+    def weights(self) -> Tensor:
+        return torch.cat([weight.detach().double().flatten().clone() for weight in self.model.parameters()])
+
+
+def _compare(replayed: tuple[float, Tensor], eager: tuple[float, Tensor], before: Tensor) -> None:
+    loss = abs(replayed[0] - eager[0]) / max(abs(eager[0]), 1.0)
+    moved = float((eager[1] - before).abs().mean())
+    apart = float((replayed[1] - eager[1]).abs().mean())
+    if not (loss <= LOSS_TOLERANCE and apart <= MOVE_TOLERANCE * moved):
+        raise CaptureError(
+            f"replayed and eager steps differ: losses {replayed[0]:.6g} and {eager[0]:.6g}, "
+            f"weights apart by {apart:.3g} on average after a move of {moved:.3g}"
+        )

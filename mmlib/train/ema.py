@@ -1,0 +1,48 @@
+"""A running average of a model's weights, to be evaluated in place of the weights themselves."""
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class Ema:
+    """Exponential moving average of weights: average <- decay * average + (1 - decay) * weights, once a step.
+
+    Args:
+        model: whose weights are averaged; the average starts as a copy of it. Buffers are copied, not averaged.
+        decay: in (0, 1).
+        start: steps during which the average is simply a copy.
+
+    Raises:
+        ValueError: for a decay outside (0, 1) or a negative start.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> _ = torch.nn.init.constant_(model.weight, 0.0)
+        >>> ema = Ema(model, decay=0.75, start=1)
+        >>> ema.update(model, step=1)
+        >>> _ = torch.nn.init.constant_(model.weight, 1.0)
+        >>> ema.update(model, step=2)
+        >>> ema.model.weight.item()
+        0.25
+    """
+
+    def __init__(self, model: nn.Module, decay: float, start: int = 0) -> None:
+        if not 0.0 < decay < 1.0:
+            raise ValueError(f"decay is {decay}; expected a number in (0, 1)")
+        if start < 0:
+            raise ValueError(f"start is {start}; expected at least 0")
+        self.decay, self.start = decay, start
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.average.update_parameters(model)  # the first call copies
+
+    @property
+    def model(self) -> nn.Module:
+        """The model with averaged weights."""
+        return self.average.module
+
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after the ``step``-th step, counted from 1."""
+        if step <= self.start:
+            self.average.n_averaged.zero_()  # then the next call copies
+        self.average.update_parameters(model)
