@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmlib.data import Items
-from mmlib.data.pairing import first_fraction, pair_by_class, paired_split
+from mmlib.data.pairing import first_fraction, pair_by_class, paired_split, partially_paired
 
 # Images of each digit 0-9 in the official files: counted in MNIST's label files; SVHN's as its page and torchvision's
 # label arrays give them ("10" is 0). Totals 60,000, 73,257, 10,000 and 26,032.
@@ -142,3 +142,45 @@ def test_all_of_the_data_is_the_data():
 def test_a_fraction_outside_0_to_1_is_refused(fraction):
     with pytest.raises(ValueError, match=r"fraction is .*; expected a share in \(0, 1\]"):
         first_fraction(unimodal([0, 1]), fraction)
+
+
+def test_partly_paired_rows_show_what_the_scheme_says():
+    def split(**options):
+        items = {"a": unimodal(labels_of([400, 600])), "b": unimodal(labels_of([500, 500], 1))}
+        return paired_split(items, generator=torch.Generator().manual_seed(0), **options)
+
+    assert split(paired=1.0).observed is None
+    always = split(paired=0.25, always="b")
+    whole = always.observed["a"] & always.observed["b"]
+    assert int(whole.sum()) == round(0.25 * len(always)) == 225
+    assert always.observed["b"].all()
+    dealt = split(paired=0.25)
+    counts = [
+        int((seen & ~(dealt.observed["a"] & dealt.observed["b"])).sum()) for seen in dealt.observed.values()
+    ]
+    assert int((dealt.observed["a"] & dealt.observed["b"]).sum()) == 225
+    assert (
+        max(counts) - min(counts) <= 1 and sum(counts) == len(dealt) - 225
+    )  # each lost row shows exactly one
+    seen = [dealt.index[name][dealt.observed[name]] for name in "ab"]
+    assert all(
+        len(items.unique()) == len(items) for items in seen
+    )  # one to one: nobody's partner is shown elsewhere
+    assert not torch.equal(dealt.labels[dealt.observed["a"]], dealt.labels.sort().values[: len(seen[0])])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"paired": 0.0}, "paired is 0.0; expected a share of rows in"),
+        ({"paired": 1.5}, "paired is 1.5; expected a share of rows in"),
+        ({"paired": 0.5, "always": "c"}, "always is 'c'; expected None or one of"),
+    ],
+)
+def test_impossible_schemes_are_refused(options, message):
+    items = {name: unimodal(labels_of([4, 4])) for name in "ab"}
+    with pytest.raises(ValueError, match=message):
+        paired_split(items, **options)
+    whole = paired_split(items)
+    with pytest.raises(ValueError, match="split already misses modalities"):
+        partially_paired(whole.with_missing(0.5), 0.5)

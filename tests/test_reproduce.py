@@ -61,7 +61,7 @@ def test_hash_is_of_the_content_alone():
     assert TINY.hash == "88bb8cbb4b9b"
     reordered = Recipe(**dict(reversed(list(dataclasses.asdict(TINY).items()))))
     assert reordered.hash == TINY.hash
-    renamed = dataclasses.replace(TINY, name="other", source="elsewhere", reduced="less")
+    renamed = dataclasses.replace(TINY, name="other", source="elsewhere", reduced="less", faithful=True)
     assert renamed.hash == TINY.hash
     options = {"b": 1, "a": [2, {"y": 0, "x": 1}]}
     other_way = {"a": [2, {"x": 1, "y": 0}], "b": 1}
@@ -73,9 +73,9 @@ def test_hash_is_of_the_content_alone():
         "model": "mvae", "dataset": "mnist-svhn", "model_options": {"objective": "iwae"}, "data_options": {},
         "latent_dim": 4, "width": 0.2, "likelihood": "normal", "likelihood_scale": 1.0, "weights": None, "steps": 17,
         "batch_size": 9, "learning_rate": 2e-3, "betas": (0.8, 0.999), "eps": 1e-4, "amsgrad": True, "clip_norm": 5.0,
-        "clip_value": 1.0, "validations": 8, "likelihood_rows": 5, "likelihood_k": 3,
+        "clip_value": 1.0, "validations": 8, "likelihood_rows": 5, "likelihood_k": 3, "ema": 0.9,
     }  # fmt: skip
-    prose = {"name", "source", "reduced"}
+    prose = {"name", "source", "reduced", "faithful"}
     assert set(changes) | prose == {entry.name for entry in dataclasses.fields(Recipe)}, (
         "a new field: add it here"
     )

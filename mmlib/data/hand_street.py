@@ -12,7 +12,7 @@ from . import hand, street
 from .batches import derived_generator
 from .cache import cache_root, generated
 from .core import DataSet, Items
-from .pairing import paired_split
+from .pairing import paired_split, partial
 
 GENERATOR_VERSION = 1  # raise it whenever the pixels change
 SIZES = (16, 32)
@@ -32,6 +32,8 @@ def load_hand_street(
     dm: int = 1,
     max_d: int = 10_000,
     fraction: float = 1.0,
+    paired: float = 1.0,
+    always: str | None = None,
 ) -> DataSet:
     """Handwritten digits paired with house numbers of the same class.
 
@@ -54,6 +56,8 @@ def load_hand_street(
         dm: random partners of each training item; validation and test always pair one to one.
         max_d: most training items of one class.
         fraction: share of the originals of each modality kept for training, taken before pairing.
+        paired: share of the training rows that stay whole; the others show one modality only.
+        always: the modality that those others show; None: as many rows for each.
 
     Raises:
         ValueError: for an impossible option.
@@ -78,15 +82,15 @@ def load_hand_street(
     key = f"v{GENERATOR_VERSION}-{size}px-freedom{freedom:g}-{train}-{validation}-{test}-seed{seed}"
     folder = cache_root(cache) / "hand-street" / key
     tensors, record = generated(folder, facts, lambda: make(size, freedom, counts, seed))
+    pairing = {"dm": dm, "max_d": max_d, "fraction": fraction, **partial(paired, always)}
     splits = {}
     for s, split in enumerate(SPLITS):
         items = {
             name: Items(*(tensors[f"{split}.{name}.{part}"] for part in ("images", "labels", "original")))
             for name in ("hand", "street")
         }
-        pairing = {"dm": dm, "max_d": max_d, "fraction": fraction} if split == "train" else {}
-        splits[split] = paired_split(items, **pairing, generator=derived_generator(seed, 2, s))
-    pairing = {"dm": dm, "max_d": max_d, "fraction": fraction}
+        options = pairing if split == "train" else {}
+        splits[split] = paired_split(items, **options, generator=derived_generator(seed, 2, s))
     return DataSet(name="hand-street", **splits, provenance={**record, "pairing": pairing})
 
 

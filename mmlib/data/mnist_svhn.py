@@ -12,7 +12,7 @@ import torch
 from .batches import derived_generator
 from .cache import cache_root, digest
 from .core import DataSet, Items
-from .pairing import paired_split
+from .pairing import paired_split, partial
 from .readers import MNIST_MD5, SVHN_MD5, DataFileError, read_idx, read_subset, read_svhn_mat
 
 ADVICE = """\
@@ -32,6 +32,8 @@ def load_mnist_svhn(
     dm: int = 30,
     max_d: int = 10_000,
     fraction: float = 1.0,
+    paired: float = 1.0,
+    always: str | None = None,
     seed: int = 0,
     verify: bool = True,
     download: bool = False,
@@ -49,6 +51,8 @@ def load_mnist_svhn(
         dm: random partners of each training item (30 in Shi et al. 2021); validation and test pair one to one.
         max_d: most training items of one class.
         fraction: share of each unimodal training set, taken before pairing.
+        paired: share of the training rows that stay whole; the others show one modality only.
+        always: the modality that those others show; None: as many rows for each.
         seed: of the pairing.
         verify: check the official files' MD5; False accepts other files of the same format.
         download: let torchvision fetch missing official files first (252 MB); off by default so that nothing ever waits
@@ -74,7 +78,7 @@ def load_mnist_svhn(
         svhn_splits, svhn_files, kind = _svhn(root, svhn, verify)
     except DataFileError as error:
         raise DataFileError(f"{error}\n{ADVICE.format(root=root)}") from error
-    pairing = {"dm": dm, "max_d": max_d, "fraction": fraction}
+    pairing = {"dm": dm, "max_d": max_d, "fraction": fraction, **partial(paired, always)}
     splits = {}
     for s, split in enumerate(("train", "validation", "test")):
         items = {"mnist": mnist_splits[split], "svhn": svhn_splits[split]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -81,21 +82,63 @@ def paired_split(
     dm: int = 1,
     max_d: int = 10_000,
     fraction: float = 1.0,
+    paired: float = 1.0,
+    always: str | None = None,
     generator: torch.Generator | None = None,
 ) -> PairedSplit:
-    """Takes the first ``fraction`` of each unimodal set, then pairs what is left.
+    """Takes the first ``fraction`` of each unimodal set, pairs what is left, then hides partners of some rows.
 
     Args:
         items: one unimodal set for each modality.
         dm: as in `pair_by_class`.
         max_d: as in `pair_by_class`.
         fraction: as in `first_fraction`, taken *before* pairing.
+        paired: as in `partially_paired`.
+        always: as in `partially_paired`.
         generator: source of randomness.
 
     Raises:
-        ValueError: as in `pair_by_class` and `first_fraction`.
+        ValueError: as in `pair_by_class`, `first_fraction` and `partially_paired`.
     """
     items = {name: first_fraction(item, fraction) for name, item in items.items()}
     index = pair_by_class({name: item.labels for name, item in items.items()}, dm, max_d, generator)
     first = next(iter(items))
-    return PairedSplit(items, index, items[first].labels[index[first]])
+    split = PairedSplit(items, index, items[first].labels[index[first]])
+    if paired == 1.0 and always is None:
+        return split
+    return partially_paired(split, paired, always, generator)
+
+
+def partial(paired: float, always: str | None) -> dict:
+    """The options of `partially_paired` as a data set states them: nothing where every row is whole."""
+    return {} if paired == 1.0 and always is None else {"paired": paired, "always": always}
+
+
+def partially_paired(
+    split: PairedSplit, paired: float, always: str | None = None, generator: torch.Generator | None = None
+) -> PairedSplit:
+    """Keeps a share of the rows whole; each of the others shows one modality only (Joy et al. 2022, Section 5).
+
+    Args:
+        split: complete rows.
+        paired: share of the rows that stay whole, in (0, 1].
+        always: the modality that every row shows; None deals the other rows out evenly, so that with one-to-one pairs
+            every item that has lost its partner stands alone, and none of their partners is seen.
+        generator: source of randomness.
+
+    Raises:
+        ValueError: when ``paired`` leaves (0, 1], ``always`` names no modality, or the split already misses some.
+    """
+    if not 0.0 < paired <= 1.0:
+        raise ValueError(f"paired is {paired}; expected a share of rows in (0, 1]")
+    if always is not None and always not in split.names:
+        raise ValueError(f"always is {always!r}; expected None or one of {split.names}")
+    if split.observed is not None:
+        raise ValueError("split already misses modalities; expected complete rows")
+    whole = round(paired * len(split))
+    order = torch.randperm(len(split), generator=generator)
+    shown = torch.full((len(split),), -1)  # number of the only modality that a row shows, -1: all
+    dealt = torch.arange(len(split) - whole) % len(split.names)
+    shown[order[whole:]] = dealt if always is None else split.names.index(always)
+    observed = {name: (shown == -1) | (shown == m) for m, name in enumerate(split.names)}
+    return replace(split, observed=observed)
