@@ -117,7 +117,7 @@ def partial(paired: float, always: str | None) -> dict:
 def partially_paired(
     split: PairedSplit, paired: float, always: str | None = None, generator: torch.Generator | None = None
 ) -> PairedSplit:
-    """Keeps a share of the rows whole; each of the others shows one modality only (Joy et al. 2022, Section 5).
+    """Keeps a share of the rows whole; each of the others shows one modality only (Joy et al. 2022, Section 4.1).
 
     Args:
         split: complete rows.
