@@ -96,6 +96,14 @@ def captured_or_eager(
         return None
 
 
+def check_capture(device: torch.device) -> None:
+    """Raise ValueError unless steps on ``device`` can be recorded."""
+    if device.type != "cuda":
+        raise ValueError(
+            f"capture is True on device {str(device)!r}; expected a CUDA device, or capture=False"
+        )
+
+
 def warm_up(step: Callable) -> None:
     """A few steps on a stream of their own, as recording wants it."""
     stream = torch.cuda.Stream()

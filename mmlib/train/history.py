@@ -11,7 +11,10 @@ class History(list):
     Attributes:
         wall_seconds: elapsed time spent in the loop, summed over resumptions.
         cpu_seconds: processor time of all threads, summed over resumptions.
+        captured: whether the step was replayed from a CUDA graph.
     """
+
+    captured = False
 
     def __init__(self, rows=(), wall_seconds: float = 0.0, cpu_seconds: float = 0.0):
         super().__init__(rows)

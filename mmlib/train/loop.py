@@ -15,7 +15,7 @@ from mmlib.data.batches import rows_at
 from mmlib.modality import check_batch
 from mmlib.seeding import check_device, child, generator
 from mmlib.train import checkpoint
-from mmlib.train.capture import captured_or_eager
+from mmlib.train.capture import captured_or_eager, check_capture
 from mmlib.train.ema import Ema
 from mmlib.train.guard import Interrupt, Paused, Watch, check_finite
 from mmlib.train.history import History
@@ -89,10 +89,8 @@ def fit(
     """
     _check_options(steps, batch_size, log_every, validate_every, checkpoint_every, callback, checkpoint_dir)
     device = check_device(device)
-    if capture and device.type != "cuda":
-        raise ValueError(
-            f"capture is True on device {str(device)!r}; expected a CUDA device, or capture=False"
-        )
+    if capture:
+        check_capture(device)
     model.to(device)
     split = split.to(device)
     validate(model, split)
@@ -165,6 +163,7 @@ def fit(
             replay = _recorded(
                 model, split, optimizer, noise, update, rows_at(step, len(split), batch_size, seed)
             )
+            history.captured = replay is not None
         bar = stack.enter_context(_bar(steps, step, progress))
         while step < steps:
             rows = rows_at(step, len(split), batch_size, seed)

@@ -1,0 +1,73 @@
+"""A trained model from the folder of its run, to look at it again."""
+
+from pathlib import Path
+
+from mmlib.reproduce.folder import RunFolder
+from mmlib.reproduce.recipes import Recipe, get
+
+
+def load_trained(
+    recipe: Recipe | str, seed: int = 0, root: Path | str = "runs", device: str = "cpu", cache=None
+):
+    """The model of a finished run with its trained weights, and the data set that it was trained on.
+
+    Args:
+        recipe: a recipe or the name of one.
+        seed: of the run.
+        root: folder of all runs.
+        device: where the model and the data should be.
+        cache: folder of the data, if not the usual one.
+
+    Returns:
+        ``(model, data)``; loading runs no code of the file.
+
+    Raises:
+        FileNotFoundError: if the run is not finished there.
+        ValueError: for an unknown recipe or device, or weights of another recipe.
+    """
+    from mmlib.reproduce.build import build_data, build_model
+    from mmlib.seeding import check_device
+    from mmlib.train import load_weights
+
+    recipe = get(recipe) if isinstance(recipe, str) else recipe
+    check_device(device)
+    folder = RunFolder(recipe, seed, Path(root))
+    if not folder.weights.exists():
+        raise FileNotFoundError(
+            f"{folder.weights} is not there: make the run with python -m mmlib train {recipe.name} --seed {seed}"
+        )
+    data = build_data(recipe, cache)
+    model = build_model(recipe, data, seed)
+    made_with = load_weights(folder.weights, model).get("hash")
+    if made_with != recipe.hash:
+        raise ValueError(
+            f"{folder.weights} was made with recipe {made_with}; {recipe.name} is now {recipe.hash}"
+        )
+    return model.to(device), data.to(device)
+
+
+def evaluate_run(
+    recipe: Recipe | str,
+    seed: int = 0,
+    split: str = "validation",
+    root: Path | str = "runs",
+    device: str = "cpu",
+    cache=None,
+):
+    """All coherences and latent accuracies of a finished run on one split, as ``mmlib.metrics.evaluate`` gives them.
+
+    The draws are those of the run itself: on the machine that made it, its recorded numbers come out again.
+
+    Raises:
+        ValueError: as :func:`load_trained`, or if the split is neither ``"validation"`` nor ``"test"``.
+        FileNotFoundError: as :func:`load_trained`.
+    """
+    from mmlib.metrics import evaluate
+    from mmlib.reproduce.build import build_classifiers
+    from mmlib.seeding import child, generator
+
+    if split not in ("validation", "test"):
+        raise ValueError(f"split is {split!r}; expected 'validation' or 'test'")
+    model, data = load_trained(recipe, seed, root, device, cache)
+    classifiers = build_classifiers(data, cache).to(device)
+    return evaluate(model, data.splits[split], classifiers, generator(child(seed, split), device), data.train)
