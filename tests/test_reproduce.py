@@ -149,7 +149,7 @@ def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
     path = runner.run(TINY, 0, tmp_path / "a", **options)
     folder = RunFolder(TINY, 0, tmp_path / "a")
     assert path == folder.result and sorted(p.name for p in folder.path.iterdir()) == [
-        "metrics.jsonl", "recipe.json", "result.json", "samples.png", "weights.safetensors",
+        "journal.jsonl", "metrics.jsonl", "recipe.json", "result.json", "samples.png", "weights.safetensors",
     ]  # fmt: skip
     result = results.verify(path)
     assert result["recipe"]["hash"] == TINY.hash and result["seed"] == 0 and result["steps"] == 16

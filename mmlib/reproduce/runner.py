@@ -3,13 +3,14 @@
 Idempotent: a finished run is never repeated, an interrupted one continues to the bits that it would have reached.
 """
 
+import contextlib
 import json
-import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mmlib.files import write_atomically
-from mmlib.reproduce.folder import RunFolder
+from mmlib.reproduce.folder import RunFolder, disk_is_full, lines
 from mmlib.reproduce.recipes import Recipe, get
 from mmlib.reproduce.results import flatten
 
@@ -25,11 +26,14 @@ def run(
     progress: bool = True,
     checkpoint_every: int = 500,
     cache: Path | str | None = None,
+    stop: Callable[[], bool] | None = None,
+    capture: bool | None = None,
 ) -> Path:
     """Make the run of a recipe and seed, or what is missing of it.
 
     Writes into ``<root>/<recipe>/seed-<n>/``: ``metrics.jsonl`` (history), ``weights.safetensors``, ``samples.png``
-    (samples of the model only) and, last of all, ``result.json``.
+    (samples of the model only), ``journal.jsonl`` (when it was started, stopped and finished) and, before the journal's
+    last line, ``result.json``. A damaged file found there is set aside, never trusted and never deleted.
 
     Args:
         recipe: a recipe or the name of one.
@@ -40,108 +44,180 @@ def run(
         progress: show a progress bar, if standard error is a terminal.
         checkpoint_every: steps between checkpoints.
         cache: folder of the data, if not the usual one.
+        stop: asked after every step of training; when it says True, the run is paused.
+        capture: whether to replay the step as a CUDA graph; default: on CUDA devices.
 
     Returns:
         Path of ``result.json``.
 
     Raises:
-        ValueError: for an unknown recipe, or an interrupted run that was begun with other threads or another device.
+        ValueError: for an unknown recipe or device, a negative seed, or an interrupted run that was begun with other
+            threads or on another kind of device.
         RunLockedError: if another process is making this run.
         FloatingPointError: if the training went bad; see ``mmlib.train.fit``.
+        OSError: if the disk is full; the same call continues when there is room again.
+        Paused: when ``stop`` asked for it, after writing a checkpoint.
+        KeyboardInterrupt: on Ctrl-C, after writing a checkpoint.
     """
     folder = RunFolder(get(recipe) if isinstance(recipe, str) else recipe, seed, Path(root))
-    if folder.finished():
-        return folder.result
-    with folder.locked():
-        if not folder.finished():  # nobody finished it while we waited for the lock
-            _make(folder, device, threads, progress, checkpoint_every, cache)
+    with _advice_on_a_full_disk(folder):
+        if not folder.finished():
+            with folder.locked():
+                if not folder.finished():  # nobody finished it just before we had the lock
+                    _make(folder, device, threads, progress, checkpoint_every, cache, stop, capture)
+                    return folder.result
+        folder.check_files()
     return folder.result
 
 
-def _make(folder: RunFolder, device: str, threads: int, progress: bool, checkpoint_every: int, cache) -> None:
+def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache, stop, capture) -> None:
     import torch
 
-    from mmlib.metrics import evaluate, evaluate_likelihoods
-    from mmlib.plots.grids import save_samples
     from mmlib.reproduce.build import build_classifiers, build_data, build_model
     from mmlib.reproduce.provenance import provenance
-    from mmlib.seeding import check_device, child, generator
-    from mmlib.train import fit, save_weights
+    from mmlib.seeding import check_device
+    from mmlib.train import save_weights
 
-    recipe, seed = folder.recipe, folder.seed
-    check_device(device)
+    kind = check_device(device).type
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         origin = provenance(device)  # of the code that runs, whatever is committed meanwhile
-        begun = folder.open({key: origin[key] for key in ("commit", "uncommitted_changes")})
-        data = build_data(recipe, cache)
-        classifiers = build_classifiers(data, cache).to(device)
-        data = data.to(device)
-        model = build_model(recipe, data, seed)
-        clock = time.perf_counter(), time.process_time()
-
-        def validate(step: int, model) -> dict[str, float]:
-            values = watch(model, data.validation, classifiers, child(seed, "validation", step))
-            with open(folder.metrics, "a") as file:  # to look at meanwhile; at the end written anew
-                file.write(json.dumps({"step": step, **values}) + "\n")
-            return values
-
-        history = fit(
-            model,
-            data.train,
-            recipe.steps,
-            recipe.batch_size,
-            recipe.learning_rate,
-            seed,
-            betas=recipe.betas,
-            eps=recipe.eps,
-            amsgrad=recipe.amsgrad,
-            clip_norm=recipe.clip_norm,
-            clip_value=recipe.clip_value,
-            device=device,
-            validate_every=-(-recipe.steps // recipe.validations),
-            callback=lambda step, model: watch(
-                model, data.validation, classifiers, child(seed, "validation", step)
-            ),
-            checkpoint_dir=folder.checkpoints,
-            checkpoint_every=checkpoint_every,
-            identity={"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")},
-            progress=progress,
-        )
-        write_atomically(folder.metrics, b"".join(json.dumps(row).encode() + b"\n" for row in history))
-        save_weights(folder.weights, model, recipe=recipe.name, hash=recipe.hash, seed=seed)
-        splits = {
-            name: evaluate(model, split, classifiers, generator(child(seed, name), device), data.train)
-            for name, split in (("validation", data.validation), ("test", data.test))
-        }
-        draw = generator(child(seed, "likelihood"), device)
-        likelihoods = evaluate_likelihoods(
-            model, data.test, recipe.likelihood_k, draw, recipe.likelihood_rows
-        )
-        splits["test"]["log_likelihood"] = likelihoods
-        save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
-        result = {
-            "recipe": recipe.as_dict(),
-            "seed": seed,
-            "steps": recipe.steps,
-            "metrics": splits,
-            "convergence": convergence(history),
-            "history": [row for row in history if any(name.startswith("validation/") for name in row)],
-            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "data": data.provenance,
-            "seconds": {
-                "training_wall": round(history.wall_seconds, 1),
-                "training_cpu": round(history.cpu_seconds, 1),
-                "last_call_wall": round(time.perf_counter() - clock[0], 1),
-                "last_call_cpu": round(time.process_time() - clock[1], 1),
-            },
-            "provenance": {**origin, "begun": begun},
-        }
-        folder.write_result(_plain(result))
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # the optimizer's state has served
+        now = {**{key: origin[key] for key in ("commit", "uncommitted_changes", "threads")}, "device": kind}
+        begun = folder.open(now)
+        _check_continuable(folder, begun, now)
+        with _journal(folder):
+            recipe, seed = folder.recipe, folder.seed
+            data = build_data(recipe, cache)
+            classifiers = build_classifiers(data, cache).to(device)
+            data = data.to(device)
+            model = build_model(recipe, data, seed)
+            clock = time.perf_counter(), time.process_time()
+            capture = kind == "cuda" if capture is None else capture
+            history = _train(
+                folder, model, data, classifiers, device, progress, checkpoint_every, stop, capture
+            )
+            write_atomically(folder.metrics, lines(history))
+            save_weights(folder.weights, model, recipe=recipe.name, hash=recipe.hash, seed=seed)
+            result = {
+                "recipe": recipe.as_dict(),
+                "seed": seed,
+                "steps": recipe.steps,
+                "metrics": _evaluate(folder, model, data, classifiers, device),
+                "convergence": convergence(history),
+                "history": [row for row in history if any(name.startswith("validation/") for name in row)],
+                "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+                "data": data.provenance,
+                "seconds": {
+                    "training_wall": round(history.wall_seconds, 1),
+                    "training_cpu": round(history.cpu_seconds, 1),
+                    "last_call_wall": round(time.perf_counter() - clock[0], 1),
+                    "last_call_cpu": round(time.process_time() - clock[1], 1),
+                },
+                "provenance": {**origin, "begun": begun},
+            }
+            folder.write_result(_plain(result))
+            folder.drop_checkpoints()  # the optimizer's state has served
     finally:
         torch.set_num_threads(before)
+
+
+def _train(folder: RunFolder, model, data, classifiers, device, progress, checkpoint_every, stop, capture):
+    """The recipe's steps, or those that are missing; evaluations appear in ``metrics.jsonl`` as they are made."""
+    from mmlib.seeding import child
+    from mmlib.train import fit
+
+    recipe, seed = folder.recipe, folder.seed
+
+    def validate(step: int, model) -> dict[str, float]:
+        values = watch(model, data.validation, classifiers, child(seed, "validation", step))
+        folder.add_row({"step": step, **values})
+        return values
+
+    return fit(
+        model,
+        data.train,
+        recipe.steps,
+        recipe.batch_size,
+        recipe.learning_rate,
+        seed,
+        betas=recipe.betas,
+        eps=recipe.eps,
+        amsgrad=recipe.amsgrad,
+        clip_norm=recipe.clip_norm,
+        clip_value=recipe.clip_value,
+        device=device,
+        validate_every=-(-recipe.steps // recipe.validations),
+        callback=validate,
+        checkpoint_dir=folder.checkpoints,
+        checkpoint_every=checkpoint_every,
+        identity={"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")},
+        stop=stop,
+        capture=capture,
+        progress=progress,
+    )
+
+
+def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
+    """All metrics on validation and test, and the picture of samples: a function of the weights and the seed."""
+    from mmlib.metrics import evaluate, evaluate_likelihoods
+    from mmlib.plots.grids import save_samples
+    from mmlib.seeding import child, generator
+
+    recipe, seed = folder.recipe, folder.seed
+    splits = {
+        name: evaluate(model, split, classifiers, generator(child(seed, name), device), data.train)
+        for name, split in (("validation", data.validation), ("test", data.test))
+    }
+    draw = generator(child(seed, "likelihood"), device)
+    splits["test"]["log_likelihood"] = evaluate_likelihoods(
+        model, data.test, recipe.likelihood_k, draw, recipe.likelihood_rows
+    )
+    save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
+    return splits
+
+
+@contextlib.contextmanager
+def _journal(folder: RunFolder):
+    """Write down that the run was started, and how it ended. A start without an end was killed."""
+    from mmlib.train import Paused
+
+    def end(event: str, **facts) -> None:
+        with contextlib.suppress(OSError):  # the run ends as it does, whatever becomes of the journal
+            folder.log(event, **facts)
+
+    folder.log("started")
+    try:
+        yield
+    except (Paused, KeyboardInterrupt) as reason:
+        end("stopped", reason=str(reason))
+        raise
+    except BaseException as error:
+        end("failed", reason=f"{type(error).__name__}: {error}")
+        raise
+    end("finished", step=folder.recipe.steps)
+
+
+def _check_continuable(folder: RunFolder, begun: dict, now: dict) -> None:
+    """Refuse to go on with other threads or on another kind of device: the bits would be others."""
+    for name in ("threads", "device"):
+        if begun.get(name, now[name]) != now[name]:
+            raise ValueError(
+                f"{name} is {now[name]!r}; {folder}, was begun with {begun[name]!r} and has done {folder.step()} "
+                f"steps: go on with {begun[name]!r}, or move {folder.path} away to begin anew"
+            )
+
+
+@contextlib.contextmanager
+def _advice_on_a_full_disk(folder: RunFolder):
+    try:
+        yield
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        kept = f"{folder} is kept up to step {folder.step()} in {folder.path}"
+        advice = "make room and start the same run again: it continues from there, to the same numbers"
+        raise OSError(error.errno, f"{error.strerror}. {kept}; {advice}", error.filename) from error
 
 
 def watch(model, split, classifiers, seed: int) -> dict[str, float]:
