@@ -99,7 +99,7 @@ def errata_ids(path: Path | str = ROOT / "data" / "errata.yaml") -> set[str] | N
 
 
 def _exhibit(entry, place: str, known_recipes, known_errata) -> Exhibit:
-    place = f"{place}: {entry.get('id') if isinstance(entry, dict) else entry!r}"
+    place = f"{place}: {entry.get('id') if isinstance(entry, dict) else 'exhibits'}"
     entry = _fields(entry, Exhibit, place)
     columns = {
         id: Column(id=id, **_fields(column, Column, f"{place}: column {id}", {"id"}))
