@@ -4,18 +4,22 @@ A coherence says how often a classifier recognises what was generated, so it is 
 on real images is measured once, on validation and on test, and travels with it into every report.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmlib.data.batches import rows_at
-from mmlib.data.cache import cache_root, generated
+from mmlib.data.cache import cache_root, digest, generated
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.split import check_mode, device_of
 from mmlib.nets.classifiers import DigitClassifier
@@ -74,6 +78,9 @@ def train_classifiers(
     is kept, so that no split is used to choose. The learning rate rises over the first tenth of the steps and falls to
     zero along a cosine. Same data, options, seed and machine: same weights.
 
+    Trained once, they judge everywhere: the cache gives them back under any version of torch and for any pairing of the
+    same items, so that a number does not change with its judges.
+
     Args:
         data: a data set with ``train``, ``validation``, ``test`` and ``provenance``.
         seed: of the weights, the batches and the shifts.
@@ -115,8 +122,7 @@ def train_classifiers(
     if cache is False:
         tensors = make()
     else:
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-        tensors, _ = generated(cache_root(cache) / f"classifiers-{data.name}-{key}", facts, make)
+        tensors = _stored(cache_root(cache), data.name, facts, make)
     networks, accuracy = {}, {}
     for name, shape in data.shapes.items():
         prefix = f"{name}/network/"
@@ -132,6 +138,40 @@ def train_classifiers(
             for split in ("validation", "test")
         }
     return Classifiers(networks, accuracy, float(tensors["seconds"]))
+
+
+def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
+    """Judges from the cache, or made and kept there; of several processes that need the same ones, one trains."""
+    root.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        place = _place(root, name, facts)
+        if not place[0].exists():
+            lock = os.open(root, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            with contextlib.suppress(OSError):  # no locks here: then several train, to the same end
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            place = _place(root, name, facts)
+        return generated(*place, make)[0]
+
+
+def _place(root: Path, name: str, facts: dict) -> tuple[Path, dict]:
+    """Where judges of these facts are, or would be, and their facts in full."""
+    decisive = _decisive(facts)
+    for note in sorted(root.glob(f"classifiers-{name}-*/data.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            record = json.loads(note.read_text())
+            checksum = record.pop("sha256")
+            if _decisive(record) == decisive and digest(note.parent / "data.safetensors") == checksum:
+                return note.parent, record
+    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+    return root / f"classifiers-{name}-{key}", facts
+
+
+def _decisive(facts: dict) -> dict:
+    """What makes other judges: not the version of torch, and of the pairing only how many items it leaves."""
+    pairing = facts["data"].get("pairing", {})
+    data = {**facts["data"], "pairing": pairing.get("fraction", 1.0)}
+    return {key: value for key, value in facts.items() if key != "torch"} | {"data": data}
 
 
 def _train(items, name, steps, batch_size, learning_rate, width, shift, seed, device) -> nn.Module:
