@@ -1,0 +1,128 @@
+"""The index of the papers' equations: complete, and without an entry that leads nowhere."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from mmlib.equations import registered
+from mmlib.reproduce import equation_index
+from mmlib.reproduce.errata import ERRATA
+from mmlib.reproduce.errata import load as load_errata
+
+NUMBERED = {"mmali": 11, "mmjsd": 20, "rbc": 14, "meme": 12}
+NAMED = {"mmali": 4, "mmjsd": 4, "rbc": 1}
+CITATIONS = {
+    "Chen and Zhu 2022": "mmali",
+    "Sutter et al. 2020, supplement": "mmjsd",
+    "Shi et al. 2021": "rbc",
+    "Joy et al. 2022": "meme",
+}
+
+
+@pytest.fixture(scope="module")
+def statements():
+    return equation_index.load()
+
+
+@pytest.fixture(scope="module")
+def found():
+    return equation_index.answers()
+
+
+def test_every_equation_of_the_four_papers_is_listed(statements):
+    numbered = [statement for statement in statements.values() if not statement.named]
+    assert Counter(statement.paper for statement in numbered) == NUMBERED
+    assert len(numbered) == 57
+    for paper, count in NUMBERED.items():
+        numbers = [int(statement.number) for statement in numbered if statement.paper == paper]
+        assert numbers == list(range(1, count + 1))
+    assert Counter(statement.paper for statement in statements.values() if statement.named) == NAMED
+
+
+def test_no_label_leads_nowhere(statements, found):
+    for statement in statements.values():
+        for label in statement.labels:
+            assert label in found and found[label].page, f"{statement.id}: {label} is in no page of the book"
+            if label.startswith("eq-"):
+                assert found[label].function and found[label].tests, label
+
+
+def test_every_equation_that_a_function_cites_leads_to_the_function(statements, found):
+    cited = 0
+    for label, answer in found.items():
+        for citation, paper in CITATIONS.items():
+            for number in re.findall(rf"{citation}, Eq\. (\d+)", answer.source):
+                assert label in statements[f"{paper}-eq-{number}"].labels, (label, answer.source)
+                cited += 1
+    assert cited >= 2
+
+
+def test_every_equation_of_the_book_is_reached(statements, found):
+    used = {label for statement in statements.values() for label in statement.labels}
+    others = {answer.label for answer in equation_index.elsewhere(statements, found)}
+    labels = {equation.label for equation in registered()}
+    assert others == labels - used
+    assert all(found[label].page and found[label].source for label in others)
+
+
+def test_errata_of_the_equations_exist(statements):
+    if not ERRATA.exists():
+        pytest.skip("there is no list of errata")
+    errata = load_errata()
+    for statement in statements.values():
+        assert set(statement.errata) <= set(errata), statement.id
+    assert set(equation_index.errata_of(statements, errata)) == set(statements)
+
+
+def test_mathematics_is_closed(statements):
+    for statement in statements.values():
+        assert statement.states.count("$") % 2 == 0, statement.id
+        for left, right in ("{}", "[]", "()"):
+            inside = "".join(statement.states.split("$")[1::2])
+            assert inside.count(left) == inside.count(right), statement.id
+
+
+def test_the_source_is_what_the_docstring_says(found):
+    assert found["eq-cubo"].source == (
+        "Dieng et al. 2017, Section 3; Shi et al. 2021, Eq. 5, where the expectation wrongly stands outside the "
+        "logarithm."
+    )
+    assert found["eq-jmvae-penalty"].source == "Suzuki et al. 2016, Section 3.3."
+    assert found["eq-elbo"].function == "mmlib.bounds.elbo" and found["eq-elbo"].page == "bounds.ipynb"
+    assert found["thm-elbo"].function is None and found["thm-elbo"].page == "bounds.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  states: x", "  says: x", "an equation has fields"),
+        ("id: rbc-eq-1", "id: rbc-eq-2", "id is 'rbc-eq-2'; expected 'rbc-eq-1'"),
+        ("id: rbc-eq-1", "id: meme-eq-1", "id is 'meme-eq-1'"),
+        ('number: "1"', "number: Lemma 1", "expected 'rbc-lemma-1'"),
+        ("labels: []", "labels: []\n  page: 3", "an equation has fields"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused(tmp_path, old, new, message):
+    text = '- id: rbc-eq-1\n  paper: rbc\n  number: "1"\n  states: x\n  errata: []\n  labels: []\n'
+    path = tmp_path / "equations.yaml"
+    path.write_text(text)
+    assert list(equation_index.load(path)) == ["rbc-eq-1"]
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ValueError) as caught:
+        equation_index.load(path)
+    assert message in str(caught.value)
+    path.write_text(text + text)
+    with pytest.raises(ValueError, match="once"):
+        equation_index.load(path)
+
+
+def test_errata_are_joined_from_both_sides():
+    statement = equation_index.Statement("rbc-eq-1", "rbc", "1", "x", ("rbc-1",), ())
+
+    class Entry:
+        id, equations = "rbc-2", ("rbc-eq-1",)
+
+    assert equation_index.errata_of({"rbc-eq-1": statement}, {"rbc-2": Entry}) == {
+        "rbc-eq-1": ["rbc-1", "rbc-2"]
+    }
