@@ -172,6 +172,42 @@ def product_of_experts(experts: Diagonal, observed: Tensor, prior: Diagonal | No
     return Diagonal(weighted / total, total.rsqrt())
 
 
+def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None = None) -> Diagonal:
+    r"""Normalised weighted geometric mean of the observed normal experts: precisions are averaged, not added.
+
+    With equal weights it is the product of the K observed experts, without a prior, with its variance times K; it is
+    never sharper than the sharpest of them.
+
+        precision = sum_m w_m / sigma_m^2,  mean = sum_m w_m mu_m / sigma_m^2 / precision,  sum_m w_m = 1
+
+    Args:
+        experts: normal, loc and scale [M, B, D].
+        observed: [M, B] bool; a row must observe at least one modality.
+        weights: [M] or [M, B], positive; normalised over the experts each row observes. None: equal.
+
+    Returns:
+        Normal with loc and scale [B, D].
+
+    Raises:
+        ValueError: if an expert is not normal, a row observes nothing, or the weights have another shape.
+    """
+    if experts.family != "normal":
+        raise ValueError(f"experts are {experts.family}; a geometric mean has a closed form for normal only")
+    _check_observed(experts, observed)
+    share = observed.to(experts.loc.dtype)
+    if weights is not None:
+        if weights.shape not in (observed.shape, observed.shape[:1]):
+            raise ValueError(
+                f"weights have shape {tuple(weights.shape)}; expected "
+                f"{tuple(observed.shape[:1])} or {tuple(observed.shape)}"
+            )
+        share = share * (weights if weights.ndim == 2 else weights[:, None])
+    share = share / share.sum(0)
+    precision = share[..., None] / experts.scale**2  # [M, B, D]
+    total = precision.sum(0)
+    return Diagonal((precision * experts.loc).sum(0) / total, total.rsqrt())
+
+
 def _check_observed(experts: Diagonal, observed: Tensor, allow_none: bool = False) -> None:
     if observed.shape != experts.loc.shape[:2] or observed.dtype != torch.bool:
         raise ValueError(

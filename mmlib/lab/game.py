@@ -1,0 +1,228 @@
+r"""A game of n = M + 1 normal distributions over data, styles and content, with every density in closed form.
+
+Modality i has data x_i, its own style code s_i (of dimension 0 where there are no styles), and all share the content c:
+
+    q_i:  X ~ q(X),  c = A_i x_i + a_i + noise,  s_j = B_j x_j + b_j + noise for every j
+    p:    c ~ N(0, I),  s_j ~ N(0, I),  x_j = W_j c + V_j s_j + d_j + noise
+
+A point is the concatenation [x_1..x_M, s_1..s_M, c]. Everything is float64 and in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from mmlib.distributions import Diagonal
+
+
+def encoder_joints(log_data: Tensor, log_content: Tensor, log_style: Tensor) -> Tensor:
+    r"""Log-densities of the M encoder distributions, which differ in whose content they use: [M, B], nats.
+
+        log q_i(X, S, c) = log q(X) + log q(c | x_i) + sum_j log q(s_j | x_j)
+
+    Args:
+        log_data: log q(X), [B].
+        log_content: log q(c | x_i), [M, B].
+        log_style: log q(s_j | x_j), [M, B]; zeros where there are no styles.
+    """
+    return log_data + log_content + log_style.sum(0)
+
+
+def decoder_joint(log_content: Tensor, log_style: Tensor, log_likelihood: Tensor) -> Tensor:
+    r"""Log-density of the decoder distribution: [B], nats.
+
+        log p(X, S, c) = log p(c) + sum_i [ log p(s_i) + log p(x_i | s_i, c) ]
+
+    Args:
+        log_content: log p(c), [B].
+        log_style: log p(s_i), [M, B]; zeros where there are no styles.
+        log_likelihood: log p(x_i | s_i, c), [M, B].
+    """
+    return log_content + (log_style + log_likelihood).sum(0)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A normal distribution of any covariance, mean + root e with standard normal e.
+
+    Attributes:
+        mean: [N].
+        root: [N, E], E at least N.
+    """
+
+    mean: Tensor
+    root: Tensor
+
+    def log_prob(self, points: Tensor, columns: Sequence[int] | None = None) -> Tensor:
+        """Log-density of the chosen columns (default: all) of points [..., N], the others integrated out: [...]."""
+        if columns is None:
+            columns = range(len(self.mean))
+        columns = list(columns)
+        root = self.root[columns]
+        return MultivariateNormal(self.mean[columns], root @ root.T).log_prob(points[..., columns])
+
+    def sample(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
+        """Points [rows, N]."""
+        noise = torch.randn(rows, self.root.shape[1], generator=generator, dtype=torch.float64)
+        return self.mean + noise @ self.root.T
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A conditional distribution: output = weight input + bias + noise * standard normal."""
+
+    weight: Tensor  # [out, in]
+    bias: Tensor  # [out]
+    noise: float  # standard deviation
+
+    def log_prob(self, output: Tensor, given: Tensor) -> Tensor:
+        """Log-density of outputs [..., out] given inputs [..., in]: [...]."""
+        loc = given @ self.weight.T + self.bias
+        return Diagonal(loc, torch.full_like(loc, self.noise)).log_prob(output)
+
+
+@dataclass(frozen=True)
+class Game:
+    """The distributions q_1..q_M and p. `Game.make` draws one.
+
+    Attributes:
+        data: q(X), over all the modalities together.
+        content: q(c | x_i), M of them.
+        style: q(s_i | x_i), M of them.
+        decoders: p(x_i | s_i, c), M of them; the input is [s_i, c].
+    """
+
+    data: Normal
+    content: Sequence[Affine]
+    style: Sequence[Affine]
+    decoders: Sequence[Affine]
+
+    @classmethod
+    def make(
+        cls, modalities: int, data_dim: int = 2, style_dim: int = 0, content_dim: int = 1, seed: int = 0
+    ) -> Game:
+        """Draw a game: data from a model of its own, encoders and decoders that do not match it.
+
+        Args:
+            modalities: M.
+            data_dim: of each modality.
+            style_dim: of each style; 0 for none.
+            content_dim: of the content.
+            seed: of the draw.
+        """
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        def affine(out: int, into: int, noise: float) -> Affine:
+            return Affine(0.5 * draw(out, into), 0.3 * draw(out), noise)
+
+        size = modalities * data_dim
+        shared = 0.6 * draw(size, content_dim)
+        data = Normal(0.3 * draw(size), torch.cat([shared, 0.8 * torch.eye(size).double()], 1))
+        return cls(
+            data,
+            [affine(content_dim, data_dim, 0.7) for _ in range(modalities)],
+            [affine(style_dim, data_dim, 0.6) for _ in range(modalities)],
+            [affine(data_dim, style_dim + content_dim, 0.8) for _ in range(modalities)],
+        )
+
+    @property
+    def modalities(self) -> int:
+        """M."""
+        return len(self.decoders)
+
+    def columns(self, kind: str, i: int = 0) -> list[int]:
+        """Where x_i ("data"), s_i ("style") or c ("content") stand in a point.
+
+        Raises:
+            ValueError: if the kind is none of these.
+        """
+        sizes = {"data": len(self.decoders[0].bias), "style": len(self.style[0].bias)}
+        begin = {"data": 0, "style": self.modalities * sizes["data"]}
+        begin["content"] = begin["style"] + self.modalities * sizes["style"]
+        sizes["content"] = len(self.content[0].bias)
+        if kind not in begin:
+            raise ValueError(f"kind is {kind!r}; expected one of {', '.join(begin)}")
+        first = begin[kind] + i * sizes[kind]
+        return list(range(first, first + sizes[kind]))
+
+    def distributions(self) -> list[Normal]:
+        """q_1..q_M and p as normal distributions over whole points."""
+        each = range(self.modalities)
+        x, s = [self.columns("data", i) for i in each], [self.columns("style", i) for i in each]
+        c = self.columns("content")
+        found = []
+        for source in self.content:
+            mean, root, noise = self._blank(self.data.root.shape[1])
+            mean[: len(self.data.mean)], root[: len(self.data.mean), :noise] = self.data.mean, self.data.root
+            i = len(found)
+            steps = [(c, x[i], source), *zip(s, x, self.style, strict=True)]
+            found.append(_follow(mean, root, noise, steps))
+        latents = [*c, *(column for columns in s for column in columns)]
+        mean, root, noise = self._blank(len(latents))
+        root[latents, range(noise)] = 1.0
+        steps = [(x[i], [*s[i], *c], self.decoders[i]) for i in each]
+        return [*found, _follow(mean, root, noise, steps)]
+
+    def sample(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
+        """Rows of points from each distribution, [n, rows, N]."""
+        return torch.stack([p.sample(rows, generator) for p in self.distributions()])
+
+    def log_density(self, points: Tensor) -> Tensor:
+        """Log-densities of q_1..q_M and p at points [B, N], from their defining products: [n, B]."""
+        each = range(self.modalities)
+        x, s = (
+            [points[..., self.columns("data", i)] for i in each],
+            [points[..., self.columns("style", i)] for i in each],
+        )
+        c = points[..., self.columns("content")]
+        log_data = self.data.log_prob(torch.cat(x, -1))
+        content = torch.stack([self.content[i].log_prob(c, x[i]) for i in each])
+        style = torch.stack([self.style[i].log_prob(s[i], x[i]) for i in each])
+        likelihood = torch.stack([self.decoders[i].log_prob(x[i], torch.cat([s[i], c], -1)) for i in each])
+        encoders = encoder_joints(log_data, content, style)
+        decoder = decoder_joint(_standard(c), torch.stack([_standard(style) for style in s]), likelihood)
+        return torch.cat([encoders, decoder[None]])
+
+    def factors(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the factorised discriminators estimate, at points [B, N]: T [B], D1 [M, B] and D0 [M, B].
+
+        Each is a ratio of marginals of the whole distributions: nothing here knows how the joint ratio factorises.
+        """
+        *encoders, p = self.distributions()
+        c = self.columns("content")
+        x = [self.columns("data", i) for i in range(self.modalities)]
+        dependence = encoders[0].log_prob(points, [column for columns in x for column in columns])
+        posterior, unimodal = [], []
+        for i, q in enumerate(encoders):
+            dependence = dependence - q.log_prob(points, x[i])
+            own = [*x[i], *self.columns("style", i)]
+            triple = q.log_prob(points, [*own, *c])
+            posterior.append(triple - q.log_prob(points, own) - p.log_prob(points, c))
+            unimodal.append(triple - p.log_prob(points, [*own, *c]))
+        return dependence, torch.stack(posterior), torch.stack(unimodal)
+
+    def _blank(self, sources: int) -> tuple[Tensor, Tensor, int]:
+        """Mean and root of nothing yet, with room for the noise of every column, and the column where noise starts."""
+        size = len(self.columns("content")) + self.columns("content")[0]
+        return torch.zeros(size).double(), torch.zeros(size, sources + size).double(), sources
+
+
+def _follow(mean: Tensor, root: Tensor, noise: int, steps: Sequence[tuple]) -> Normal:
+    """Add, one after the other, columns that depend on earlier ones through an `Affine`."""
+    for columns, given, affine in steps:
+        mean[columns] = affine.weight @ mean[given] + affine.bias
+        root[columns] = affine.weight @ root[given]
+        root[columns, [noise + column for column in columns]] = affine.noise
+    return Normal(mean, root)
+
+
+def _standard(code: Tensor) -> Tensor:
+    return Diagonal(torch.zeros_like(code), torch.ones_like(code)).log_prob(code)
