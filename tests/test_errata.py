@@ -1,0 +1,177 @@
+"""The list of errata: complete, consistent, and every place that it points to exists."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmlib.reproduce import errata
+from mmlib.reproduce.errata import KINDS, PAPERS
+from mmlib.reproduce.ledger_read import load as load_ledger
+
+ROOT = Path(__file__).resolve().parents[1]
+SHOWN = ROOT / "tests" / "test_errata_shown.py"
+ANY = "|".join(PAPERS)
+ROW = {
+    "id": "rbc-99",
+    "paper": "rbc",
+    "kind": "misprint",
+    "place": "Eq. 99",
+    "title": "A sign",
+    "printed": "plus",
+    "correct": "minus",
+    "reason": "It cancels.",
+    "shown_by": [],
+    "equations": [],
+    "exhibits": [],
+}
+
+
+@pytest.fixture(scope="module")
+def entries():
+    return errata.load()
+
+
+@pytest.fixture(scope="module")
+def exhibits():
+    return {id: exhibit for paper in load_ledger().values() for id, exhibit in paper.exhibits.items()}
+
+
+def write(path, *rows):
+    path.write_text(yaml.safe_dump(list(rows)))
+    return path
+
+
+def numbers(entries, prefix):
+    return sorted(int(m[1]) for id in entries if (m := re.fullmatch(rf"{prefix}-(\d+)", id)))
+
+
+def test_every_known_erratum_is_listed(entries):
+    """Counts of what a reading of the four papers and of the released code found; a deleted entry is noticed."""
+    for prefix, count in {"mmali": 12, "mmjsd": 9, "rbc": 14, "meme": 16}.items():
+        assert numbers(entries, prefix) == list(range(1, count + 1)), prefix
+    for prefix, count in {"mmali": 9, "mmjsd": 12, "rbc": 6, "meme": 10}.items():
+        assert numbers(entries, f"{prefix}-code") == list(range(1, count + 1)), prefix
+    for prefix, count in {"mmvae": 5, "mvae": 8, "jmvae": 4, "mopoe": 5, "cub": 5}.items():
+        assert numbers(entries, f"{prefix}-code") == list(range(1, count + 1)), prefix
+    for prefix, count in {"mmali": 2, "mmjsd": 3, "rbc": 7, "meme": 5}.items():
+        assert numbers(entries, f"{prefix}-silent") == list(range(1, count + 1)), prefix
+    for letter, count in {"x": 21, "q": 11}.items():  # about exhibits, about equations
+        assert {int(m[1]) for id in entries if (m := re.fullmatch(rf"[a-z]+-{letter}(\d+)", id))} == set(
+            range(1, count + 1)
+        )
+    assert "mmali-baselines" in entries
+
+
+def test_all_kinds_and_papers_occur(entries):
+    kinds, papers = (
+        Counter(getattr(entry, field) for entry in entries.values()) for field in ("kind", "paper")
+    )
+    assert set(kinds) == set(KINDS) and set(papers) == set(PAPERS)
+    assert set(errata.CITATIONS) == set(PAPERS)
+    keys = re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text("utf-8"), re.MULTILINE)
+    assert set(errata.CITATIONS.values()) - {""} <= set(keys)
+
+
+def test_entries_are_grouped_by_paper_and_none_is_lost(entries):
+    grouped = errata.entries_by_paper()
+    assert list(grouped) == list(PAPERS.values())
+    assert sorted(entry.id for found in grouped.values() for entry in found) == sorted(entries)
+    assert all(PAPERS[entry.paper] == title for title, found in grouped.items() for entry in found)
+
+
+def test_every_place_that_shows_an_entry_exists(entries):
+    missing = {id: errata.missing_targets(entry) for id, entry in entries.items()}
+    assert {id: targets for id, targets in missing.items() if targets} == {}
+
+
+def test_every_demonstration_belongs_to_the_entries_that_it_names(entries):
+    """Both ways: an entry points to the tests whose first line names it, and no other."""
+    text = SHOWN.read_text("utf-8")
+    named = {}
+    for name, docstring in re.findall(
+        r'^def (test_\w+)\(.*?\):\n    """(.*?)"""', text, re.MULTILINE | re.DOTALL
+    ):
+        for id in re.findall(rf"\b(?:{ANY})-[a-z0-9-]+\b", docstring):
+            named.setdefault(id, set()).add(name)
+    pointed = {}
+    for id, entry in entries.items():
+        tests = {
+            target.split("::")[1] for target in entry.shown_by if target.startswith("tests/test_errata_shown")
+        }
+        if tests:
+            pointed[id] = tests
+    assert named == pointed
+
+
+def test_suspected_cells_of_the_ledger_have_an_entry_that_knows_their_table(entries, exhibits):
+    for id, exhibit in exhibits.items():
+        for suspect in exhibit.suspects:
+            assert id in entries[suspect.errata].exhibits, (id, suspect.errata)
+
+
+def test_exhibits_exist(entries, exhibits):
+    unknown = {id: set(entry.exhibits) - set(exhibits) for id, entry in entries.items()}
+    assert {id: names for id, names in unknown.items() if names} == {}
+
+
+def test_entries_refer_to_entries_that_exist(entries):
+    pattern = re.compile(rf"\b((?:{ANY})-(?:code-|silent-|x|q)?\d+)\b")
+    for entry in entries.values():
+        for text in (entry.printed, entry.correct, entry.reason):
+            assert set(pattern.findall(text)) <= set(entries), entry.id
+
+
+def test_prose_is_tidy(entries):
+    for entry in entries.values():
+        assert len(entry.title) <= 90 and not entry.title.endswith("."), entry.id
+        assert entry.reason.endswith("."), entry.id
+        for text in (entry.title, entry.place, entry.printed, entry.correct, entry.reason):
+            assert not re.search(r"\n|  |!(?=\s|$)|\be\.g\.|\bi\.e\.", text), entry.id
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"colour": "red"}, "an erratum has fields"),
+        ({"reason": None}, "rbc-99: reason is None; expected a text"),
+        ({"title": "  "}, "rbc-99: title is '  '; expected a text"),
+        ({"kind": "scandal"}, "rbc-99: kind is 'scandal'; expected one of error, misprint"),
+        ({"paper": "nobody"}, "rbc-99: paper is 'nobody'; expected one of mmali"),
+        ({"shown_by": "tests/test_x.py"}, "rbc-99: shown_by is 'tests/test_x.py'; expected a list of texts"),
+        ({"exhibits": ["a", "a"]}, "rbc-99: exhibits is \\['a', 'a'\\]; expected every text once"),
+        ({"id": "meme-99"}, "id is 'meme-99'; expected rbc-<rest>"),
+    ],
+)
+def test_bad_rows_are_refused_by_name(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        errata.load(write(tmp_path / "errata.yaml", {**ROW, **change}))
+
+
+def test_a_missing_field_and_a_second_entry_of_one_id_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="an erratum has fields"):
+        errata.load(write(tmp_path / "a.yaml", {key: ROW[key] for key in ROW if key != "reason"}))
+    with pytest.raises(ValueError, match="rbc-99 occurs twice"):
+        errata.load(write(tmp_path / "b.yaml", ROW, ROW))
+
+
+def test_missing_targets_are_found_in_tests_and_pages(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "book").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("def test_there():\n    pass\n")
+    (tmp_path / "book" / "page.md").write_text(
+        "(a-label)=\n## What is *true*, and what is not?\n\n$$\nx\n$$ (eq-x)\n\n:label: thm-y\n"
+    )
+    there = ["tests/test_a.py::test_there", "page.md#a-label", "page.md#eq-x", "page.md#thm-y"]
+    there.append("page.md#what-is-true-and-what-is-not")
+    gone = [
+        "tests/test_a.py::test_gone",
+        "tests/test_b.py::test_there",
+        "page.md#eq-y",
+        "none.md#a-label",
+        "page.md",
+    ]
+    entry = errata.Erratum(**{**ROW, "shown_by": (*there, *gone)})
+    assert errata.missing_targets(entry, tmp_path) == gone
