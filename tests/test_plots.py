@@ -44,7 +44,7 @@ def test_every_modality_and_model_has_one_look_and_models_differ_in_colour_marke
     for key in ("color", "marker"):
         assert len({look[key] for look in looks}) == len(looks)
     for name in (*LOADERS, *MODELS):
-        for part in name.split("-"):
+        for part in name.removeprefix("multi-").split("-"):
             assert set(plots.look(part)) == {"color", "marker", "linestyle"}
     roles = [plots.look(name) for name in ("hand", "street", "text")]
     assert len({look["color"] for look in roles} | {look["color"] for look in looks}) == len(roles) + len(

@@ -9,19 +9,25 @@ from .batches import rows_at
 from .core import DataSet, Items, PairedSplit
 from .hand_street import load_hand_street
 from .mnist_svhn import load_mnist_svhn
+from .multi import load_multi_hand, load_multi_mnist
 from .readers import DataFileError
 
-LOADERS = {"hand-street": load_hand_street, "mnist-svhn": load_mnist_svhn}
+LOADERS = {
+    "hand-street": load_hand_street,
+    "mnist-svhn": load_mnist_svhn,
+    "multi-hand": load_multi_hand,
+    "multi-mnist": load_multi_mnist,
+}
 
 
 def load(name: str, size: int | None = None, cache: str | os.PathLike | None = None, **options) -> DataSet:
     """Loads a data set by its name.
 
     Args:
-        name: "hand-street" (embedded) or "mnist-svhn" (files in the cache folder).
-        size: pixels a side; default: the data set's own (16 for hand-street).
+        name: "hand-street" or "multi-hand" (embedded), "mnist-svhn" or "multi-mnist" (files in the cache folder).
+        size: pixels a side; default: the data set's own (16 for hand-street, 8 for multi-hand).
         cache: data folder; default: ``$MMLIB_DATA``, else ``data/cache`` of the repository.
-        **options: of the data set: see `load_hand_street` and `load_mnist_svhn`.
+        **options: of the data set: see `load_hand_street`, `load_mnist_svhn`, `load_multi_hand`, `load_multi_mnist`.
 
     Raises:
         ValueError: for an unknown name or option, listing the known ones, or an impossible value.
@@ -45,5 +51,7 @@ __all__ = [
     "load",
     "load_hand_street",
     "load_mnist_svhn",
+    "load_multi_hand",
+    "load_multi_mnist",
     "rows_at",
 ]

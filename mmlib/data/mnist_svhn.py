@@ -73,15 +73,15 @@ def load_mnist_svhn(
     root = cache_root(cache)
     try:
         if download:
-            _download(root, svhn)
-        mnist_splits, mnist_files = _mnist(root, verify)
+            fetch(root, svhn)
+        mnist, mnist_files = mnist_splits(root, verify)
         svhn_splits, svhn_files, kind = _svhn(root, svhn, verify)
     except DataFileError as error:
         raise DataFileError(f"{error}\n{ADVICE.format(root=root)}") from error
     pairing = {"dm": dm, "max_d": max_d, "fraction": fraction, **partial(paired, always)}
     splits = {}
     for s, split in enumerate(("train", "validation", "test")):
-        items = {"mnist": mnist_splits[split], "svhn": svhn_splits[split]}
+        items = {"mnist": mnist[split], "svhn": svhn_splits[split]}
         options = pairing if split == "train" else {}
         splits[split] = paired_split(items, **options, generator=derived_generator(seed, 2, s))
     files = {str(path.relative_to(root)): digest(path) for path in (*mnist_files, *svhn_files)}
@@ -89,7 +89,12 @@ def load_mnist_svhn(
     return DataSet(name="mnist-svhn", **splits, provenance=provenance)
 
 
-def _mnist(root: Path, verify: bool) -> tuple[dict[str, Items], list[Path]]:
+def mnist_splits(root: Path, verify: bool) -> tuple[dict[str, Items], list[Path]]:
+    """MNIST's train, validation (the last sixth of the training part) and test, and the files that they come from.
+
+    Raises:
+        DataFileError: when a file is missing or damaged.
+    """
     folder, arrays, files = root / "MNIST" / "raw", {}, []
     for name, md5 in MNIST_MD5.items():
         path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
@@ -147,8 +152,16 @@ def _three(
     }
 
 
-def _download(root: Path, svhn: str) -> None:
-    """Lets torchvision fetch the official files that are not there yet; no answer is awaited longer than 20 seconds."""
+def fetch(root: Path, svhn: str | None) -> None:
+    """Lets torchvision fetch the official files that are not there yet; no answer is awaited longer than 20 seconds.
+
+    Args:
+        root: data folder.
+        svhn: as in `load_mnist_svhn`; None fetches MNIST alone.
+
+    Raises:
+        DataFileError: when the download fails.
+    """
     from torchvision import datasets
 
     before = socket.getdefaulttimeout()
