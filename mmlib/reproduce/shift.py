@@ -116,9 +116,8 @@ class Shift:
                 worker.process.kill()
                 worker.process.join()
                 if worker.event != "done":
-                    self.say(
-                        f"{worker.folder}: stopped at step {worker.folder.step()}, while it was not training"
-                    )
+                    kept = f"kept up to step {worker.folder.step()}"
+                    self.say(f"{worker.folder}: killed, for it did not stop in time; {kept}")
             self.workers = []
             self._pack()
         if self.unwritten is not None:
@@ -282,11 +281,14 @@ def make(pipe: Connection, folder: RunFolder, options: dict) -> None:
 
 
 def _made(folder: RunFolder, options: dict) -> tuple[str, str]:
+    from tqdm import tqdm
+
     from mmlib.data import DataFileError
     from mmlib.reproduce.runner import run
     from mmlib.seeding import check_device
     from mmlib.train import Paused
 
+    tqdm.set_lock(threading.RLock())  # its own would outlive a kill
     try:
         check_device(options["device"])
     except ValueError as error:
