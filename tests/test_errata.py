@@ -130,6 +130,9 @@ def test_prose_is_tidy(entries):
         assert entry.reason.endswith("."), entry.id
         for text in (entry.title, entry.place, entry.printed, entry.correct, entry.reason):
             assert not re.search(r"\n|  |!(?=\s|$)|\be\.g\.|\bi\.e\.", text), entry.id
+            assert text.count("$") % 2 == 0, entry.id
+            plain = re.sub(r"\$[^$]+\$|`[^`]+`", "", text)  # what is neither mathematics nor code
+            assert not re.search(r"(?<!-)\*|\^|_[a-z{]|\|\||\b(?:log|p|q)\(", plain), entry.id
 
 
 @pytest.mark.parametrize(
