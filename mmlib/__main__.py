@@ -1,9 +1,15 @@
 """The command line: ``python -m mmlib --help``."""
 
 import argparse
+import re
 import sys
 
 PROGRAM = "python -m mmlib"
+EPILOG = """examples:
+  python -m mmlib train hand-street-mmvae-elbo --seeds 0-4 --jobs 2
+  python -m mmlib queue --budget 9m --out state --device cuda
+  python -m mmlib table rbc-table-1 --markdown
+exit codes: 0 done, 1 it failed, 2 asked wrongly, 130 interrupted"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -11,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
+    except BrokenPipeError:  # the reader, for example head, has seen enough
+        sys.stderr.close()
+        return 0
     except KeyboardInterrupt as interrupt:
         print(f"\n{interrupt or 'interrupted'}", file=sys.stderr)
         return 130
@@ -21,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         OSError,
         RuntimeError,
         ArithmeticError,
-    ) as error:  # a missing file, a locked run, a loss that is not finite
+    ) as error:  # a missing file, a locked run, a loss not finite
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
 
@@ -30,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Multimodal generative models: every number of the book has a recipe; run it here.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -38,74 +49,71 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
+    def where(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+        added.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
+
+    command("models", _models, "list the models")
+    data = command("data", _data, "list the data sets, or load one and say what is in it")
+    data.add_argument("name", nargs="?", metavar="DATASET", help="a data set")
     recipes = command("recipes", _recipes, "list the recipes, or show one in full")
-    recipes.add_argument("name", nargs="?", help="a recipe")
-    train = command("train", _train, "make the run of a recipe and seed; continue it if it was interrupted")
-    train.add_argument("name", metavar="RECIPE", help=f"a recipe (see: {PROGRAM} recipes)")
-    train.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
-    train.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    recipes.add_argument("name", nargs="?", metavar="RECIPE", help="a recipe")
+
+    train = command(
+        "train", _train, "make the runs of recipes and seeds; continue those that were interrupted"
+    )
+    train.add_argument("names", nargs="+", metavar="RECIPE", help=f"recipes (see: {PROGRAM} recipes)")
+    seeds = train.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
+    seeds.add_argument("--seeds", help="several, for example 0-4 or 0,2,5")
+    where(train)
+    train.add_argument("--jobs", type=int, default=1, help="runs side by side, each a process (default: 1)")
+    train.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster that makes the runs")
     train.add_argument(
         "--threads", type=int, default=1, help="processor threads; part of the run's identity (default: 1)"
     )
-    train.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
+    train.add_argument("--eager", action="store_true", help="on CUDA, do not record the step as a graph")
     train.add_argument(
-        "--publish", action="store_true", help="copy the result to data/results when it is there"
+        "--publish", action="store_true", help="copy the results to data/results when they are there"
     )
     train.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    evaluate = command("evaluate", _evaluate, "measure a finished run again")
+    evaluate.add_argument("name", metavar="RECIPE", help="a recipe")
+    evaluate.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
+    evaluate.add_argument(
+        "--split", default="validation", help="validation (default) or test, by which nothing may be chosen"
+    )
+    evaluate.add_argument("--json", action="store_true", help="all numbers as JSON")
+    where(evaluate)
+
+    queue = command("queue", _queue, "work through the queue within a budget of time, or show it")
+    queue.add_argument(
+        "--budget", help="wall-clock time, for example 9m, 90s or 1h30m; without it: show the queue"
+    )
+    queue.add_argument("--out", metavar="DIR", help="folder of archives that a later call continues from")
+    where(queue)
+    queue.add_argument("--jobs", type=int, default=1, help="runs side by side on the device (default: 1)")
+    merge = command("merge", _merge, "bring the results and the unfinished runs of a queue's folder home")
+    merge.add_argument("out", metavar="DIR", help="folder that queue --out wrote")
+    merge.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
+
     results = command(
         "results", _results, "list recorded results: mean over seeds, t-interval, number of seeds"
     )
     results.add_argument("name", nargs="?", metavar="RECIPE", help="only this recipe, with all its metrics")
-    command("models", _models, "list the models")
-    data = command("data", _data, "list the data sets, or load one and say what is in it")
-    data.add_argument("name", nargs="?", metavar="DATASET", help="a data set")
-    return parser
-
-
-def _recipes(options) -> int:
-    import json
-
-    from mmlib.reproduce.recipes import RECIPES, get
-
-    if options.name:
-        print(json.dumps(get(options.name).as_dict(), indent=1))
-        return 0
-    width = max(map(len, RECIPES))
-    for name, recipe in RECIPES.items():
-        print(
-            f"{name:<{width}}  {recipe.hash}  {recipe.source}{f' ({recipe.reduced})' if recipe.reduced else ''}"
-        )
-    return 0
-
-
-def _train(options) -> int:
-    from mmlib.reproduce.results import publish
-    from mmlib.reproduce.runner import run
-
-    if options.threads < 1:
-        raise ValueError(f"threads is {options.threads}; expected at least 1")
-    result = run(
-        options.name, options.seed, options.root, options.device, options.threads, progress=not options.quiet
+    ledger = command("ledger", _ledger, "say which of the papers' results hold, by paper and status")
+    change = ledger.add_mutually_exclusive_group()
+    change.add_argument(
+        "--check", action="store_true", help="fail if the ledger and the recorded results disagree"
     )
-    print(publish(result) if options.publish else result)
-    return 0
-
-
-def _results(options) -> int:
-    from mmlib.reproduce.results import load, metrics_of, recorded, summary
-
-    names = recorded()
-    if options.name and options.name not in names:
-        raise ValueError(f"recipe is {options.name!r}; recorded are {', '.join(names) or 'none'}")
-    for name in [options.name] if options.name else names:
-        results = load(name)
-        print(f"{name}: seeds {', '.join(str(result['seed']) for result in results)}")
-        for metric in metrics_of(results[0]):
-            if metric.startswith("test/") if options.name else metric.startswith("test/cross_coherence/"):
-                found = summary(name, metric)
-                interval = "" if found.low is None else f"  [{found.low:.4f}, {found.high:.4f}]"
-                print(f"  {metric:<44} {found.mean:10.4f}{interval}  n = {found.n}")
-    return 0
+    change.add_argument("--update", action="store_true", help="compute the ledger's own numbers anew")
+    table = command(
+        "table", _table, "print a table of a paper, the paper's numbers beside ours, or list the tables"
+    )
+    table.add_argument("exhibit", nargs="?", metavar="TABLE", help="for example rbc-table-1")
+    table.add_argument("--markdown", action="store_true", help="as Markdown")
+    return parser
 
 
 def _models(options) -> int:
@@ -129,6 +137,142 @@ def _data(options) -> int:
         print(f"{name:<14}{' x '.join(map(str, shape))} pixels; {counts}")
     print(f"{'rows':<14}{', '.join(f'{len(split)} {part}' for part, split in data.splits.items())}")
     return 0
+
+
+def _recipes(options) -> int:
+    import json
+
+    from mmlib.reproduce.recipes import RECIPES, get
+
+    if options.name:
+        print(json.dumps(get(options.name).as_dict(), indent=1))
+        return 0
+    width = max(map(len, RECIPES))
+    for name, recipe in RECIPES.items():
+        reduced = f" ({recipe.reduced})" if recipe.reduced else ""
+        print(f"{name:<{width}}  {recipe.hash}  {recipe.source}{reduced}")
+    return 0
+
+
+def _train(options) -> int:
+    from mmlib.reproduce.results import publish
+    from mmlib.reproduce.runner import run
+
+    for name in ("threads", "jobs"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} is {getattr(options, name)}; expected at least 1")
+    capture = False if options.eager else None
+    jobs = [(name, seed) for name in options.names for seed in _seeds(options.seeds, options.seed)]
+    if len(jobs) == 1 and options.dask is None:
+        show = not options.quiet
+        made = [run(*jobs[0], options.root, options.device, options.threads, progress=show, capture=capture)]
+    else:
+        from mmlib.reproduce.scale import run_all
+
+        made = run_all(
+            jobs,
+            options.root,
+            n_jobs=options.jobs,
+            dask=options.dask,
+            device=options.device.split(",") if "," in options.device else options.device,
+            threads=options.threads,
+            capture=capture,
+            progress=not options.quiet,
+        )
+    for result in made:
+        print(publish(result) if options.publish else result)
+    return 0
+
+
+def _evaluate(options) -> int:
+    import json
+
+    from mmlib.reproduce.trained import evaluate_run
+
+    report = evaluate_run(options.name, options.seed, options.split, options.root, options.device)
+    print(json.dumps(report, indent=1) if options.json else report)
+    return 0
+
+
+def _queue(options) -> int:
+    from mmlib.reproduce import queue
+
+    if options.budget is None:
+        print(queue.status_text(options.out))
+        return 0
+    if options.out is None:
+        raise ValueError("out is missing; expected --out DIR, where the work is saved")
+    queue.work(
+        queue.parse_duration(options.budget), options.out, options.device, options.jobs, root=options.root
+    )
+    return 0
+
+
+def _merge(options) -> int:
+    from mmlib.reproduce.queue import merge
+
+    for line in merge(options.out, runs=options.root):
+        print(line)
+    return 0
+
+
+def _results(options) -> int:
+    from mmlib.reproduce.results import load, metrics_of, recorded, summary
+
+    names = recorded()
+    if options.name and options.name not in names:
+        raise ValueError(f"recipe is {options.name!r}; recorded are {', '.join(names) or 'none'}")
+    for name in [options.name] if options.name else names:
+        results = load(name)
+        print(f"{name}: seeds {', '.join(str(result['seed']) for result in results)}")
+        for metric in metrics_of(results[0]):
+            if metric.startswith("test/") if options.name else metric.startswith("test/cross_coherence/"):
+                found = summary(name, metric)
+                interval = "" if found.low is None else f"  [{found.low:.4f}, {found.high:.4f}]"
+                print(f"  {metric:<44} {found.mean:10.4f}{interval}  n = {found.n}")
+    return 0
+
+
+def _ledger(options) -> int:
+    from mmlib.reproduce import ledger
+
+    if options.check:
+        problems = ledger.check()
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        print(f"problems: {len(problems)}" if problems else "the ledger and the recorded results agree")
+        return 1 if problems else 0
+    if options.update:
+        print(ledger.update())
+        return 0
+    print(ledger.coverage_text())
+    return 0
+
+
+def _table(options) -> int:
+    from mmlib.reproduce import ledger
+
+    if options.exhibit is None:
+        for name, exhibit in ledger.read().exhibits.items():
+            if exhibit.cells:
+                print(f"{name:<16}{exhibit.cells:>4} cells  {exhibit.title}")
+        return 0
+    print(ledger.table(options.exhibit, "markdown" if options.markdown else "text"))
+    return 0
+
+
+def _seeds(text: str | None, single: int) -> list[int]:
+    """Seeds named by ``0-4`` or ``0,2,5`` or a mixture of both."""
+    if text is None:
+        return [single]
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if last < first:
+            raise ValueError(f"seeds is {text!r}; expected, for example, 0-4 or 0,2,5")
+        seeds += range(first, last + 1)
+    return list(dict.fromkeys(seeds))
 
 
 if __name__ == "__main__":
