@@ -1,4 +1,4 @@
-"""Runs of a second, for the tests of killed runs and of many at once: a tiny recipe, judges that need not be good."""
+"""Runs of a second, for the tests of killed runs and of many at once: a tiny recipe, little to measure at the end."""
 
 import contextlib
 import dataclasses
@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 from mmlib.files import write_atomically
 from mmlib.reproduce.recipes import Recipe
@@ -30,31 +31,39 @@ BROKEN = dataclasses.replace(TINY, name="broken", model="nope")
 LONG = dataclasses.replace(TINY, name="long", steps=100_000)
 
 
-def quick_judges() -> None:
-    """Two steps of training for the classifiers, in this process."""
+@contextlib.contextmanager
+def quick():
+    """Judges after two steps of training, and at the end only what is measured along the way, on the test split."""
     from mmlib.metrics import train_classifiers
-    from mmlib.reproduce import build
+    from mmlib.reproduce import build, runner
 
-    build.build_classifiers = lambda data, cache=None: train_classifiers(
-        data, steps=2, width=0.1, cache=cache
-    )
+    def judges(data, cache=None):
+        return train_classifiers(data, steps=2, width=0.1, cache=cache)
+
+    def evaluate(folder, model, data, classifiers, device):
+        write_atomically(folder.samples, b"a picture")
+        return {"test": runner.watch(model, data.test, classifiers, folder.seed)}
+
+    with (
+        mock.patch.object(build, "build_classifiers", judges),
+        mock.patch.object(runner, "_evaluate", evaluate),
+    ):
+        yield
 
 
 def job(*arguments):
-    """A job as ``mmlib.reproduce.scale`` hands them out, with quick judges.
+    """A job as ``mmlib.reproduce.scale`` hands them out, but quick.
 
     ``$QUICK_RUNS`` names a file that says "die" or "hang". The first process that comes to the second evaluation of a
     run removes it, and does so; one that hangs leaves its process id in ``<file>.caught``.
     """
     from mmlib.reproduce import runner
 
-    quick_judges()
-    before = runner.watch
-    trap = Path(os.environ.get("QUICK_RUNS", "no such file"))
+    trap, before, calls = Path(os.environ.get("QUICK_RUNS", "no such file")), runner.watch, []
 
     def watch(*measured):
-        watch.calls += 1
-        if watch.calls == 2:
+        calls.append(1)
+        if len(calls) == 2:
             with contextlib.suppress(FileNotFoundError):
                 what = trap.read_text()
                 trap.unlink()  # one process only
@@ -65,9 +74,5 @@ def job(*arguments):
                     time.sleep(60)
         return before(*measured)
 
-    watch.calls = 0
-    runner.watch = watch
-    try:
+    with quick(), mock.patch.object(runner, "watch", watch):
         return _make(*arguments)
-    finally:
-        runner.watch = before

@@ -16,7 +16,7 @@ import pytest
 import quick_runs
 from quick_runs import LONG, TINY
 
-from mmlib.reproduce import build, results, scale
+from mmlib.reproduce import results, scale
 from mmlib.reproduce.folder import RunFolder
 from mmlib.reproduce.runner import run
 from mmlib.reproduce.ticket import Ticket, look
@@ -33,13 +33,10 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory, cache):
     """The runs as one process makes them, one after the other."""
-    root, judges = tmp_path_factory.mktemp("serial"), build.build_classifiers
-    quick_runs.quick_judges()
-    try:
+    root = tmp_path_factory.mktemp("serial")
+    with quick_runs.quick():
         for seed in SEEDS:
             run(TINY, seed, root, progress=False, cache=cache, checkpoint_every=3)
-    finally:
-        build.build_classifiers = judges
     return root
 
 
