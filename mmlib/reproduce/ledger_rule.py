@@ -21,8 +21,9 @@ SEEDS = 3
 WIDTH = 2.0  # standard deviations, or standard errors
 RULE = {
     REPRODUCED: "a recipe with the paper's data, networks, objective and budget, at least 3 seeds whose standard "
-    "deviation is no larger than the unit allows, and |ours - paper| <= 2 sqrt(sd_paper^2 + sd_ours^2); a printed "
-    "number without standard deviation counts with half its last digit",
+    "deviation is no larger than the unit allows, and a mean within two combined standard deviations, "
+    r"$|\bar x_\text{ours} - x_\text{paper}| \le 2 \sqrt{s_\text{paper}^2 + s_\text{ours}^2}$; a number printed "
+    "without standard deviation counts with half its last digit",
     DIRECTION: "the row differs from the row it is compared with in the paper's direction, by at least 2 standard "
     "errors over at least 3 seeds each; other data or a smaller budget reach this at most. A figure: its claim passes",
     NOT_REPRODUCED: "outside that band, or in the opposite direction by at least 2 standard errors. A figure: its "
