@@ -101,6 +101,11 @@ def pretend(pipe, folder, options):
     pipe.send(("finished", "finished"))
 
 
+def no_device(pipe, folder, options):
+    """In place of ``shift.make`` where the device is not there."""
+    pipe.send(("no such device", f"device is {options['device']!r}; expected one that this machine has: cpu"))
+
+
 def quick_judges():
     """Judges that need not be good: two steps of training."""
     from mmlib.metrics import train_classifiers

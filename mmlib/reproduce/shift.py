@@ -17,6 +17,9 @@ from mmlib.reproduce.recipes import Recipe
 
 STATE = 24e6  # bytes of a checkpoint of the largest networks: weights and three moments
 CHECKPOINT_EVERY = {"cpu": 500, "cuda": 2_000}  # steps; more often than the archives would be no use
+PATIENCE = (
+    10.0  # seconds to wait for a run that is being made: a worker of a killed queue lives for a moment longer
+)
 PAIRING = ("dm", "max_d", "fraction", "paired", "always")  # options of data that need no other files
 
 
@@ -293,7 +296,7 @@ def _made(folder: RunFolder, options: dict) -> tuple[str, str]:
         check_device(options["device"])
     except ValueError as error:
         return "no such device", str(error)
-    patience = time.monotonic() + 10  # a worker of a killed queue lives for a moment longer
+    patience = time.monotonic() + PATIENCE
     while True:
         try:
             if options["device"] != "cpu":
