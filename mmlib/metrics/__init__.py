@@ -20,6 +20,7 @@ from mmlib.metrics.likelihood import (
 from mmlib.metrics.probes import Probe, fit_probe, latent_accuracy
 from mmlib.metrics.puppets import Puppet
 from mmlib.metrics.report import Report, evaluate, format_report
+from mmlib.metrics.style_content import style_content_accuracy
 
 __all__ = [
     "Classifiers",
@@ -42,6 +43,7 @@ __all__ = [
     "log_conditional",
     "log_marginal",
     "prior_predictions",
+    "style_content_accuracy",
     "synergy_coherence",
     "train_classifiers",
 ]

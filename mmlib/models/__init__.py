@@ -2,15 +2,16 @@
 
 from mmlib.models.base import Draws, MultimodalVAE
 from mmlib.models.jmvae import JMVAE
+from mmlib.models.mmali import MMALI
 from mmlib.models.mmvae import MMVAE
 from mmlib.models.mvae import MVAE
 
-MODELS = {"jmvae": JMVAE, "mvae": MVAE, "mmvae": MMVAE}
+MODELS = {"jmvae": JMVAE, "mvae": MVAE, "mmvae": MMVAE, "mmali": MMALI}
 
-__all__ = ["JMVAE", "MMVAE", "MODELS", "MVAE", "Draws", "MultimodalVAE", "get_model"]
+__all__ = ["JMVAE", "MMALI", "MMVAE", "MODELS", "MVAE", "Draws", "MultimodalVAE", "get_model"]
 
 
-def get_model(name: str) -> type[MultimodalVAE]:
+def get_model(name: str) -> type[MultimodalVAE] | type[MMALI]:
     """The model class of that name.
 
     Raises:

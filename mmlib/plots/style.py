@@ -28,6 +28,7 @@ MODELS = {
     "jmvae": (2, "D", "-."),
     "mvae": (3, "v", "--"),
     "mmvae": (4, "o", "-"),
+    "mmali": (5, "P", "-"),
 }
 REFERENCES = {
     "exact": ("black", "", "-"),

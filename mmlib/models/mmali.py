@@ -1,0 +1,398 @@
+"""MMALI: encoders and decoders trained against a discriminator of M + 1 distributions (Chen and Zhu 2022)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, scale_from, single
+from mmlib.modality import Batch, Mask, Modality, all_observed, check_batch, check_names
+from mmlib.models.mmali_discriminators import (
+    FactorisedDiscriminator,
+    JointDiscriminator,
+    Side,
+    draw,
+    mean_over,
+)
+from mmlib.nets.discriminators import Layers, held, initialise, layers_named
+from mmlib.ratios import minimax_value, non_saturating_loss
+
+DISCRIMINATORS = ("factorised", "joint")
+LOSSES = ("non_saturating", "minimax")
+PRODUCTS = ("geometric", "experts")
+STYLES = ("own", "source", "random")
+Minibatch = tuple[Batch, Mask | None]
+
+
+class MMALI(nn.Module):
+    """Multimodal adversarially learned inference: unimodal encoders, deterministic decoders, and a discriminator.
+
+    A code is [style, content]: every modality has a style of its own, all share the content. In training all
+    encoder distributions q(X) q(c | x_i) prod_j q(s_j | x_j) and the decoder distribution are matched at once. There is
+    no density: decoders are deterministic, and what they give is the mean of the modality's likelihood.
+
+    Args:
+        modalities: at least one; their codes have ``style_dim + content_dim`` entries. One modality makes plain ALI.
+        content_dim: C.
+        style_dim: S; 0 for none.
+        discriminator: ``"factorised"`` or ``"joint"``.
+        factors: of the factorised one, see `FactorisedDiscriminator`.
+        dependence: head of T, ``"perceptron"`` or ``"inner"``.
+        layers: units of the discriminators, by name (``"paper"``, ``"small"``) or as `Layers` that say all of the next
+            three arguments themselves.
+        width: factor on the discriminators' units.
+        multiplier: largest singular value of every weight of a discriminator; 1 in the paper.
+        init_std: draw all initial weights, those of encoders and decoders too, from N(0, init_std^2) (0.02 in the
+            released code); None: PyTorch's own.
+        unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs (0.1 in the released
+            code's digit runs). The joint discriminator has no such term.
+        reconstruction: weight of the squared error of own-style reconstructions, one number or one for each name.
+        content_cycle: weight of the squared error of prior contents, decoded and encoded again.
+        style_cycle: the same for styles. These three are additions of the released code, absent from the paper.
+        joint_reconstruction: let the first two use the content that all modalities agree on, not each its own.
+        loss: of encoders and decoders, ``"non_saturating"`` or ``"minimax"``.
+        scale: rule for the encoders' scales, see ``distributions.scale_from``.
+
+    Raises:
+        ValueError: for bad names, sizes, weights or options.
+
+    Source: Chen and Zhu 2022; the released code where it says so.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        content_dim: int,
+        style_dim: int = 0,
+        discriminator: str = "factorised",
+        factors: str = "binary",
+        dependence: str = "perceptron",
+        layers: str | Layers = "paper",
+        width: float = 1.0,
+        multiplier: float = 1.0,
+        init_std: float | None = None,
+        unimodal: float = 0.1,
+        reconstruction: float | Mapping[str, float] = 0.0,
+        content_cycle: float = 0.0,
+        style_cycle: float = 0.0,
+        joint_reconstruction: bool = False,
+        loss: str = "non_saturating",
+        scale: str = "log_variance",
+    ) -> None:
+        super().__init__()
+        names = [modality.name for modality in modalities]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"modalities are named {names}; expected at least one, with different names")
+        if content_dim < 1 or style_dim < 0:
+            raise ValueError(
+                f"content_dim is {content_dim} and style_dim {style_dim}; expected at least 1 and 0"
+            )
+        for argument, value, known in (
+            ("discriminator", discriminator, DISCRIMINATORS),
+            ("loss", loss, LOSSES),
+        ):
+            if value not in known:
+                raise ValueError(f"{argument} is {value!r}; expected one of {', '.join(known)}")
+        self.modalities = nn.ModuleDict({modality.name: modality for modality in modalities})
+        self.content_dim, self.style_dim = content_dim, style_dim
+        self.scale_rule, self.game = scale, loss
+        self.reconstruction = (
+            dict(reconstruction)
+            if isinstance(reconstruction, Mapping)
+            else dict.fromkeys(names, reconstruction)
+        )
+        if set(self.reconstruction) != set(names):
+            raise ValueError(f"reconstruction names {sorted(self.reconstruction)}; expected {sorted(names)}")
+        self.unimodal, self.content_cycle, self.style_cycle = unimodal, content_cycle, style_cycle
+        if min(unimodal, content_cycle, style_cycle, *self.reconstruction.values()) < 0:
+            raise ValueError("a weight of the loss is negative; expected none of them to be")
+        self.joint_reconstruction = joint_reconstruction
+        if init_std is not None:
+            initialise(self.modalities, init_std)
+        shapes = {modality.name: modality.shape for modality in modalities}
+        sizes = shapes, style_dim, content_dim, layers_named(layers, width, multiplier, init_std)
+        if discriminator == "joint":
+            self.discriminator = JointDiscriminator(*sizes)
+        else:
+            self.discriminator = FactorisedDiscriminator(*sizes, factors, dependence)
+
+    # --- codes --------------------------------------------------------------------------------------------------
+
+    @property
+    def latent_dim(self) -> int:
+        """D = S + C, the size of a modality's code."""
+        return self.style_dim + self.content_dim
+
+    @property
+    def prior(self) -> Diagonal:
+        """The prior N(0, I) over a modality's code, loc and scale [D]."""
+        weight = next(self.modalities.parameters())
+        return Diagonal(weight.new_zeros(self.latent_dim), weight.new_ones(self.latent_dim))
+
+    def encode(self, name: str, x: Tensor) -> Diagonal:
+        """Posterior of [style, content] given one modality: ``x`` [B, *shape] to loc and scale [B, D]."""
+        loc, raw = self.modalities[name].encoder(x)
+        return Diagonal(loc, scale_from(raw, self.scale_rule))
+
+    def encode_style(self, name: str, x: Tensor) -> Diagonal:
+        """Posterior of a modality's style given its item, loc and scale [B, S]."""
+        return self._style(self.encode(name, x))
+
+    def posterior(
+        self,
+        batch: Batch,
+        given: Collection[str] | None = None,
+        mask: Mask | None = None,
+        product: str = "geometric",
+    ) -> Mixture:
+        """Posterior over the content given the modalities named, or all of the batch: one component, [1, B, C].
+
+        Args:
+            batch: tensors [B, *shape] by modality name.
+            given: names the posterior may see; default: all in the batch.
+            mask: bool [B] by name, True = observed; rows may observe different modalities.
+            product: ``"geometric"``, the mean that leaves aligned encoders as they are, or ``"experts"``, their product
+                without the prior, for comparison.
+
+        Raises:
+            ValueError: for bad input, or if a row observes none of ``given``.
+        """
+        batch, mask = check_batch(self.modalities, batch, mask)
+        experts, seen = self._experts(batch, mask, self._given(batch, mask, given))
+        return single(self._content(experts, seen, product))
+
+    def _style(self, code: Diagonal) -> Diagonal:
+        return Diagonal(code.loc[..., : self.style_dim], code.scale[..., : self.style_dim])
+
+    def _content(self, experts: Diagonal, seen: Tensor, product: str = "geometric") -> Diagonal:
+        """Codes [M, B, D] of the modalities that rows have ``seen`` [M, B] to one content, [B, C]."""
+        if product not in PRODUCTS:
+            raise ValueError(f"product is {product!r}; expected one of {', '.join(PRODUCTS)}")
+        contents = Diagonal(experts.loc[..., self.style_dim :], experts.scale[..., self.style_dim :])
+        return (geometric_mean if product == "geometric" else product_of_experts)(contents, seen)
+
+    def _experts(self, batch: Batch, mask: Mask, given: Iterable[str]) -> tuple[Diagonal, Tensor]:
+        codes = [self.encode(name, batch[name]) for name in given]
+        stacked = Diagonal(torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]))
+        return stacked, torch.stack([mask[name] for name in given])
+
+    def _given(self, batch: Batch, mask: Mask, given: Collection[str] | None) -> tuple[str, ...]:
+        given = tuple(batch) if given is None else check_names(self.modalities, given, "given")
+        for name in given:
+            if name not in batch:
+                raise ValueError(f"given names {name!r}, which is not in the batch ({', '.join(batch)})")
+        if not bool(torch.stack([mask[name] for name in given]).any(0).all()):
+            raise ValueError(f"given is {', '.join(given)}, but a row observes none of them")
+        return tuple(name for name in self.modalities if name in given)
+
+    # --- generation ---------------------------------------------------------------------------------------------
+
+    def decode(self, code: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Likelihood parameters [..., *shape] of each modality named (default: all) at codes [..., D]."""
+        names = tuple(self.modalities) if names is None else check_names(self.modalities, names, "names")
+        if code.shape[-1] != self.latent_dim:
+            raise ValueError(
+                f"code has shape {tuple(code.shape)}; expected its last axis to be {self.latent_dim}"
+            )
+        return {name: self.modalities[name].decode(code) for name in names}
+
+    def _item(self, name: str, style: Tensor, content: Tensor) -> Tensor:
+        """What a decoder makes of styles [B, S] and contents [B, C]: items [B, *shape]."""
+        modality = self.modalities[name]
+        return modality.likelihood.mean(modality.decode(torch.cat([style, content], -1)))
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """``n`` draws from the prior: one content for all modalities, a style for each; items [n, *shape]."""
+        if n < 1:
+            raise ValueError(f"n is {n}; expected at least 1")
+        return self._decoder_side(n, generator).x
+
+    @torch.no_grad()
+    def generate(
+        self,
+        batch: Batch,
+        given: Collection[str],
+        to: Collection[str],
+        generator: torch.Generator | None = None,
+        mask: Mask | None = None,
+        mean: bool = False,
+        style: str = "own",
+        product: str = "geometric",
+    ) -> dict[str, Tensor]:
+        """Items [B, *shape] of the modalities ``to``, with content drawn from the posterior given ``given``.
+
+        Args:
+            batch: tensors [B, *shape] by modality name.
+            given: modalities that the posterior sees.
+            to: modalities to generate; may include those given.
+            generator: source of the draws.
+            mask: bool [B] by name, True = observed.
+            mean: take posterior means in place of draws; styles from the prior stay random.
+            style: ``"own"``: of the target's encoder where the row's target is given, else a prior draw;
+                ``"source"``: in place of that prior draw, the style of the first modality given, as in the paper's
+                evaluation; ``"random"``: a prior draw throughout.
+            product: as in `posterior`.
+
+        Raises:
+            ValueError: for bad input or an unknown style.
+        """
+        if style not in STYLES:
+            raise ValueError(f"style is {style!r}; expected one of {', '.join(STYLES)}")
+        to = check_names(self.modalities, to, "to")
+        batch, mask = check_batch(self.modalities, batch, mask)
+        first, *_ = check_names(self.modalities, given, "given")
+        given = self._given(batch, mask, given)
+        experts, seen = self._experts(batch, mask, given)
+        content, own = self._content(experts, seen, product), self._style(experts)
+        content = content.loc if mean else content.rsample(1, generator)[0]
+        own = own.loc if mean else own.rsample(1, generator)[0]  # [M, B, S]
+        fallback = draw((len(to), *own.shape[1:]), own, generator)
+        if style == "source":
+            for name in (*reversed(given), first):  # the last one that a row shows stands
+                shown = seen[given.index(name)][:, None]
+                fallback = torch.where(shown, own[given.index(name)], fallback)
+        out = {}
+        for name, chosen in zip(to, fallback, strict=True):
+            if style != "random" and name in given:
+                chosen = torch.where(seen[given.index(name)][:, None], own[given.index(name)], chosen)
+            out[name] = self._item(name, chosen, content)
+        return out
+
+    # --- the game -----------------------------------------------------------------------------------------------
+
+    def discriminator_loss(
+        self,
+        batch: Batch,
+        mask: Mask | None = None,
+        generator: torch.Generator | None = None,
+        second: Minibatch | None = None,
+        validate: bool = True,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the discriminator minimises; its graph does not reach encoders or decoders.
+
+        Args:
+            batch: tensors [B, *shape] by modality name.
+            mask: bool [B] by name, True = observed.
+            generator: source of the draws.
+            second: another minibatch and its mask, of as many rows, for the factors that compare modalities; default:
+                the same one.
+            validate: check the batches; a loop that has checked the whole data set may pass False, with every
+                modality in the batch and what is hidden replaced by zeros.
+
+        Returns:
+            A scalar, and the named terms that it is the sum of.
+        """
+        with torch.no_grad():
+            real = self._encoder_side(*self._ready(batch, mask, validate), generator)
+            other = real if second is None else self._encoder_side(*self._ready(*second, validate), generator)
+            rows, m = real.content.shape[1], len(self.modalities)
+            fake = self._decoder_side(rows, generator, 1 if self.discriminator.shared_content else m)
+        parts = self.discriminator.loss(real, fake, other, generator)
+        return sum(parts.values()), parts
+
+    def generator_loss(
+        self,
+        batch: Batch,
+        mask: Mask | None = None,
+        generator: torch.Generator | None = None,
+        second: Minibatch | None = None,
+        validate: bool = True,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What encoders and decoders minimise; its graph does not reach the discriminator.
+
+        The joint game is played on complete rows, everything else on every row that shows the modality.
+
+        Args:
+            batch: tensors [B, *shape] by modality name.
+            mask: bool [B] by name, True = observed.
+            generator: source of the draws.
+            second: another minibatch and its mask for all terms but the joint game; default: the same one.
+            validate: as in `discriminator_loss`.
+
+        Returns:
+            A scalar, and the named terms, weighted, that it is the sum of.
+        """
+        real = self._encoder_side(*self._ready(batch, mask, validate), generator)
+        fake = self._decoder_side(real.content.shape[1], generator)
+        other = real if second is None else self._encoder_side(*self._ready(*second, validate), generator)
+        game = non_saturating_loss if self.game == "non_saturating" else minimax_value
+        with held(self.discriminator):
+            logits, unimodal = self.discriminator.logits(real, fake)
+            parts = {"game": mean_over(game, logits, rows=real.rows())}
+            if self.unimodal and unimodal is not None:
+                if other is not real:
+                    unimodal = self.discriminator.logits(other, fake)[1]
+                loss = self.discriminator.unimodal_loss(unimodal, other, self.game)
+                parts["unimodal"] = self.unimodal * loss
+        parts |= self._reconstruction(other, generator) | self._cycles(fake, generator)
+        return sum(parts.values()), parts
+
+    def _reconstruction(self, real: Side, generator: torch.Generator | None) -> dict[str, Tensor]:
+        if not any(self.reconstruction.values()):
+            return {}
+        contents = self._agreed(real, generator) if self.joint_reconstruction else real.content
+        terms = []
+        for i, (name, weight) in enumerate(self.reconstruction.items()):
+            again = self._item(name, real.style[i], contents[i])
+            away = (again - real.x[name]).square().flatten(1).mean(1)
+            terms.append(weight * mean_over(Tensor.mean, away, rows=real.rows(i)))
+        return {"reconstruction": sum(terms)}
+
+    def _cycles(self, fake: Side, generator: torch.Generator | None) -> dict[str, Tensor]:
+        if not (self.content_cycle or self.style_cycle):
+            return {}
+        again = self._encoder_side(fake.x, None, generator)
+        contents = self._agreed(again, generator)[:1] if self.joint_reconstruction else again.content
+        content = sum(F.mse_loss(content, fake.content[0]) for content in contents)
+        style = (
+            F.mse_loss(again.style, fake.style) * len(again.style)
+            if self.style_dim
+            else content.new_zeros(())
+        )
+        return {"content_cycle": self.content_cycle * content, "style_cycle": self.style_cycle * style}
+
+    def _agreed(self, side: Side, generator: torch.Generator | None) -> Tensor:
+        """A draw of the content given all that each row shows, for every modality: [M, B, C]."""
+        seen = torch.ones_like(side.content[..., 0], dtype=torch.bool) if side.seen is None else side.seen
+        return self._content(side.posteriors, seen).rsample(1, generator).expand_as(side.content)
+
+    def _encoder_side(self, batch: Batch, seen: Tensor | None, generator: torch.Generator | None) -> Side:
+        codes = [self.encode(name, batch[name]) for name in self.modalities]
+        posteriors = Diagonal(torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]))
+        style, content = posteriors.rsample(1, generator)[0].tensor_split([self.style_dim], -1)
+        return Side({name: batch[name] for name in self.modalities}, style, content, seen, posteriors)
+
+    def _decoder_side(self, rows: int, generator: torch.Generator | None, contents: int = 1) -> Side:
+        """Draws from the prior, with one content for all modalities or as many contents as modalities."""
+        like, m = next(self.modalities.parameters()), len(self.modalities)
+        style = draw((m, rows, self.style_dim), like, generator)
+        content = draw((contents, rows, self.content_dim), like, generator)
+        triples = zip(self.modalities, style, content.expand(m, -1, -1), strict=True)
+        return Side({name: self._item(name, s, c) for name, s, c in triples}, style, content)
+
+    def _ready(self, batch: Batch, mask: Mask | None, validate: bool) -> tuple[Batch, Tensor | None]:
+        """The batch with zeros for what is not observed, and what is, bool [M, B]; None if all of it is."""
+        if validate:
+            batch, mask = check_batch(self.modalities, batch, mask)
+        elif mask is None:
+            return batch, None
+        if len(batch) == len(self.modalities) and all_observed(mask):
+            return batch, None
+        first = next(iter(batch.values()))
+        nothing = torch.zeros(len(first), dtype=torch.bool, device=first.device)
+        filled = {
+            name: batch[name] if name in batch else first.new_zeros(len(first), *modality.shape)
+            for name, modality in self.modalities.items()
+        }
+        return filled, torch.stack([mask[name] if name in batch else nothing for name in self.modalities])
+
+    def with_modalities(self, modalities: nn.ModuleDict) -> MMALI:
+        """The same model with other encoders and decoders, such as their running average; nothing is copied."""
+        twin = copy.copy(self)
+        twin._modules = {**self._modules, "modalities": modalities}
+        return twin

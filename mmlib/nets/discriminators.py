@@ -1,0 +1,302 @@
+"""Spectrally normalised discriminators: of pairs (item, code), of items against each other, and of everything at once.
+
+The largest singular value of every weight matrix is held at ``multiplier`` (1 in the paper), estimated by one step of
+power iteration in every forward pass in training mode. With LeakyReLU between them, L perceptron layers then have a
+slope of at most ``multiplier ** L``. The kernel of a convolution is normalised as a matrix [out, in * height * width],
+which bounds its slope only up to a factor.
+
+An item is often judged beside several codes. The networks therefore take the items ``x`` [A, B, *shape], blocks of
+codes [n, B, D] and, for every block of codes, the number of the block of items that it goes with: what depends on the
+item alone is computed once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from mmlib.nets.common import check_shape, scaled
+from mmlib.nets.joint import encoder_for
+from mmlib.nets.svhn import SvhnEncoder, channel_plan
+
+SLOPE = 0.2  # of the LeakyReLU below zero
+HEADS = ("perceptron", "inner")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Units of the hidden layers, and how every layer is made.
+
+    Attributes:
+        pair: of the perceptron that judges a grey image (or a vector) together with a code.
+        branch: of the perceptron that turns one item into features; a colour image goes through the convolutions of
+            the SVHN encoder to as many features as the last entry says.
+        head: of the perceptron that joins the features.
+        width: factor on all of them.
+        multiplier: largest singular value of every weight.
+        init_std: standard deviation of the initial weights, with biases 0; None: PyTorch's own.
+    """
+
+    pair: tuple[int, ...] = (400,)
+    branch: tuple[int, ...] = (400, 256)
+    head: tuple[int, ...] = (1024, 1024)
+    width: float = 1.0
+    multiplier: float = 1.0
+    init_std: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.multiplier > 0:
+            raise ValueError(f"multiplier is {self.multiplier}; expected a positive number")
+
+    def units(self, part: str) -> list[int]:
+        """Units of the layers of ``"pair"``, ``"branch"`` or ``"head"`` after the width factor."""
+        return [scaled(units, self.width) for units in getattr(self, part)]
+
+    @property
+    def features(self) -> int:
+        """Features that come out of a branch."""
+        return self.units("branch")[-1]
+
+    def normalised(self, layer: nn.Module) -> nn.Module:
+        """The layer with its weight kept at the largest singular value ``multiplier``."""
+        if self.init_std is not None:
+            initialise(layer, self.init_std)
+        parametrizations.spectral_norm(layer)
+        if self.multiplier != 1.0:
+            parametrize.register_parametrization(layer, "weight", Multiplied(self.multiplier))
+        return layer
+
+    def linear(self, before: int, after: int) -> nn.Module:
+        """A normalised linear layer."""
+        return self.normalised(nn.Linear(before, after))
+
+    def perceptron(self, units: Sequence[int]) -> nn.Sequential:
+        """Normalised linear layers through these numbers of units, a LeakyReLU after each."""
+        layers: list[nn.Module] = []
+        for before, after in pairwise(units):
+            layers += [self.linear(before, after), nn.LeakyReLU(SLOPE)]
+        return nn.Sequential(*layers)
+
+    def item_branch(self, shape: tuple[int, ...]) -> nn.Sequential:
+        """Items [N, *shape] to features [N, features]."""
+        if encoder_for(shape) is not SvhnEncoder:
+            return nn.Sequential(nn.Flatten(), *self.perceptron([math.prod(shape), *self.units("branch")]))
+        layers: list[nn.Module] = []
+        channels = [shape[0], *channel_plan(shape[1], self.width)]
+        for before, after in pairwise(channels):
+            convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
+            layers += [self.normalised(convolution), nn.LeakyReLU(SLOPE)]
+        last = self.normalised(nn.Conv2d(channels[-1], self.features, 4))
+        return nn.Sequential(*layers, last, nn.LeakyReLU(SLOPE), nn.Flatten())
+
+
+LAYERS = {
+    "paper": Layers(),
+    "small": Layers(pair=(128,), branch=(128,), head=(128, 128)),  # for 8x8 images
+}
+
+
+def layers_named(
+    layers: str | Layers, width: float = 1.0, multiplier: float = 1.0, init_std: float | None = None
+) -> Layers:
+    """The layers of that name with these attributes; `Layers` are returned as they are.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if isinstance(layers, Layers):
+        return layers
+    if layers not in LAYERS:
+        raise ValueError(f"layers is {layers!r}; expected one of {', '.join(LAYERS)}")
+    return replace(LAYERS[layers], width=width, multiplier=multiplier, init_std=init_std)
+
+
+class Multiplied(nn.Module):
+    """A weight times a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """``factor * weight``."""
+        return self.factor * weight
+
+
+class PerceptronPair(nn.Module):
+    """Judges (item, code) by a perceptron on their concatenation: D0 and D1 of grey images and vectors.
+
+    Args:
+        shape: of one item.
+        code_dim: D, the size of the code.
+        outputs: logits of each pair.
+        layers: units.
+    """
+
+    def __init__(self, shape: tuple[int, ...], code_dim: int, outputs: int, layers: Layers) -> None:
+        super().__init__()
+        self.pixels = math.prod(shape)
+        units = layers.units("pair")
+        self.first = layers.linear(self.pixels + code_dim, units[0])
+        self.middle = layers.perceptron(units)
+        self.last = layers.linear(units[-1], outputs)
+
+    def forward(self, x: Tensor, code: Tensor, owner: Sequence[int]) -> Tensor:
+        """Logits [n, B, outputs] of items [A, B, *shape], of which block k of the codes [n, B, D] has ``owner[k]``."""
+        weight = self.first.weight  # asked for once: in training mode asking is a step of power iteration
+        seen = F.linear(x.flatten(2), weight[:, : self.pixels])  # [A, B, units]
+        told = F.linear(code, weight[:, self.pixels :], self.first.bias)  # [n, B, units]
+        return self.last(self.middle(F.leaky_relu(blocks(seen, owner) + told, SLOPE)))
+
+
+class ConvolutionPair(nn.Module):
+    """Judges (item, code) by convolutions on the item, a perceptron on the code, and one on both: for colour images.
+
+    Args:
+        shape: (channels, side, side).
+        code_dim: D.
+        outputs: logits of each pair.
+        layers: units.
+    """
+
+    def __init__(self, shape: tuple[int, ...], code_dim: int, outputs: int, layers: Layers) -> None:
+        super().__init__()
+        self.item = layers.item_branch(shape)
+        self.code = layers.perceptron([code_dim, layers.features, layers.features])
+        self.head = layers.perceptron([2 * layers.features, *layers.units("head")])
+        self.last = layers.linear(layers.units("head")[-1], outputs)
+
+    def forward(self, x: Tensor, code: Tensor, owner: Sequence[int]) -> Tensor:
+        """Logits [n, B, outputs], as of `PerceptronPair`."""
+        seen = self.item(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self.last(self.head(torch.cat([blocks(seen, owner), self.code(code)], -1)))
+
+
+def pair(shape: tuple[int, ...], code_dim: int, outputs: int, layers: Layers) -> nn.Module:
+    """The network that judges items of this shape together with codes."""
+    network = ConvolutionPair if encoder_for(shape) is SvhnEncoder else PerceptronPair
+    return network(check_shape(shape), code_dim, outputs, layers)
+
+
+class Dependence(nn.Module):
+    """T: whether items of all modalities belong together.
+
+    Args:
+        shapes: modality name -> shape of one item, at least two.
+        layers: units.
+        head: ``"perceptron"`` on all features, or ``"inner"``: the inner product of two modalities' features after one
+            more linear layer each (released code, MNIST-SVHN).
+
+    Raises:
+        ValueError: for another head, or for an inner product of any number but two.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], layers: Layers, head: str = "perceptron"
+    ) -> None:
+        super().__init__()
+        if head not in HEADS or (head == "inner" and len(shapes) != 2):
+            raise ValueError(
+                f"head is {head!r} for {len(shapes)} modalities; expected 'perceptron', or 'inner' for two"
+            )
+        self.branches = nn.ModuleDict({name: layers.item_branch(shape) for name, shape in shapes.items()})
+        self.inner = head == "inner"
+        if self.inner:
+            for branch in self.branches.values():
+                branch.append(layers.linear(layers.features, layers.features))
+        else:
+            self.head = layers.perceptron([len(shapes) * layers.features, *layers.units("head")])
+            self.last = layers.linear(layers.units("head")[-1], 1)
+
+    def forward(self, x: Mapping[str, Tensor], shuffle: Tensor | None = None) -> Tensor:
+        """Logits [A, B] of items [A, B, *shape] of every modality.
+
+        Args:
+            x: items by name.
+            shuffle: int64 [M, B], an order of the rows for each modality; with it the logits are [2A, B], of the items
+                as they come and of the items shuffled.
+        """
+        features = [
+            branch(x[name].flatten(0, 1)).unflatten(0, x[name].shape[:2])
+            for name, branch in self.branches.items()
+        ]
+        if shuffle is not None:
+            features = [torch.cat([f, f[:, order]]) for f, order in zip(features, shuffle, strict=True)]
+        if self.inner:
+            return (features[0] * features[1]).sum(-1)
+        return self.last(self.head(torch.cat(features, -1)))[..., 0]
+
+
+class Everything(nn.Module):
+    """Judges all items, all styles and the content at once: the monolithic discriminator.
+
+    Args:
+        shapes: modality name -> shape of one item.
+        code_dim: size of all styles and the content together.
+        outputs: logits.
+        layers: units.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], code_dim: int, outputs: int, layers: Layers
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict({name: layers.item_branch(shape) for name, shape in shapes.items()})
+        self.code = layers.perceptron([code_dim, *layers.units("branch")])
+        self.head = layers.perceptron([(len(shapes) + 1) * layers.features, *layers.units("head")])
+        self.last = layers.linear(layers.units("head")[-1], outputs)
+
+    def forward(self, x: Mapping[str, Tensor], code: Tensor, owner: Sequence[int]) -> Tensor:
+        """Logits [n, B, outputs] of items [A, B, *shape] by name, with blocks of codes [n, B, D] owned as above."""
+        seen = [
+            branch(x[name].flatten(0, 1)).unflatten(0, x[name].shape[:2])
+            for name, branch in self.branches.items()
+        ]
+        joined = torch.cat([blocks(torch.cat(seen, -1), owner), self.code(code)], -1)
+        return self.last(self.head(joined))
+
+
+def blocks(x: Tensor, numbers: Sequence[int]) -> Tensor:
+    """``x[numbers]`` along the first axis; much cheaper than indexing by a list, forwards and backwards."""
+    parts = x.unbind(0)
+    return torch.stack([parts[number] for number in numbers])
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, std: float) -> nn.Module:
+    """Draw the weights of all linear and convolutional layers from N(0, std^2) and set their biases to 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            layer.weight.normal_(0.0, std)
+            layer.bias.zero_()
+    return module
+
+
+@contextlib.contextmanager
+def held(module: nn.Module) -> Iterator[None]:
+    """A discriminator as a fixed function: inside, no weight of it learns and no power iteration moves.
+
+    For the step of encoders and decoders, whose graph must not lead into the discriminator. On leaving everything is as
+    it was.
+    """
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    iterating = [part for part in module.modules() if hasattr(part, "_power_method") and part.training]
+    for weight in weights:
+        weight.requires_grad_(False)
+    for part in iterating:
+        part.training = False
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+        for part in iterating:
+            part.training = True
