@@ -104,15 +104,22 @@ class Game:
 
     @classmethod
     def make(
-        cls, modalities: int, data_dim: int = 2, style_dim: int = 0, content_dim: int = 1, seed: int = 0
+        cls,
+        modalities: int,
+        data_dim: int = 2,
+        style_dim: int = 0,
+        content_dim: int = 1,
+        mismatch: float = 0.3,
+        seed: int = 0,
     ) -> Game:
-        """Draw a game: data from a model of its own, encoders and decoders that do not match it.
+        """Draw a game that is nearly over: decoders, and data and encoders that fit them up to a mismatch.
 
         Args:
             modalities: M.
             data_dim: of each modality.
             style_dim: of each style; 0 for none.
             content_dim: of the content.
+            mismatch: standard deviation of what is added to every coefficient of data and encoders.
             seed: of the draw.
         """
         generator = torch.Generator().manual_seed(seed)
@@ -120,18 +127,25 @@ class Game:
         def draw(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-        def affine(out: int, into: int, noise: float) -> Affine:
-            return Affine(0.5 * draw(out, into), 0.3 * draw(out), noise)
-
-        size = modalities * data_dim
-        shared = 0.6 * draw(size, content_dim)
-        data = Normal(0.3 * draw(size), torch.cat([shared, 0.8 * torch.eye(size).double()], 1))
-        return cls(
-            data,
-            [affine(content_dim, data_dim, 0.7) for _ in range(modalities)],
-            [affine(style_dim, data_dim, 0.6) for _ in range(modalities)],
-            [affine(data_dim, style_dim + content_dim, 0.8) for _ in range(modalities)],
-        )
+        codes, noise = style_dim + content_dim, 0.6
+        decoders, content, style = [], [], []
+        mean, shared, private = [], [], []
+        for _ in range(modalities):
+            decoder = Affine(0.6 * draw(data_dim, codes), 0.3 * draw(data_dim), noise)
+            weight = decoder.weight
+            covariance = torch.linalg.inv(torch.eye(codes).double() + weight.T @ weight / noise**2)
+            gain = covariance @ weight.T / noise**2 + mismatch * draw(codes, data_dim)
+            bias = -gain @ decoder.bias + mismatch * draw(codes)
+            spread = float(covariance.diagonal().mean().sqrt())
+            style.append(Affine(gain[:style_dim], bias[:style_dim], spread))
+            content.append(Affine(gain[style_dim:], bias[style_dim:], spread))
+            fitted = weight + mismatch * draw(data_dim, codes)
+            mean.append(decoder.bias + mismatch * draw(data_dim))
+            shared.append(fitted[:, style_dim:])
+            private.append(torch.cat([fitted[:, :style_dim], noise * torch.eye(data_dim).double()], 1))
+            decoders.append(decoder)
+        data = Normal(torch.cat(mean), torch.cat([torch.cat(shared), torch.block_diag(*private)], 1))
+        return cls(data, content, style, decoders)
 
     @property
     def modalities(self) -> int:
