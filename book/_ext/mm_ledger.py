@@ -266,12 +266,12 @@ class LedgerPage(Page):
         if not rows:
             return []
         made = self.section(f"ledger-{paper.paper}-shown", "Listed, not counted", "mm-group")
-        made += table(["exhibit", "kind", "what it shows"], rows, [1, 1, 5])
+        made += table(["exhibit", "kind", "what it shows"], rows, [1, 1, 5], ["mm-short"])
         return [made]
 
     def recipes(self) -> list[nodes.Node]:
         """Every recipe that a row names."""
-        rows = []
+        made = []
         named = dict.fromkeys(
             name
             for exhibit in self.ledger.exhibits.values()
@@ -279,27 +279,21 @@ class LedgerPage(Page):
             for names in (entry.recipes.values() if isinstance(entry.recipes, dict) else [entry.recipes])
             for name in names
         )
-        for name in named:
+        for name in sorted(named):
             recipe = self.ledger.records.recipes[name]
             self.anchor(f"recipe-{name}", name)
-            seeds = self.ledger.records.sha256.get(name, {})
-            what = recipe.source + (f" ({recipe.reduced})" if recipe.reduced else "")
-            rows.append(
-                [
-                    paragraph(nodes.target("", "", ids=[f"recipe-{name}"]), nodes.literal("", name)),
-                    what,
-                    "yes" if recipe.faithful else "no",
-                    ", ".join(map(str, seeds)) or "none",
-                    paragraph(nodes.literal("", recipe.hash)),
-                ]
+            seeds = ", ".join(map(str, self.ledger.records.sha256.get(name, {})))
+            card = nodes.container(ids=[f"recipe-{name}"], classes=["mm-equation"])
+            card += paragraph(
+                nodes.literal("", name),
+                " ",
+                span("the paper's setting" if recipe.faithful else "as a direction", "mm-chip"),
+                " ",
+                span(f"seeds {seeds}" if seeds else "no run recorded", "mm-chip"),
             )
-        return [
-            table(
-                ["recipe", "what it runs", "the paper's setting", "seeds recorded", "hash"],
-                rows,
-                [2, 4, 1, 1, 1],
-            )
-        ]
+            card += paragraph(recipe.source + (f"; {recipe.reduced}" if recipe.reduced else ""))
+            made.append(card)
+        return made
 
 
 def setup(app):

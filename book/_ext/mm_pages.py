@@ -357,7 +357,7 @@ class EquationIndexPage(Page):
 def assets(app, pagename, templatename, context, doctree) -> None:
     """The style sheet and the script of the generated pages, on those pages alone."""
     if app.env.metadata.get(pagename, {}).get("mm_page"):
-        app.add_css_file("ledger.css")
+        app.add_css_file("ledger.css", priority=900)  # after the sheet of the whole book
         app.add_js_file("ledger.js", loading_method="defer")
 
 
