@@ -194,6 +194,39 @@ def test_dask_worker_killed_in_mid_run(tmp_path, cache, serial, monkeypatch):
     assert sorted(path.name for path in root.iterdir()) == ["tiny"]
 
 
+# --- handing out ----------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_kills_its_process_again_is_given_up_and_harms_no_other(tmp_path):
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    jobs = [scale._Job(RunFolder(TINY, seed, tmp_path), "cpu", 0) for seed in range(4)]
+    pools, said = [], []
+
+    def parallel(calls):
+        """Two at a time; the run of seed 1 kills its process, and its neighbour's with it."""
+        group = [arguments[0] for _, arguments, _ in calls]
+        pools.append([job.folder.seed for job in group])
+        for job in group:
+            if job.folder.seed == 1:
+                for begun in group[group.index(job) :][:2]:
+                    begun.folder.log("started")
+                raise TerminatedWorkerError("killed")
+            yield job.key, "finished", ""
+
+    with Ticket(tmp_path) as ticket:
+        failed = scale._work(jobs, ticket, parallel, {}, said.append)
+        assert pools == [[0, 1, 2, 3], [3], [1], [2]]
+        assert failed == {jobs[1].key: "its process was killed, twice: was there enough memory?"}
+        assert said == [
+            "tiny, seed 0: finished", "tiny, seed 3: finished", f"tiny, seed 1: {failed[jobs[1].key]}",
+            "tiny, seed 2: finished",
+        ]  # fmt: skip
+        pools.clear()
+        assert list(scale._work(jobs[1:2], ticket, parallel, {}, said.append)) == [jobs[1].key]
+        assert pools == [[1], [1]]
+
+
 # --- one job --------------------------------------------------------------------------------------------------------
 
 

@@ -114,7 +114,7 @@ def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache,
                     "last_call_wall": round(time.perf_counter() - clock[0], 1),
                     "last_call_cpu": round(time.process_time() - clock[1], 1),
                 },
-                "provenance": {**origin, "begun": begun},
+                "provenance": {**origin, "captured": getattr(history, "captured", False), "begun": begun},
             }
             folder.write_result(_plain(result))
             folder.drop_checkpoints()  # the optimizer's state has served

@@ -98,12 +98,7 @@ def run_all(
     if todo:
         pool = _cluster(dask) if dask is not None else _processes(width, threads)
         cache = None if cache is None else str(Path(cache).resolve())
-        options = {
-            "threads": threads,
-            "checkpoint_every": checkpoint_every,
-            "cache": cache,
-            "capture": capture,
-        }
+        options = dict(threads=threads, checkpoint_every=checkpoint_every, cache=cache, capture=capture)
         wanted = list(todo.values())
         with Ticket(root) as ticket, pool as parallel, _bar(wanted, progress) as say:
             failed = _work(wanted, ticket, parallel, options, say)
@@ -130,7 +125,7 @@ def _work(jobs: list[_Job], ticket: Ticket, parallel, options: dict, say) -> dic
     """Hand out the jobs until each has ended: those that failed, with the reason.
 
     When a process dies it takes its pool along. What was not begun goes into a new pool; the runs that were in the
-    making come after, each with a pool to itself, so that one that kills its process again does no harm to the others.
+    making come after, each with a pool to itself: one that kills its process again has failed, and harmed no other.
     Runs that another program is making come last of all.
     """
     from joblib import delayed
@@ -138,7 +133,7 @@ def _work(jobs: list[_Job], ticket: Ticket, parallel, options: dict, say) -> dic
 
     failed: dict[str, str] = {}
     by_key = {job.key: job for job in jobs}
-    groups, busy = [(jobs, False)], []
+    groups, busy, suspects = [(jobs, False)], [], set()
     with _withdrawn_on_interrupt(ticket):
         while (groups or busy) and not ticket.withdrawn:
             group, wait = groups.pop(0) if groups else (busy, True)
@@ -157,15 +152,17 @@ def _work(jobs: list[_Job], ticket: Ticket, parallel, options: dict, say) -> dic
                         if state == "failed":
                             failed[key] = words
                         say(f"{by_key[key].folder}: {words or state}")
-            alone = len(group) == 1
             again = [job for job in group if job.key in lost]
-            if again and alone:
-                failed[again[0].key] = "its process was killed, twice: was there enough memory?"
-                say(f"{again[0].folder}: {failed[again[0].key]}")
-            elif again:
-                begun = [job for job in again if _killed(job)] or again
-                rest = [job for job in again if job not in begun]
-                groups += [(rest, wait)] * bool(rest) + [([job], wait) for job in begun]
+            begun = [job for job in again if _killed(job)] or again
+            rest = [job for job in again if job not in begun]
+            groups += [(rest, wait)] * bool(rest)
+            for job in begun:
+                if len(group) == 1 and job.key in suspects:
+                    failed[job.key] = "its process was killed, twice: was there enough memory?"
+                    say(f"{job.folder}: {failed[job.key]}")
+                else:
+                    suspects.add(job.key)
+                    groups.append(([job], wait))
     return failed
 
 
@@ -196,29 +193,17 @@ def _make(job: _Job, ticket: Path, wait: bool, options: dict) -> tuple[str, str,
 
     looked = float("-inf")
     folder = job.folder
+    what = folder.recipe, folder.seed, folder.root, job.device
     try:
         # scikit-learn must not hand out jobs of its own to the cluster
         with _ONE_AT_A_TIME, joblib.parallel_config("sequential"):
             check_shared(ticket)
             while not stop():
-                kills = _killed(job)
-                if kills >= KILLS:
-                    where = f"before it got on from step {folder.step()}"
-                    return (
-                        job.key,
-                        "failed",
-                        f"its process was killed {kills} times {where}: was there enough memory?",
-                    )
+                if (kills := _killed(job)) >= KILLS:
+                    words = f"its process was killed {kills} times before it got on from step {folder.step()}"
+                    return job.key, "failed", f"{words}: was there enough memory?"
                 try:
-                    run(
-                        folder.recipe,
-                        folder.seed,
-                        folder.root,
-                        job.device,
-                        progress=False,
-                        stop=stop,
-                        **options,
-                    )
+                    run(*what, progress=False, stop=stop, **options)
                     return job.key, "finished", ""
                 except RunLockedError as error:
                     if not wait:
@@ -238,7 +223,7 @@ def _killed(job: _Job) -> int:
     """How often in a row, since this call, the run was started at the step where it is now and its process killed."""
     kills, step = 0, job.folder.step()
     for event in reversed(job.folder.events()[job.since :]):
-        if (event["event"], event["step"]) != ("started", step):
+        if (event.get("event"), event["step"]) != ("started", step):
             break
         kills += 1
     return kills
