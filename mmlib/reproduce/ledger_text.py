@@ -68,7 +68,8 @@ def table(exhibit: Exhibit, cells: dict, claims: dict, style: str = "text") -> s
     lines = [where if plain else f"**{where}**", ""]
     if exhibit.table:
         grid = _grid(exhibit, cells, plain)
-        lines += [*(_aligned(grid) if plain else _markdown(grid)), ""]
+        for part in _folded(grid) if plain else [grid]:
+            lines += [*(_aligned(part) if plain else _markdown(part)), ""]
     answers = [(claim, claims[exhibit.id, claim.id]) for claim in exhibit.claims]
     bullets = [f"{claim.claim}: {answer.status} ({answer.reason})" for claim, answer in answers]
     for text in [*bullets, *_notes(exhibit, cells, plain)]:
@@ -135,12 +136,26 @@ def _wrapped(head: list[str], width: int = 14) -> list[list[str]]:
     return [[part[line] if line < len(part) else "" for part in parts] for line in range(height)]
 
 
-def _aligned(grid: list[list[str]], right: bool = False) -> list[str]:
+def _folded(grid: list[list[str]], limit: int = 120) -> list[list[list[str]]]:
+    """The grid in parts that are no wider than a terminal, each with the headings of the rows."""
+    widths = _widths(grid)
+    parts, room = [[0]], limit - widths[0]
+    for column, width in enumerate(widths[1:], 1):
+        if width + 2 > room and len(parts[-1]) > 1:
+            parts, room = [*parts, [0]], limit - widths[0]
+        parts[-1].append(column)
+        room -= width + 2
+    return [[[row[i] for i in part] if row else [] for row in grid] for part in parts]
+
+
+def _widths(grid: list[list[str]]) -> list[int]:
     full = [row for row in grid if row]
     # The heading of a block may run over the columns to its right, which are empty.
-    widths = [
-        max(len(row[i]) for row in full if i or any(row[1:])) if full else 0 for i in range(len(full[0]))
-    ]
+    return [max((len(row[i]) for row in full if i or any(row[1:])), default=0) for i in range(len(full[0]))]
+
+
+def _aligned(grid: list[list[str]], right: bool = False) -> list[str]:
+    widths = _widths(grid)
     lines = []
     for row in grid:
         if not row:
