@@ -1,5 +1,6 @@
 """A running average of a model's weights, to be evaluated in place of the weights themselves."""
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -11,6 +12,8 @@ class Ema:
         model: whose weights are averaged; the average starts as a copy of it. Buffers are copied, not averaged.
         decay: in (0, 1).
         start: steps during which the average is simply a copy.
+        ramp: in the t-th step after that use (t + 1) / (t + 10) while it is less than ``decay``, so that a short run's
+            average forgets where it began.
 
     Raises:
         ValueError: for a decay outside (0, 1) or a negative start.
@@ -27,14 +30,21 @@ class Ema:
         0.25
     """
 
-    def __init__(self, model: nn.Module, decay: float, start: int = 0) -> None:
+    def __init__(self, model: nn.Module, decay: float, start: int = 0, ramp: bool = False) -> None:
         if not 0.0 < decay < 1.0:
             raise ValueError(f"decay is {decay}; expected a number in (0, 1)")
         if start < 0:
             raise ValueError(f"start is {start}; expected at least 0")
-        self.decay, self.start = decay, start
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.decay, self.start, self.ramp = decay, start, ramp
+        self.average = AveragedModel(
+            model, multi_avg_fn=self._ramped if ramp else get_ema_multi_avg_fn(decay)
+        )
         self.average.update_parameters(model)  # the first call copies
+
+    @torch.no_grad()
+    def _ramped(self, averages, weights, taken_in) -> None:
+        t = int(taken_in)
+        torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (t + 1) / (t + 10)))
 
     @property
     def model(self) -> nn.Module:

@@ -1,0 +1,294 @@
+"""The adversarial training loop: two sides, one optimiser each, and a watch on how many classes are still generated."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mmlib.data.batches import rows_at
+from mmlib.metrics import Classifiers, classes_generated, prior_predictions
+from mmlib.metrics.split import device_of
+from mmlib.seeding import check_device, child, generator
+from mmlib.train import checkpoint
+from mmlib.train.ema import Ema
+from mmlib.train.guard import Interrupt, Paused, Watch, check_finite
+from mmlib.train.history import History
+from mmlib.train.loop import (
+    _bar,
+    _check_options,
+    _Clock,
+    _global_random_state,
+    _own_random_stream,
+    _set_global_random_state,
+    adam,
+    ready,
+    validate,
+)
+
+SIDES = ("discriminator", "generator")
+
+
+class Collapsed(RuntimeError):
+    """A model generates too few classes from its prior."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Counts the classes that a model generates, so that a collapse is reported when it happens.
+
+    A generator that shows one class in every modality looks perfectly coherent; only the count gives it away.
+
+    Args:
+        classifiers: judges, one for each modality, on the model's device.
+        least: fewest classes that a healthy model shows in every modality.
+        grace: steps before a lower count is reported: an untrained decoder shows one class or two.
+        draws: from the prior, at each count.
+        threshold: smallest share of the draws that makes a class count.
+        stop: raise `Collapsed` in place of a warning.
+    """
+
+    classifiers: Classifiers
+    least: int = 3
+    grace: int = 1000
+    draws: int = 500
+    threshold: float = 0.01
+    stop: bool = False
+
+    def __call__(self, step: int, model: nn.Module, seed: int) -> dict[str, float]:
+        """Count at a step: a row ``{"classes/<name>": ..., "classes/jointly": ..., "collapsed": 0 or 1}``.
+
+        Raises:
+            Collapsed: after the grace period, if that is asked for; otherwise there is a RuntimeWarning.
+        """
+        names = list(model.modalities)
+        noise = generator(child(seed, "monitor", step), device_of(model))
+        shown = prior_predictions(model, self.draws, self.classifiers, noise)
+        if len(names) == 1:
+            shown, names = shown.expand(2, -1), names * 2  # a lone modality agrees with itself
+        total = next(self.classifiers.networks[name].classes for name in names)
+        table = classes_generated(shown.cpu(), names, total, self.threshold)
+        counts = {name: entry["count"] for name, entry in table.items()}
+        fewest = min(counts[name] for name in names)
+        collapsed = step > self.grace and fewest < self.least
+        if collapsed:
+            seen = ", ".join(f"{name} shows {counts[name]}" for name in dict.fromkeys(names))
+            text = (
+                f"the model has collapsed at step {step}: of {total} classes, {seen} in {self.draws} draws from the "
+                f"prior (share at least {self.threshold:.0%}); expected at least {self.least}"
+            )
+            if self.stop:
+                raise Collapsed(text)
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        return {**{f"classes/{name}": count for name, count in counts.items()}, "collapsed": int(collapsed)}
+
+
+def fit_adversarial(
+    model: nn.Module,
+    split,
+    steps: int,
+    batch_size: int = 64,
+    learning_rate: float = 2e-4,
+    seed: int = 0,
+    *,
+    discriminator_learning_rate: float | None = None,
+    discriminator_steps: int = 1,
+    minibatches: int = 1,
+    betas: tuple[float, float] = (0.5, 0.999),
+    eps: float = 1e-8,
+    device: str | torch.device = "cpu",
+    log_every: int = 50,
+    validate_every: int | None = None,
+    callback: Callable[[int, nn.Module], dict] | None = None,
+    monitor: Monitor | None = None,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    identity: dict | None = None,
+    ema: Ema | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: bool = True,
+) -> History:
+    """Train two sides in turn with Adam for a fixed number of steps; continue from a checkpoint where there is one.
+
+    A step is ``discriminator_steps`` updates of the discriminator, then one of encoders and decoders. Every update has
+    minibatches of its own. Otherwise as :func:`mmlib.train.loop.fit`: same arguments, same bits, however often the
+    run was stopped and continued; the caller's global random state and the model's mode are left alone.
+
+    Args:
+        model: has ``modalities`` and ``discriminator``, two modules without common weights, and for each side a
+            ``<side>_loss(batch, mask, generator, second, validate) -> (scalar, scalar parts by name)`` whose graph
+            stays on its side; with ``ema`` also ``with_modalities``. Moved to ``device``.
+        split: as for ``fit``.
+        steps: total number of steps, those of an earlier, interrupted call included.
+        batch_size: rows B of a minibatch.
+        learning_rate: of Adam, 2e-4 in the paper.
+        seed: of the order of the rows and of all noise.
+        discriminator_learning_rate: default: the same.
+        discriminator_steps: updates of the discriminator in a step.
+        minibatches: that an update sees, 1 or 2 (two in the released code's factorised runs, see
+            `mmlib.models.mmali.MMALI.discriminator_loss`).
+        betas: of Adam.
+        eps: of Adam.
+        device: where to train.
+        log_every: steps between rows of the history.
+        validate_every: steps between calls of ``callback`` and ``monitor``, which also follow the last step.
+        callback: ``callback(step, model) -> {name: number}``; its numbers join the history. With ``ema`` it is given
+            the model with averaged encoders and decoders.
+        monitor: counts the classes generated by the same model and reports a collapse.
+        checkpoint_dir: folder for checkpoints of this run; one found there is continued.
+        checkpoint_every: steps between checkpoints; one is always written after the last step.
+        identity: JSON-able facts that a checkpoint must share to be continued.
+        ema: average of ``model.modalities``, kept up after every step and saved with the run.
+        stop: asked after every step; when it says True, a checkpoint is written and training pauses.
+        progress: show a progress bar where somebody looks.
+
+    Returns:
+        The history: means of ``"<side>/loss"`` and ``"<side>/<part>"`` over the steps since the row before, and what
+        ``callback`` and ``monitor`` gave.
+
+    Raises:
+        ValueError: for a bad argument, bad data, or a checkpoint of another model or run.
+        FloatingPointError: when a loss, a part of it or a parameter is no longer finite; names the step and the term.
+        Collapsed: when the monitor was told to stop and sees a collapse.
+        Paused: when ``stop`` asked for it, after writing a checkpoint.
+        KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
+    """
+    look = callback if callback is not None else monitor
+    _check_options(steps, batch_size, log_every, validate_every, checkpoint_every, look, checkpoint_dir)
+    if discriminator_steps < 1 or minibatches not in (1, 2):
+        raise ValueError(
+            f"discriminator_steps is {discriminator_steps} and minibatches is {minibatches}; "
+            "expected at least 1, and 1 or 2"
+        )
+    device = check_device(device)
+    model.to(device)
+    split = split.to(device)
+    validate(model, split)
+    opponent = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
+    rates = (opponent, learning_rate)
+    optimizers = {
+        side: adam(part, rate, betas, eps)
+        for side, part, rate in zip(SIDES, (model.discriminator, model.modalities), rates, strict=True)
+    }
+    noise = generator(child(seed, "noise"), device)
+    watches = {side: Watch(on_device=device.type != "cpu") for side in SIDES}
+    history = History()
+    run = {
+        "model": type(model).__name__, "rows": len(split), "batch_size": batch_size, "seed": seed,
+        "learning_rates": list(rates), "betas": list(betas), "eps": eps, "minibatches": minibatches,
+        "discriminator_steps": discriminator_steps, "log_every": log_every,
+        "threads": torch.get_num_threads(), "device": device.type, **(identity or {}),
+    }  # fmt: skip
+    modules, shown = {"model": model}, model
+    if ema is not None:
+        ema.average.to(device)
+        modules["ema"] = ema.average
+        run["ema"] = [ema.decay, ema.start, ema.ramp]
+        shown = model.with_modalities(ema.model)
+    parts_of_run = modules, {f"adam.{side}": adam for side, adam in optimizers.items()}, {"noise": noise}
+
+    def minibatch(number: int):
+        rows = rows_at(number, len(split), batch_size, seed)
+        batch, mask = split.batch(rows, device), split.mask(rows)
+        return (batch, None) if mask is None else ready(batch, mask)
+
+    def update(side: str, number: int) -> None:
+        first, *second = (minibatch(number + k) for k in range(minibatches))
+        loss, parts = getattr(model, f"{side}_loss")(
+            *first, generator=noise, second=second[0] if second else None, validate=False
+        )
+        parts = {f"{side}/{name}": part.view(1) for name, part in parts.items()}
+        watches[side].see(step + 1, loss, parts, model)
+        optimizers[side].zero_grad(set_to_none=True)
+        loss.backward()
+        optimizers[side].step()
+
+    def check() -> None:
+        for watch in watches.values():
+            watch.check(model)
+
+    def means() -> dict[str, float]:
+        row = {}
+        for side, watch in watches.items():
+            row |= {f"{side}/loss" if n == "loss" else n: v for n, v in watch.average.take().items()}
+        return row
+
+    def measure() -> None:
+        for given in (callback and callback(step, shown), monitor and monitor(step, shown, seed)):
+            history.add(step, given or {})
+
+    def save() -> None:
+        averages = {side: watch.average for side, watch in watches.items()}
+        tensors = checkpoint.capture(*parts_of_run) | _global_random_state(device)
+        tensors |= {f"average/{side}": average.total for side, average in averages.items() if average.count}
+        state = {
+            "identity": run,
+            "history": list(history),
+            "averages": {side: {"names": a.names, "count": a.count} for side, a in averages.items()},
+            "wall_seconds": clock.wall(),
+            "cpu_seconds": clock.cpu(),
+        }
+        checkpoint.save(checkpoint_dir, step, tensors, state)
+
+    def resume(found: checkpoint.Checkpoint) -> None:
+        checkpoint.check_identity(found.state["identity"], run, f"the checkpoint in {checkpoint_dir}")
+        if found.step > steps:
+            raise ValueError(
+                f"steps is {steps}; the checkpoint in {checkpoint_dir} has already done {found.step}"
+            )
+        checkpoint.restore(found, *parts_of_run)
+        _set_global_random_state(found.tensors, device)
+        for side, watch in watches.items():
+            kept = found.state["averages"][side]
+            watch.average.names, watch.average.count = kept["names"], kept["count"]
+            if kept["count"]:
+                watch.average.total = found.tensors[f"average/{side}"].clone().to(device)
+        history.extend(found.state["history"])
+
+    clock, step = _Clock(), 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_own_random_stream(child(seed, "global"), device))
+        interrupt = stack.enter_context(Interrupt())
+        found = checkpoint.load(checkpoint_dir) if checkpoint_dir is not None else None
+        if found is not None:
+            resume(found)
+            clock, step = _Clock(found.state["wall_seconds"], found.state["cpu_seconds"]), found.step
+        bar = stack.enter_context(_bar(steps, step, progress))
+        updates = ["discriminator"] * discriminator_steps + ["generator"]
+        while step < steps:
+            for u, side in enumerate(updates):
+                update(side, (step * len(updates) + u) * minibatches)
+            step += 1
+            if ema is not None:
+                ema.update(model.modalities, step)
+            bar.update()
+
+            last = step == steps
+            if last or step % log_every == 0:
+                check()
+                history.add(step, means())
+                losses = {side: f"{history[-1][f'{side}/loss']:.2f}" for side in SIDES}
+                bar.set_postfix(losses, refresh=False)
+            if look is not None and (last or step % validate_every == 0):
+                check()
+                measure()
+            pause = not last and stop is not None and stop()
+            due = checkpoint_every is not None and step % checkpoint_every == 0
+            if checkpoint_dir is not None and (last or interrupt.asked or pause or due):
+                check()
+                check_finite(model, step)
+                save()
+            if (interrupt.asked or pause) and not last:
+                kept = (
+                    f"continue from {checkpoint_dir}" if checkpoint_dir is not None else "nothing was saved"
+                )
+                reason = KeyboardInterrupt if interrupt.asked else Paused
+                raise reason(f"training stopped after step {step} of {steps}; {kept}")
+    check_finite(model, steps)
+    history.wall_seconds, history.cpu_seconds = clock.wall(), clock.cpu()
+    return history
