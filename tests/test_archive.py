@@ -16,6 +16,7 @@ import pytest
 from travellers import QUICK, TINY, finish, put, state
 
 from mmlib.reproduce import archive
+from mmlib.reproduce import parcel as travelling
 from mmlib.reproduce.folder import RunFolder, RunLockedError
 from mmlib.reproduce.parcel import WEIGHTS, collect, unpack
 
@@ -119,6 +120,26 @@ class Killed(BaseException):
     """Stands for a kill: nothing handles it."""
 
 
+@contextlib.contextmanager
+def killed_at(monkeypatch, moment, *places):
+    """A kill in place of the call number ``moment`` of these functions; gives the calls."""
+    calls = []
+
+    def counted(function):
+        def call(*arguments, **options):
+            calls.append(function)
+            if len(calls) == moment + 1:
+                raise Killed
+            return function(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        for owner, name in places:
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        yield calls
+
+
 def test_killed_while_one_generation_replaces_another(tmp_path, monkeypatch):
     """Every flushing, renaming and deleting in turn is the moment of the kill."""
     folders = put(tmp_path / "a", 3, 3, None, size=30_000)
@@ -127,36 +148,31 @@ def test_killed_while_one_generation_replaces_another(tmp_path, monkeypatch):
     finish(folders[1], 30_000)
     new = [collect(folder) for folder in folders]
     former = {parcel.run: parcel.progress for parcel in old}
-    most = 0
-    for moment in range(100):
-        out, calls = tmp_path / str(moment), []
-        archive.write(out, old, SMALL)
-        assert len(names(out)) == 4
 
-        def counted(function, calls=calls, moment=moment):
-            def call(*arguments, **options):
-                calls.append(function)
-                if len(calls) == moment + 1:
-                    raise Killed
-                return function(*arguments, **options)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for owner, name in ((os, "replace"), (os, "fsync"), (Path, "unlink")):
-                patch.setattr(owner, name, counted(getattr(owner, name)))
-            with contextlib.suppress(Killed):
-                archive.write(out, new, SMALL)
-        most = max(most, len(names(out)))
+    def check(out):
+        assert len(names(out)) <= archive.ARCHIVES
         found, problems = archive.read(out)
         assert problems == [] and {parcel.run for parcel in found} == set(former)
         assert all(parcel.progress >= former[parcel.run] for parcel in found)
+        return len(names(out))
+
+    most = 0
+    for moment in range(100):
+        out = tmp_path / str(moment)
+        archive.write(out, old, SMALL)
+        with killed_at(monkeypatch, moment, (os, "replace"), (os, "fsync"), (Path, "unlink")) as calls:
+            archive.write(out, new, SMALL)
+        most = max(most, check(out))
+        with killed_at(monkeypatch, 0, (os, "fsync")):  # and the next call too, as soon as it writes
+            archive.write(out, new, SMALL)
+        check(out)
         archive.write(out, new, SMALL)
         assert content(archive.read(out)[0]) == content(new)
         assert len(generation(out)) == 1 and len(names(out)) == 4
         if len(calls) <= moment:
             break
-    assert most == archive.ARCHIVES and moment == 4 * 3 + 4  # flush, rename, flush the folder; and four that go
+    assert most == archive.ARCHIVES
+    assert moment == 4 * 3 + 4  # four archives: flush, rename, flush the folder; then four go
 
 
 def test_a_full_disk_leaves_the_former_generation(tmp_path, monkeypatch):
@@ -347,6 +363,16 @@ def test_a_folder_has_one_user(tmp_path):
             pass
     with archive.locked(tmp_path / "out"):
         pass
+
+
+def test_the_result_is_unpacked_last_for_it_says_that_all_is_there(tmp_path, monkeypatch):
+    (folder,) = put(tmp_path / "a", None)
+    write, order = travelling.write_atomically, []
+    monkeypatch.setattr(
+        travelling, "write_atomically", lambda path, data: order.append(path.name) or write(path, data)
+    )
+    assert unpack(collect(folder), RunFolder(TINY, 0, tmp_path / "b"))
+    assert len(order) == 5 and order[-1] == "result.json"
 
 
 def test_only_intact_states_travel_and_nothing_goes_back(tmp_path, capsys):

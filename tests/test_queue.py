@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -197,6 +198,46 @@ def test_the_budget_holds_training_is_saved_and_what_hangs_is_killed(tmp_path, p
     assert there(tmp_path / "out") == found  # and what was there is there still
 
 
+def test_what_is_finished_is_packed_at_once(tmp_path, pretended, monkeypatch):
+    write, packed = archive.write, []
+
+    def noted(out, parcels):
+        parcels = list(parcels)
+        packed.append({parcel.seed: parcel.step for parcel in parcels})
+        return write(out, parcels)
+
+    monkeypatch.setattr(archive, "write", noted)
+    work(tmp_path, ("quick", [0, 1], 1), pack_every=1_000.0)
+    assert packed[:3] == [{}, {0: None}, {0: None, 1: None}]
+
+
+def test_a_worker_stops_when_told_so_or_when_nobody_listens(tmp_path, monkeypatch):
+    """The real one, but for the run itself."""
+    answers = []
+
+    def made(folder, options):
+        assert options["progress"] is False and options["device"] == "cpu"
+        answers.append(options["stop"]())
+        for act in acts:
+            act()
+            time.sleep(0.06)  # it does not look more often
+            answers.append(options["stop"]())
+        return "paused", "so far"
+
+    monkeypatch.setattr(shift, "_made", made)
+    monkeypatch.setattr(shift.signal, "signal", lambda *_: None)
+    mine, theirs = multiprocessing.Pipe()
+    acts = [lambda: None, lambda: mine.send("stop")]
+    shift.make(theirs, RunFolder(TINY, 0, tmp_path), {"device": "cpu"})
+    assert answers == [False, False, True]
+    assert [mine.recv(), mine.recv()] == [("training", ""), ("paused", "so far")]
+    mine, theirs = multiprocessing.Pipe()
+    acts = [mine.close]
+    answers.clear()
+    shift.make(theirs, RunFolder(TINY, 0, tmp_path), {"device": "cpu"})
+    assert answers == [False, True]
+
+
 def test_some_runs_fail_or_lack_data_and_the_others_are_made(tmp_path, pretended, capfd):
     held = RunFolder(QUICK, 1, tmp_path / "runs")
     with held.locked():
@@ -388,6 +429,7 @@ def test_killed_or_stopped_in_training(tmp_path, how):
         assert all(1 <= found[f"slow, seed {seed}"] <= steps[seed] for seed in (0, 1))
     else:
         assert "interrupted: saving" in said and "KeyboardInterrupt" in said
+        assert all(f"slow, seed {seed}: paused at step {steps[seed]}" in said for seed in (0, 1))
         assert found == {f"slow, seed {seed}": steps[seed] for seed in (0, 1)}
     time.sleep(0.3)
     assert [folder.step() for folder in folders] == steps

@@ -68,7 +68,7 @@ class Shift:
     ) -> None:
         self.start, self.out, self.device, self.jobs, self.cache = time.monotonic(), out, device, jobs, cache
         self.end = self.start + budget
-        self.margin = min(15.0, max(1.0, budget / 30)) if margin is None else margin
+        self.margin = min(15.0, max(1.0, budget / 20)) if margin is None else margin
         self.startup, self.pack_every, self._say = startup, pack_every, say
         self.parcels: dict[tuple, Parcel] = {}  # what the archives must hold
         self.folders: list[RunFolder] = []
