@@ -111,6 +111,8 @@ def read(out: Path | str) -> tuple[list[Parcel], list[str]]:
     for path in _archives(Path(out)):
         try:
             _read_archive(path, found)
+        except FileNotFoundError:  # another process has just written the next generation
+            continue
         except OSError:
             raise
         except Exception as error:  # zipfile and json raise many kinds over a file that means harm

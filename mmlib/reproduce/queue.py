@@ -229,9 +229,8 @@ def status_text(
     results: Path | str = RESULTS,
 ) -> str:
     """The queue in words: a line for each run, in order, and what is known of it."""
-    there = {}
-    if out is not None and Path(out).is_dir():
-        there = {parcel.run: parcel for parcel in archive.read(out)[0]}
+    parcels, problems = archive.read(out) if out is not None else ([], [])
+    there = {parcel.run: parcel for parcel in parcels}
     lines, counts = [], {}
     for folder in wanted(load(queue), root):
         run = folder.recipe.name, folder.seed, folder.recipe.hash
@@ -247,7 +246,7 @@ def status_text(
             text = f"{_progress(parcel, folder.recipe)}, in {place}"
         counts[state] = counts.get(state, 0) + 1
         lines.append(f"{folder.recipe.name:<36} seed {folder.seed}  {text}")
-    return "\n".join([*lines, ", ".join(f"{count} {state}" for state, count in counts.items())])
+    return "\n".join([*problems, *lines, ", ".join(f"{count} {state}" for state, count in counts.items())])
 
 
 def say(text: str) -> None:
