@@ -92,6 +92,14 @@ def test_copied_rows_are_copies(real):
     assert sum(entry.copies for entry in ledger.coverage(real)) == 114
 
 
+def test_an_entry_by_its_name(real):
+    assert ledger.printed("rbc-table-1", "mmvae-100", "s-to-m", real) == "70.77 ± 0.35"
+    assert ledger.printed("rbc-table-1", "mmvae-100", "synergy-svhn", real) == "-"
+    for place in (("rbc-table-99", "a", "b"), ("rbc-table-1", "mmvae-100", "t-to-m")):
+        with pytest.raises(ValueError, match=f"there is no entry {'/'.join(place)}"):
+            ledger.printed(*place, real)
+
+
 def test_ledger_and_results_agree(real):
     assert ledger.check(ledger=real) == []
 

@@ -241,6 +241,22 @@ def table(exhibit_id: str, style: str = "text", ledger: Ledger | None = None) ->
     return ledger_text.table(ledger.exhibits[exhibit_id], ledger.cells, ledger.claims, style)
 
 
+def printed(exhibit_id: str, row: str, column: str, ledger: Ledger | None = None) -> str:
+    """One entry of a paper's table, as printed: ``printed("rbc-table-1", "mmvae-100", "s-to-m")``.
+
+    Raises:
+        ValueError: if there is no such table, row or column.
+    """
+    exhibits = (ledger or read()).exhibits
+    table = exhibits[exhibit_id].table if exhibit_id in exhibits else {}
+    if (row, column) not in table:
+        raise ValueError(
+            f"there is no entry {exhibit_id}/{row}/{column}; see python -m mmlib table {exhibit_id}"
+        )
+    cell = table[row, column]
+    return cell if isinstance(cell, str) else cell.text
+
+
 def ours(ledger: Ledger) -> str:
     """The text of ``ours.yaml``: every answer that rests on something, and the seals of the results it rests on."""
     answered = {place: answer for place, answer in ledger.cells.items() if answer.sample is not None}
