@@ -287,8 +287,10 @@ def held(module: nn.Module) -> Iterator[None]:
     For the step of encoders and decoders, whose graph must not lead into the discriminator. On leaving everything is as
     it was.
     """
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    iterating = [part for part in module.modules() if hasattr(part, "_power_method") and part.training]
+    parts = list(module.modules())
+    found = (weight for part in parts for weight in part._parameters.values())
+    weights = [weight for weight in found if weight is not None and weight.requires_grad]
+    iterating = [part for part in parts if part.training and hasattr(type(part), "_power_method")]
     for weight in weights:
         weight.requires_grad_(False)
     for part in iterating:
