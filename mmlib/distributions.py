@@ -178,6 +178,7 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
     With equal weights it is the product of the K observed experts, without a prior, with its variance times K; it is
     never sharper than the sharpest of them.
 
+    Equation: ``eq-geometric-mean``. Source: Nielsen 2020; Chen and Zhu 2022, Proposed Method.
         precision = sum_m w_m / sigma_m^2,  mean = sum_m w_m mu_m / sigma_m^2 / precision,  sum_m w_m = 1
 
     Args:

@@ -17,6 +17,7 @@ from torch import Tensor
 def logistic_loss(positive: Tensor, negative: Tensor) -> Tensor:
     r"""Logistic loss of a logit t on samples of q and of p; least at t = log q/p: scalar, nats.
 
+    Equation: ``eq-logistic-loss``. Source: Sugiyama et al. 2012, Chapter 4, with equally many samples of both.
         L(t) = E_q[log(1 + exp(-t))] + E_p[log(1 + exp(t))]
 
     Args:
@@ -29,6 +30,7 @@ def logistic_loss(positive: Tensor, negative: Tensor) -> Tensor:
 def two_way_value(encoder: Tensor, decoder: Tensor) -> Tensor:
     r"""Value of the game of ALI and BiGAN, which the discriminator D = sigmoid(logit) maximises: scalar, nats.
 
+    Equation: ``eq-ali``. Source: Dumoulin et al. 2017, Section 2; Chen and Zhu 2022, Eq. 1.
         V(D) = E_q[log D(x, z)] + E_p[log(1 - D(x, z))]
 
     Args:
@@ -41,6 +43,7 @@ def two_way_value(encoder: Tensor, decoder: Tensor) -> Tensor:
 def minimax_value(logits: Tensor) -> Tensor:
     r"""Value of the (M+1)-way game, which the discriminator maximises: scalar, nats.
 
+    Equation: ``eq-minimax-game``. Source: Chen and Zhu 2022, Eq. 4.
         V(D) = sum_k E_{P_k}[log D_k]
 
     Args:
@@ -68,6 +71,7 @@ def class_loss(logits: Tensor) -> Tensor:
 def non_saturating_loss(logits: Tensor) -> Tensor:
     r"""Loss of encoders and decoders: every sample is to be taken for each of the M other classes: scalar, nats.
 
+    Equation: ``eq-non-saturating``. Source: Dandi et al. 2021, with the prefactors of Chen and Zhu's released code.
         L = 2/n sum_k E_{P_k}[ 1/M sum_{i != k} -log D_i ],  n = M + 1
 
     Args:
@@ -87,6 +91,7 @@ def non_saturating_loss(logits: Tensor) -> Tensor:
 def optimal_discriminator(log_density: Tensor) -> Tensor:
     r"""Logarithm of the best discriminator between distributions that are equally frequent: [n, B].
 
+    Equation: ``eq-optimal-discriminator``. Source: Pu et al. 2018; Chen and Zhu 2022, Eq. 5.
         log D*_i = log P_i - log sum_j P_j
 
     Args:
@@ -98,6 +103,7 @@ def optimal_discriminator(log_density: Tensor) -> Tensor:
 def discriminator_from_log_ratios(log_ratio: Tensor) -> Tensor:
     r"""The same discriminator from the M log-ratios log r_i = log q_i/p: [n, B].
 
+    Equation: ``eq-discriminator-ratios``. Source: Chen and Zhu 2022, Eq. 6.
         log D_i = log r_i - log(1 + sum_j r_j) for i = 1..M,  log D_n = -log(1 + sum_j r_j)
 
     Args:
@@ -114,8 +120,9 @@ def log_ratios(logits: Tensor) -> Tensor:
 def assemble_logits(dependence: Tensor, posterior: Tensor, unimodal: Tensor) -> Tensor:
     r"""Logits of the joint discriminator from factors that each see little: [n, B], up to a common shift.
 
-    With a = (x, s), or a = x where there are no styles, and every factor evaluated at the content of the sample:
+    With a = (x, s), or a = x where there are no styles, every factor is evaluated at the content of the sample.
 
+    Equation: ``eq-factorised-ratio``. Source: Chen and Zhu 2022, Eq. 7 without styles and Eq. 10 with them.
         l_i = D1_i for i = 1..M,  l_n = -(T + sum_j (D0_j - D1_j)),  so that  l_i - l_n = log q_i/p
 
     Args:
@@ -137,6 +144,7 @@ def assemble_logits(dependence: Tensor, posterior: Tensor, unimodal: Tensor) -> 
 def jensen_shannon(log_density: Tensor, log_measure: Tensor) -> Tensor:
     r"""Jensen-Shannon divergence of n equally weighted distributions, by enumeration: scalar, nats, at most log n.
 
+    Equation: ``eq-game-jsd``. Source: Pu et al. 2018; Chen and Zhu 2022, after Eq. 4.
         JSD = 1/n sum_k KL(P_k || m),  m = 1/n sum_k P_k
 
     Args:
@@ -150,6 +158,7 @@ def jensen_shannon(log_density: Tensor, log_measure: Tensor) -> Tensor:
 def non_saturating_optimum(log_density: Tensor, log_measure: Tensor) -> Tensor:
     r"""What ``non_saturating_loss`` is at the best discriminator, by enumeration: scalar, nats.
 
+    Equation: ``eq-non-saturating-value``. Source: derived in the chapter.
         L* = 2/(n M) [ n sum_i KL(m || P_i) + sum_i KL(P_i || m) ] + 2 log n,  m = 1/n sum_k P_k
 
     Args:

@@ -66,6 +66,7 @@ def test_game_samples_have_the_moments_of_their_distributions():
         assert ((points.T.cov() - covariance).abs() < 6 * scale[:, None] * scale / math.sqrt(rows)).all()
 
 
+@pytest.mark.equation("eq-encoder-joints")
 def test_encoder_joints_are_the_product_of_their_factors():
     data, content, style = numbers(4, grad=True), numbers(3, 4, seed=1), numbers(3, 4, seed=2)
     expected = (data.exp() * content.exp() * style.exp().prod(0)).log()
@@ -73,6 +74,7 @@ def test_encoder_joints_are_the_product_of_their_factors():
     assert gradcheck(encoder_joints, (data, content.requires_grad_(), style.requires_grad_()))
 
 
+@pytest.mark.equation("eq-decoder-joint")
 def test_decoder_joint_is_the_product_of_its_factors():
     content, style, likelihood = numbers(4, grad=True), numbers(3, 4, seed=1), numbers(3, 4, seed=2)
     expected = (content.exp() * style.exp().prod(0) * likelihood.exp().prod(0)).log()
@@ -88,6 +90,7 @@ def test_columns_name_what_they_do_not_know():
 # --- factorisation ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("eq-factorised-ratio")
 @games
 def test_exact_factors_assemble_to_the_joint_log_ratios(modalities, style):
     game = Game.make(modalities, data_dim=3, style_dim=style, content_dim=2, seed=modalities + 10)
@@ -99,6 +102,7 @@ def test_exact_factors_assemble_to_the_joint_log_ratios(modalities, style):
     torch.testing.assert_close(logits.softmax(0), best.exp(), atol=1e-12, rtol=1e-10)
 
 
+@pytest.mark.equation("eq-factorised-ratio")
 def test_assembled_logits_are_the_product_of_the_factors():
     t, d1, d0 = numbers(4, grad=True), numbers(3, 4, seed=1), numbers(3, 4, seed=2)
     logits = ratios.assemble_logits(t, d1, d0)
@@ -145,6 +149,7 @@ def test_factors_of_unlike_shapes_are_refused():
 # --- the best discriminator ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("eq-optimal-discriminator")
 def test_optimal_discriminator_is_each_density_over_the_sum():
     log_density = numbers(3, 5, grad=True)
     density = log_density.exp()
@@ -153,6 +158,7 @@ def test_optimal_discriminator_is_each_density_over_the_sum():
     assert gradcheck(ratios.optimal_discriminator, log_density)
 
 
+@pytest.mark.equation("eq-discriminator-ratios")
 def test_optimal_discriminator_from_ratios():
     log_density = numbers(4, 5)
     log_ratio = (log_density[:-1] - log_density[-1]).requires_grad_()
@@ -179,6 +185,7 @@ def test_no_other_discriminator_does_better(n):
 # --- values and losses -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("eq-logistic-loss")
 def test_logistic_loss_is_the_cross_entropy_of_two_classes():
     positive, negative = numbers(4, grad=True), numbers(6, seed=1, grad=True)
     expected = -(1 / (1 + (-positive).exp())).log().mean() - (1 - 1 / (1 + (-negative).exp())).log().mean()
@@ -200,6 +207,7 @@ def test_logistic_loss_is_least_at_the_log_ratio():
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), **EXACT)
 
 
+@pytest.mark.equation("eq-ali")
 def test_two_way_value():
     encoder, decoder = numbers(4, grad=True), numbers(6, seed=1, grad=True)
     expected = encoder.sigmoid().log().mean() + (1 - decoder.sigmoid()).log().mean()
@@ -207,6 +215,7 @@ def test_two_way_value():
     assert gradcheck(ratios.two_way_value, (encoder, decoder))
 
 
+@pytest.mark.equation("eq-minimax-game")
 def test_minimax_value_reads_the_diagonal():
     logits = numbers(3, 3, 4, grad=True)
     d = logits.exp() / logits.exp().sum(1, keepdim=True)
@@ -219,6 +228,7 @@ def test_minimax_value_reads_the_diagonal():
     assert gradcheck(ratios.minimax_value, logits)
 
 
+@pytest.mark.equation("eq-non-saturating")
 def test_non_saturating_loss_reads_everything_else():
     logits = numbers(4, 4, 5, grad=True)
     d = logits.exp() / logits.exp().sum(1, keepdim=True)
@@ -250,6 +260,7 @@ def test_non_saturating_needs_two_distributions():
 # --- what they come to at the best discriminator ---------------------------------------------------------------------
 
 
+@pytest.mark.equation("eq-game-jsd")
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_minimax_value_at_the_best_discriminator_is_a_jensen_shannon_divergence(n):
     log_density, log_measure = tables(n, grad=True)
@@ -262,6 +273,7 @@ def test_minimax_value_at_the_best_discriminator_is_a_jensen_shannon_divergence(
     assert gradcheck(ratios.jensen_shannon, (log_density, log_measure))
 
 
+@pytest.mark.equation("eq-non-saturating-value")
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_non_saturating_loss_at_the_best_discriminator_adds_reverse_divergences(n):
     log_density, log_measure = tables(n, grad=True)
@@ -303,6 +315,7 @@ def experts(m=3, b=4, d=1, grad=False):
 OBSERVED = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]).bool()
 
 
+@pytest.mark.equation("eq-geometric-mean")
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0]).double()])
 def test_geometric_mean_is_the_normalised_weighted_product_of_densities(weights):
     q, on = experts(), quadrature.grid(-12, 12)
@@ -321,6 +334,7 @@ def test_geometric_mean_is_the_normalised_weighted_product_of_densities(weights)
         torch.testing.assert_close(by_row.loc, found.loc, **EXACT)
 
 
+@pytest.mark.equation("eq-geometric-mean")
 def test_geometric_mean_has_the_right_gradient():
     def mean(loc, scale, weights):
         q = geometric_mean(Diagonal(loc, scale), OBSERVED, weights)

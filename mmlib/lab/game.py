@@ -23,6 +23,7 @@ from mmlib.distributions import Diagonal
 def encoder_joints(log_data: Tensor, log_content: Tensor, log_style: Tensor) -> Tensor:
     r"""Log-densities of the M encoder distributions, which differ in whose content they use: [M, B], nats.
 
+    Equation: ``eq-encoder-joints``. Source: Chen and Zhu 2022, Eq. 2 without styles and Eq. 8 with them.
         log q_i(X, S, c) = log q(X) + log q(c | x_i) + sum_j log q(s_j | x_j)
 
     Args:
@@ -36,6 +37,7 @@ def encoder_joints(log_data: Tensor, log_content: Tensor, log_style: Tensor) -> 
 def decoder_joint(log_content: Tensor, log_style: Tensor, log_likelihood: Tensor) -> Tensor:
     r"""Log-density of the decoder distribution: [B], nats.
 
+    Equation: ``eq-decoder-joint``. Source: Chen and Zhu 2022, Eq. 3 without styles and Eq. 9 with them.
         log p(X, S, c) = log p(c) + sum_i [ log p(s_i) + log p(x_i | s_i, c) ]
 
     Args:
