@@ -194,6 +194,31 @@ def test_dask_worker_killed_in_mid_run(tmp_path, cache, serial, monkeypatch):
     assert sorted(path.name for path in root.iterdir()) == ["tiny"]
 
 
+def tell(job, *_):
+    """A job that does nothing but say where it is done."""
+    job.folder.log("told", thread=threading.current_thread().name)
+    job.folder.write_result({"recipe": job.folder.recipe.as_dict(), "seed": job.folder.seed})
+    return job.key, "finished", ""
+
+
+def test_a_cluster_of_one_worker_makes_the_runs_there_not_here(tmp_path, monkeypatch, capsys):
+    from distributed import Client, LocalCluster
+
+    monkeypatch.setattr(scale, "_make", tell)
+    options = dict(
+        processes=False, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+    )
+    with LocalCluster(n_workers=0, **options) as cluster, Client(cluster, set_as_default=False) as client:
+        cluster.scale(1)
+        scale.run_all([(TINY, seed) for seed in SEEDS], tmp_path, dask=client)
+        assert client.status == "running"  # it was ours before, and still is
+    here = threading.current_thread().name
+    for seed in SEEDS:
+        [event] = RunFolder(TINY, seed, tmp_path).events()
+        assert event["event"] == "told" and event["thread"] != here
+    assert "3/3  tiny, seed " in capsys.readouterr().err
+
+
 # --- handing out ----------------------------------------------------------------------------------------------------
 
 

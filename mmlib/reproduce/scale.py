@@ -82,6 +82,7 @@ def run_all(
     Raises:
         ValueError: for a bad argument, such as an unknown recipe; nothing is begun then.
         RunsFailedError: when all other runs are done, if some could not be made.
+        ConnectionError: if the scheduler of the cluster is gone.
         KeyboardInterrupt: on Ctrl-C; the same call continues what is missing.
     """
     root = Path(root).resolve()
@@ -284,8 +285,21 @@ def _ignore_interrupts() -> None:
 @contextlib.contextmanager
 def _cluster(dask):
     """The workers of a Dask cluster, given by an address, a cluster object or a client."""
+    from concurrent.futures import CancelledError
+
     import joblib
     from distributed import Client
+
+    def parallel(calls) -> Iterator:
+        with joblib.parallel_config("dask", client=client) as config:
+            # with a single worker, as when a cluster has just begun to grow, joblib would make the runs in this process
+            config["backend"].effective_n_jobs = lambda n_jobs: 2
+            pool = joblib.Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+            try:
+                yield from pool(calls)
+            except CancelledError as error:
+                advice = "the same call continues the runs on another cluster"
+                raise ConnectionError(f"the scheduler of the cluster is gone; {advice}") from error
 
     client = dask if isinstance(dask, Client) else Client(dask, set_as_default=False)
     try:
@@ -294,8 +308,7 @@ def _cluster(dask):
         if not client.scheduler_info()["workers"]:
             print("waiting for the first worker of the cluster", file=sys.stderr)
             client.wait_for_workers(1)
-        with joblib.parallel_config("dask", client=client):
-            yield joblib.Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+        yield parallel
     finally:
         if client is not dask:
             client.close()
