@@ -127,6 +127,14 @@ def test_every_recipe_builds_a_model_that_learns(name):
     assert not [name for name in silent if name.endswith("weight")]
 
 
+def test_judges_see_all_the_data_whatever_the_model_sees(cache):
+    fifth = dataclasses.replace(TINY, data_options={**TINY.data_options, "fraction": 0.2})
+    data = build.build_data(fifth, cache)
+    judged = build.judges_data(fifth, data, cache)
+    assert len(judged.train.items["hand"]) > 3 * len(data.train.items["hand"])
+    assert build.judges_data(TINY, data, cache) is data
+
+
 def test_weights_depend_on_the_seed_alone():
     shapes = {"hand": (1, 16, 16), "street": (3, 16, 16)}
     torch.manual_seed(3)

@@ -46,6 +46,17 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE:
         return get_model(recipe.model)(parts, recipe.latent_dim, **options)
 
 
+def judges_data(recipe: Recipe, data: DataSet, cache=None) -> DataSet:
+    """What the recipe's judges are trained on: its data set, but never a fraction of it.
+
+    So a model that saw a fifth of the data answers to the same judges as one that saw all.
+    """
+    if "fraction" not in recipe.data_options:
+        return data
+    whole = {key: value for key, value in recipe.data_options.items() if key != "fraction"}
+    return load(recipe.dataset, cache=cache, **whole)
+
+
 def build_classifiers(data: DataSet, cache=None) -> Classifiers:
     """The digit classifiers that judge coherence on this data set: the same for every recipe and seed."""
     return train_classifiers(data, cache=cache)

@@ -73,7 +73,7 @@ def run(
 def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache, stop, capture) -> None:
     import torch
 
-    from mmlib.reproduce.build import build_classifiers, build_data, build_model
+    from mmlib.reproduce.build import build_classifiers, build_data, build_model, judges_data
     from mmlib.reproduce.provenance import provenance
     from mmlib.seeding import check_device
     from mmlib.train import save_weights
@@ -89,7 +89,7 @@ def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache,
         with _journal(folder):
             recipe, seed = folder.recipe, folder.seed
             data = build_data(recipe, cache)
-            classifiers = build_classifiers(data, cache).to(device)
+            classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
             data = data.to(device)
             model = build_model(recipe, data, seed)
             clock = time.perf_counter(), time.process_time()

@@ -325,11 +325,11 @@ def train_judges(recipe: Recipe, device: str, cache: Path | str | None = None) -
     """
     from mmlib.data.cache import cache_root
     from mmlib.metrics import train_classifiers
-    from mmlib.reproduce.build import build_data
+    from mmlib.reproduce.build import build_data, judges_data
 
     if any(cache_root(cache).glob(f"classifiers-{recipe.dataset}-*")):
         return False
-    train_classifiers(build_data(recipe, cache), cache=cache, device=device)
+    train_classifiers(judges_data(recipe, build_data(recipe, cache), cache), cache=cache, device=device)
     return True
 
 

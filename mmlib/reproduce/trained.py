@@ -63,11 +63,12 @@ def evaluate_run(
         FileNotFoundError: as :func:`load_trained`.
     """
     from mmlib.metrics import evaluate
-    from mmlib.reproduce.build import build_classifiers
+    from mmlib.reproduce.build import build_classifiers, judges_data
     from mmlib.seeding import child, generator
 
     if split not in ("validation", "test"):
         raise ValueError(f"split is {split!r}; expected 'validation' or 'test'")
+    recipe = get(recipe) if isinstance(recipe, str) else recipe
     model, data = load_trained(recipe, seed, root, device, cache)
-    classifiers = build_classifiers(data, cache).to(device)
+    classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
     return evaluate(model, data.splits[split], classifiers, generator(child(seed, split), device), data.train)
