@@ -17,6 +17,7 @@ from mmlib.reproduce import build, claims, recipes, results, runner
 from mmlib.reproduce.folder import RunFolder, RunLockedError
 from mmlib.reproduce.provenance import provenance
 from mmlib.reproduce.recipes import RECIPES, Recipe
+from mmlib.train import Ema, fit, load_weights
 
 TINY = Recipe(
     name="tiny",
@@ -226,6 +227,25 @@ def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
     runner.run(changed, 0, tmp_path / "a", **options)
     assert results.verify(path)["metrics"] == again["metrics"]
     assert path.with_suffix(".damaged").exists()
+
+
+def test_a_recipe_that_averages_its_weights_is_measured_by_the_average(tmp_path, cache, quick, monkeypatch):
+    recipe = dataclasses.replace(TINY, name="tiny-average", ema=0.8)
+    seen = []
+    before = runner.watch
+    monkeypatch.setattr(runner, "watch", lambda model, *rest: seen.append(model) or before(model, *rest))
+    path = runner.run(recipe, 0, tmp_path, progress=False, cache=cache)
+    data = build.build_data(recipe, cache)
+    model = build.build_model(recipe, data, 0)
+    ema = Ema(model, 0.8)
+    fit(model, data.train, recipe.steps, recipe.batch_size, recipe.learning_rate, 0, ema=ema, progress=False)
+    stored = build.build_model(recipe, data, 1)
+    load_weights(RunFolder(recipe, 0, tmp_path).weights, stored)
+    for name, value in stored.state_dict().items():
+        assert torch.equal(value, ema.model.state_dict()[name]), name
+    assert not all(map(torch.equal, stored.parameters(), model.parameters()))
+    assert len({id(model) for model in seen}) == 1 and len(seen) == recipe.validations
+    assert results.verify(path)["recipe"]["ema"] == 0.8
 
 
 def test_same_run_started_twice_at_once_is_refused(tmp_path, monkeypatch):

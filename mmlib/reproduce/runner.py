@@ -94,7 +94,7 @@ def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache,
             model = build_model(recipe, data, seed)
             clock = time.perf_counter(), time.process_time()
             capture = kind == "cuda" if capture is None else capture
-            history = _train(
+            history, model = _train(
                 folder, model, data, classifiers, device, progress, checkpoint_every, stop, capture
             )
             write_atomically(folder.metrics, lines(history))
@@ -123,18 +123,24 @@ def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache,
 
 
 def _train(folder: RunFolder, model, data, classifiers, device, progress, checkpoint_every, stop, capture):
-    """The recipe's steps, or those that are missing; evaluations appear in ``metrics.jsonl`` as they are made."""
+    """The recipe's steps, or those that are missing: the history, and the model that is to be measured.
+
+    Evaluations appear in ``metrics.jsonl`` as they are made. Where the recipe asks for an average of the weights, it is
+    the average that is measured, along the way and at the end.
+    """
     from mmlib.seeding import child
-    from mmlib.train import fit
+    from mmlib.train import Ema, fit
 
     recipe, seed = folder.recipe, folder.seed
+    ema = None if recipe.ema is None else Ema(model, recipe.ema)
+    measured = model if ema is None else ema.model
 
-    def validate(step: int, model) -> dict[str, float]:
-        values = watch(model, data.validation, classifiers, child(seed, "validation", step))
+    def validate(step: int, _) -> dict[str, float]:
+        values = watch(measured, data.validation, classifiers, child(seed, "validation", step))
         folder.add_row({"step": step, **values})
         return values
 
-    return fit(
+    history = fit(
         model,
         data.train,
         recipe.steps,
@@ -152,10 +158,12 @@ def _train(folder: RunFolder, model, data, classifiers, device, progress, checkp
         checkpoint_dir=folder.checkpoints,
         checkpoint_every=checkpoint_every,
         identity={"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")},
+        ema=ema,
         stop=stop,
         capture=capture,
         progress=progress,
     )
+    return history, measured
 
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
