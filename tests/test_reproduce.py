@@ -75,6 +75,7 @@ def test_hash_is_of_the_content_alone():
         "latent_dim": 4, "width": 0.2, "likelihood": "normal", "likelihood_scale": 1.0, "weights": None, "steps": 17,
         "batch_size": 9, "learning_rate": 2e-3, "betas": (0.8, 0.999), "eps": 1e-4, "amsgrad": True, "clip_norm": 5.0,
         "clip_value": 1.0, "validations": 8, "likelihood_rows": 5, "likelihood_k": 3, "ema": 0.9,
+        "ema_start": 3, "ema_ramp": True, "minibatches": 2,
     }  # fmt: skip
     prose = {"name", "source", "reduced", "faithful"}
     assert set(changes) | prose == {entry.name for entry in dataclasses.fields(Recipe)}, (
@@ -107,20 +108,27 @@ def test_recipes_have_different_content_and_a_source():
 def test_every_recipe_builds_a_model_that_learns(name):
     """One step on three random rows: finite, and a gradient for every parameter that learns."""
     recipe = RECIPES[name]
+    angles = range(0, 90 * recipe.data_options.get("modalities", 2), 90)
     shapes = {
         "hand-street": {"hand": (1, 16, 16), "street": (3, 16, 16)},
         "mnist-svhn": {"mnist": (1, 28, 28), "svhn": (3, 32, 32)},
+        "multi-hand": {f"hand{angle}": (1, 8, 8) for angle in angles},
+        "multi-mnist": {f"mnist{angle}": (1, 28, 28) for angle in angles},
     }[recipe.dataset]
     options = dict(recipe.model_options)
     if "k" in options:
         options["k"] = 2  # the memory of thirty draws is not the point here
+    if recipe.model == "mmali":
+        options["width"] = 0.25  # of the discriminators
     recipe = dataclasses.replace(recipe, width=0.25, model_options=options)
     model = build.build_model(recipe, shapes, seed=0)
     draw = torch.Generator().manual_seed(0)
     batch = {name: torch.rand(3, *shape, generator=draw) for name, shape in shapes.items()}
-    loss, _ = model.loss(batch, generator=draw)
-    loss.backward()
-    assert math.isfinite(loss.item())
+    sides = [model.discriminator_loss, model.generator_loss] if recipe.model == "mmali" else [model.loss]
+    for side in sides:
+        loss, _ = side(batch, generator=draw)
+        loss.backward()
+        assert math.isfinite(loss.item())
     silent = [
         n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
     ]
@@ -134,6 +142,9 @@ def test_judges_see_all_the_data_whatever_the_model_sees(cache):
     judged = build.judges_data(fifth, data, cache)
     assert len(judged.train.items["hand"]) > 3 * len(data.train.items["hand"])
     assert build.judges_data(TINY, data, cache) is data
+    paired = recipes.get("multi-hand-mmali-20-unpaired-64")
+    judged = build.judges_data(paired, build.build_data(paired))
+    assert judged.train.observed is None and len(judged.train.items["hand0"]) == 1078
 
 
 def test_weights_depend_on_the_seed_alone():

@@ -14,7 +14,7 @@ from mmlib.metrics.coherence import (
 )
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.probes import encode_rows, fit_probe, latent_accuracy
-from mmlib.metrics.split import batches_of, check_mode
+from mmlib.metrics.split import batches_of, check_mode, whole_rows
 
 JOINT = "all"  # the name under which the posterior that sees everything is reported
 
@@ -66,7 +66,8 @@ def evaluate(
         split: the split to measure on: validation for choices, test once for a recorded run.
         classifiers: judges, on the model's device.
         generator: source of all draws, on the model's device.
-        train: the training split, on which the linear probes are fitted; None leaves out latent accuracy.
+        train: the training split, on whose complete rows the linear probes are fitted; None leaves out latent
+            accuracy.
         samples: draws from the prior.
         max_rows: use only the first rows of ``split``; default: all.
         probe_rows: rows of ``train`` on which the probes are fitted.
@@ -116,10 +117,10 @@ def probe_accuracies(
     Args:
         model: as in :func:`evaluate`.
         split: that the probes are judged on.
-        train: that they are fitted on.
+        train: that they are fitted on; of its rows those that show every modality.
         generator: source of the posterior draws.
         max_rows: use only the first rows of ``split``.
-        probe_rows: use only the first rows of ``train``.
+        probe_rows: use only the first of those rows.
         batch_size: rows at once.
 
     Returns:
@@ -128,7 +129,7 @@ def probe_accuracies(
     names = list(model.modalities)
     views = {name: [name] for name in names} | ({JOINT: names} if len(names) > 1 else {})
     codes, labels, rows = {}, {}, {}
-    for part, source, limit in (("train", train, probe_rows), ("test", split, max_rows)):
+    for part, source, limit in (("train", whole_rows(train), probe_rows), ("test", split, max_rows)):
         pairs = list(batches_of(model, source, batch_size, limit))
         rows[part] = torch.cat([chosen for chosen, _ in pairs])
         labels[part] = source.labels[rows[part]].cpu()

@@ -1,6 +1,7 @@
 """What every metric needs of a model and a split: batches on the right device, and networks that keep still."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -50,3 +51,18 @@ def batches_of(
     rows = torch.arange(len(split) if max_rows is None else min(max_rows, len(split)))
     for chosen in rows.split(batch_size):
         yield chosen, split.batch(chosen, device_of(model))
+
+
+def whole_rows(split):
+    """The rows of a split that show every modality: what a probe is fitted on where others hide something.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if getattr(split, "observed", None) is None:
+        return split
+    rows = torch.stack(list(split.observed.values())).all(0).nonzero().flatten()
+    if not len(rows):
+        raise ValueError("split has no row that shows all modalities; expected at least one")
+    index = {name: items[rows] for name, items in split.index.items()}
+    return replace(split, index=index, labels=split.labels[rows], observed=None)

@@ -4,7 +4,7 @@ import torch
 
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.probes import fit_probe, latent_accuracy
-from mmlib.metrics.split import batches_of
+from mmlib.metrics.split import batches_of, whole_rows
 
 
 @torch.no_grad()
@@ -25,10 +25,10 @@ def style_content_accuracy(
         model: has ``encode(name, x)``, a normal over [style, content], and ``style_dim``; where that is 0 only
             the content is probed.
         split: that the probes are judged on.
-        train: that they are fitted on.
+        train: that they are fitted on; of its rows those that show every modality.
         generator: source of the posterior draws.
         max_rows: use only the first rows of ``split``.
-        probe_rows: use only the first rows of ``train``.
+        probe_rows: use only the first of those rows.
         batch_size: rows at once.
 
     Returns:
@@ -36,7 +36,7 @@ def style_content_accuracy(
         :func:`mmlib.metrics.estimates.estimate`.
     """
     codes, labels, rows = {}, {}, {}
-    for part, source, limit in (("train", train, probe_rows), ("test", split, max_rows)):
+    for part, source, limit in (("train", whole_rows(train), probe_rows), ("test", split, max_rows)):
         pairs = list(batches_of(model, source, batch_size, limit))
         rows[part] = torch.cat([chosen for chosen, _ in pairs])
         labels[part] = source.labels[rows[part]].cpu()

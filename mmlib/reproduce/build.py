@@ -5,7 +5,7 @@ import torch
 from mmlib.data import DataSet, load
 from mmlib.metrics import Classifiers, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
-from mmlib.models import MultimodalVAE, get_model
+from mmlib.models import MMALI, MultimodalVAE, get_model
 from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
 from mmlib.reproduce.recipes import Recipe
 from mmlib.seeding import child
@@ -23,7 +23,7 @@ def build_data(recipe: Recipe, cache=None) -> DataSet:
     return load(recipe.dataset, cache=cache, **recipe.data_options)
 
 
-def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE:
+def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMALI:
     """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
 
     Args:
@@ -43,7 +43,8 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE:
         if "joint_encoder" in options:
             joint = _pick("joint_encoder", options["joint_encoder"], JOINT_ENCODERS)
             options["joint_encoder"] = joint(shapes, recipe.latent_dim, recipe.width)
-        return get_model(recipe.model)(parts, recipe.latent_dim, **options)
+        shared = recipe.latent_dim - options.get("style_dim", 0)
+        return get_model(recipe.model)(parts, shared, **options)
 
 
 def judges_data(recipe: Recipe, data: DataSet, cache=None) -> DataSet:
@@ -53,7 +54,7 @@ def judges_data(recipe: Recipe, data: DataSet, cache=None) -> DataSet:
     """
     if "fraction" not in recipe.data_options:
         return data
-    whole = {key: value for key, value in recipe.data_options.items() if key != "fraction"}
+    whole = {key: value for key, value in recipe.data_options.items() if key not in ("fraction", "rest")}
     return load(recipe.dataset, cache=cache, **whole)
 
 

@@ -72,11 +72,12 @@ class Records:
                 sha256[name] = {result["seed"]: result["sha256"] for result in current}
         return cls(recipes, values, unconverged, sha256, tuple(problems))
 
-    def sample(self, name: str, metric: str | None) -> Sample | None:
-        """One metric of a recipe over seeds, or None if there is none recorded."""
+    def sample(self, name: str, metric: str | list[str] | None) -> Sample | None:
+        """One metric of a recipe over seeds, or None if there is none recorded; of several paths a result has one."""
         if metric is None or name not in self.values:
             return None
-        numbers = [values[metric] for values in self.values[name] if metric in values]
+        paths = [metric] if isinstance(metric, str) else metric
+        numbers = [values[path] for values in self.values[name] for path in paths if path in values]
         if not numbers:
             return None
         sd = statistics.stdev(numbers) if len(numbers) > 1 else None

@@ -72,18 +72,19 @@ class Column:
     Attributes:
         id: unique in the table.
         heading: as printed.
-        metric: path of the same quantity in our results, or None if we do not measure it; where rows differ, a
-            mapping from a pattern of row ids to such a path.
+        metric: path of the same quantity in our results, or None if we do not measure it; a list of paths where data
+            sets call the same thing by different names; where rows differ, a mapping from a pattern of row ids to
+            either.
         unit: if not the unit of the table.
     """
 
     id: str
     heading: str
-    metric: str | dict[str, str] | None = None
+    metric: str | list[str] | dict[str, str | list[str]] | None = None
     unit: str | None = None
 
-    def metric_for(self, row: str) -> str | None:
-        """The path that answers one cell; of several patterns the first that fits."""
+    def metric_for(self, row: str) -> str | list[str] | None:
+        """The path that answers one cell, or several of which a result has one; of patterns the first that fits."""
         return _fitting(self.metric, row) if isinstance(self.metric, dict) else self.metric
 
 

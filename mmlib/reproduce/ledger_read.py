@@ -26,6 +26,7 @@ LEDGER = ROOT / "data" / "ledger"
 METRIC = re.compile(
     r"test/(joint_coherence|joint_accuracy|latent_accuracy/\w+/\w+|cross_coherence/\w+/\w+|synergy_coherence/\w+"
     r"|classes_generated/\w+/count|log_likelihood/(joint|marginal/\w+|conditional/\w+/\w+)"
+    r"|style_content_accuracy/\w+/(content|style|both)/(sample|mean)"
     r"|correlation/[\w/]+|mutual_information/\w+)"
 )
 
@@ -226,11 +227,12 @@ def _check_words(exhibit: Exhibit, place: str) -> None:
             if value not in known:
                 raise ValueError(f"{place}: {name} is {value!r}; expected one of {', '.join(known)}")
     for column in exhibit.columns.values():
-        for metric in column.metric.values() if isinstance(column.metric, dict) else [column.metric]:
-            if metric is not None and not METRIC.fullmatch(metric):
-                raise ValueError(
-                    f"{place}: column {column.id}: metric is {metric!r}; expected {METRIC.pattern}"
-                )
+        for given in column.metric.values() if isinstance(column.metric, dict) else [column.metric]:
+            for metric in given if isinstance(given, list) else [given]:
+                if metric is not None and not METRIC.fullmatch(metric):
+                    raise ValueError(
+                        f"{place}: column {column.id}: metric is {metric!r}; expected {METRIC.pattern}"
+                    )
     if exhibit.code is not None and not any(
         (ROOT / exhibit.code.replace(".", "/")).with_suffix(suffix).exists() for suffix in (".py", "")
     ):

@@ -1,6 +1,6 @@
 """Recipes: everything that decides a run's numbers, under a name. The same recipe and seed is the same run.
 
-The recipes themselves are in ``mmlib.reproduce.catalogue``.
+The recipes themselves are in ``mmlib.reproduce.catalogue`` and ``mmlib.reproduce.catalogue_adversarial``.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class Recipe:
             is filled in as ``source`` says. Only such a recipe can reproduce a number: any other shows a direction.
         model_options: keywords of the model. ``joint_encoder`` is ``"features"`` or ``"images"`` (JMVAE).
         data_options: keywords of the data set.
-        latent_dim: D.
+        latent_dim: D; of a model with styles that of [style, content], its ``model_options`` giving ``style_dim``.
         width: factor on the widths of the networks; 1 is the paper.
         likelihood: ``"laplace"``, ``"normal"`` or ``"bernoulli"``, for all modalities.
         likelihood_scale: of Laplace (b) or normal (standard deviation), in pixels.
@@ -41,6 +41,9 @@ class Recipe:
         clip_norm: largest total norm of the gradient, or None.
         clip_value: largest entry of the gradient, or None.
         ema: decay of the running average of the weights that is evaluated; None evaluates the weights themselves.
+        ema_start: steps during which the average is a copy of the weights.
+        ema_ramp: let the average forget its beginning sooner, see ``mmlib.train.Ema``.
+        minibatches: that every update of an adversarial model sees, see ``mmlib.train.fit_adversarial``.
         likelihood_rows: rows of the test split, the first ones, whose likelihoods are estimated.
         likelihood_k: importance samples for each, from each component of the posterior.
         validations: evaluations on the validation split along the way, evenly spaced; a multiple of 4.
@@ -68,6 +71,9 @@ class Recipe:
     clip_norm: float | None = None
     clip_value: float | None = None
     ema: float | None = None
+    ema_start: int = 0
+    ema_ramp: bool = False
+    minibatches: int = 1
     likelihood_rows: int = 200
     likelihood_k: int = 1000
     validations: int = 8
@@ -149,4 +155,5 @@ def _plain(value):
     return json.loads(json.dumps(value))
 
 
-import mmlib.reproduce.catalogue  # noqa: E402, F401 - fills RECIPES
+import mmlib.reproduce.catalogue  # noqa: E402 - fills RECIPES
+import mmlib.reproduce.catalogue_adversarial  # noqa: E402, F401 - fills RECIPES

@@ -45,7 +45,7 @@ def run(
         checkpoint_every: steps between checkpoints.
         cache: folder of the data, if not the usual one.
         stop: asked after every step of training; when it says True, the run is paused.
-        capture: whether to replay the step as a CUDA graph; default: on CUDA devices.
+        capture: whether to replay the step as a CUDA graph; default: on CUDA devices. Adversarial models never do.
 
     Returns:
         Path of ``result.json``.
@@ -75,6 +75,7 @@ def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache,
 
     from mmlib.reproduce.build import build_classifiers, build_data, build_model, judges_data
     from mmlib.reproduce.provenance import provenance
+    from mmlib.reproduce.training import kind_of
     from mmlib.seeding import check_device
     from mmlib.train import save_weights
 
@@ -98,7 +99,8 @@ def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache,
                 folder, model, data, classifiers, device, progress, checkpoint_every, stop, capture
             )
             write_atomically(folder.metrics, lines(history))
-            save_weights(folder.weights, model, recipe=recipe.name, hash=recipe.hash, seed=seed)
+            part = kind_of(recipe).part(model)
+            save_weights(folder.weights, part, recipe=recipe.name, hash=recipe.hash, seed=seed)
             result = {
                 "recipe": recipe.as_dict(),
                 "seed": seed,
@@ -128,30 +130,26 @@ def _train(folder: RunFolder, model, data, classifiers, device, progress, checkp
     Evaluations appear in ``metrics.jsonl`` as they are made. Where the recipe asks for an average of the weights, it is
     the average that is measured, along the way and at the end.
     """
+    from mmlib.reproduce.training import average, kind_of
     from mmlib.seeding import child
-    from mmlib.train import Ema, fit
 
     recipe, seed = folder.recipe, folder.seed
-    ema = None if recipe.ema is None else Ema(model, recipe.ema)
-    measured = model if ema is None else ema.model
+    kind = kind_of(recipe)
+    ema, measured = average(recipe, model)
+    monitor = kind.monitor(recipe, classifiers)
 
     def validate(step: int, _) -> dict[str, float]:
         values = watch(measured, data.validation, classifiers, child(seed, "validation", step))
+        values |= monitor(step, measured, seed)
         folder.add_row({"step": step, **values})
         return values
 
-    history = fit(
+    history = kind.fit(
+        recipe,
         model,
         data.train,
-        recipe.steps,
-        recipe.batch_size,
-        recipe.learning_rate,
         seed,
-        betas=recipe.betas,
-        eps=recipe.eps,
-        amsgrad=recipe.amsgrad,
-        clip_norm=recipe.clip_norm,
-        clip_value=recipe.clip_value,
+        capture,
         device=device,
         validate_every=-(-recipe.steps // recipe.validations),
         callback=validate,
@@ -160,7 +158,6 @@ def _train(folder: RunFolder, model, data, classifiers, device, progress, checkp
         identity={"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")},
         ema=ema,
         stop=stop,
-        capture=capture,
         progress=progress,
     )
     return history, measured
@@ -168,8 +165,9 @@ def _train(folder: RunFolder, model, data, classifiers, device, progress, checkp
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
     """All metrics on validation and test, and the picture of samples: a function of the weights and the seed."""
-    from mmlib.metrics import evaluate, evaluate_likelihoods
+    from mmlib.metrics import evaluate
     from mmlib.plots.grids import save_samples
+    from mmlib.reproduce.training import kind_of
     from mmlib.seeding import child, generator
 
     recipe, seed = folder.recipe, folder.seed
@@ -177,10 +175,8 @@ def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
         name: evaluate(model, split, classifiers, generator(child(seed, name), device), data.train)
         for name, split in (("validation", data.validation), ("test", data.test))
     }
-    draw = generator(child(seed, "likelihood"), device)
-    splits["test"]["log_likelihood"] = evaluate_likelihoods(
-        model, data.test, recipe.likelihood_k, draw, recipe.likelihood_rows
-    )
+    for name, more in kind_of(recipe).measure(recipe, model, data, seed, device).items():
+        splits[name].update(more)
     save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
     return splits
 
@@ -229,7 +225,10 @@ def _advice_on_a_full_disk(folder: RunFolder):
 
 
 def watch(model, split, classifiers, seed: int) -> dict[str, float]:
-    """What is measured on the validation split along the way: the loss and cross-coherence of every direction."""
+    """What is measured on the validation split along the way: the loss and cross-coherence of every direction.
+
+    An adversarial model has no loss of its own, only one against its opponent of the moment.
+    """
     import torch
 
     from mmlib.metrics.coherence import cross_coherence
@@ -240,15 +239,16 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
     rows = torch.arange(len(split)).split(500)
     names = list(model.modalities)
     right = {given: torch.zeros(len(names), dtype=torch.float64) for given in names}
-    loss = 0.0
+    loss, has_loss = 0.0, hasattr(model, "loss")
     with torch.no_grad():
         for some in rows:
             batch = split.batch(some, device)
-            loss += float(model.loss(batch, generator=draw)[0]) * len(some)
+            if has_loss:
+                loss += float(model.loss(batch, generator=draw)[0]) * len(some)
             for given in names:
                 labels = split.labels[some.to(split.labels.device)]
                 right[given] += cross_coherence(model, batch, labels, given, classifiers, draw).sum(1).cpu()
-    values = {"validation/loss": loss / len(split)}
+    values = {"validation/loss": loss / len(split)} if has_loss else {}
     for given in names:
         for name, count in zip(names, right[given].tolist(), strict=True):
             if name != given:

@@ -19,13 +19,15 @@ def load_trained(
         cache: folder of the data, if not the usual one.
 
     Returns:
-        ``(model, data)``; loading runs no code of the file.
+        ``(model, data)``; loading runs no code of the file. The discriminator of an adversarial model, which is not
+        kept, is that of its first step.
 
     Raises:
         FileNotFoundError: if the run is not finished there.
         ValueError: for an unknown recipe or device, or weights of another recipe.
     """
     from mmlib.reproduce.build import build_data, build_model
+    from mmlib.reproduce.training import kind_of
     from mmlib.seeding import check_device
     from mmlib.train import load_weights
 
@@ -38,7 +40,7 @@ def load_trained(
         )
     data = build_data(recipe, cache)
     model = build_model(recipe, data, seed)
-    made_with = load_weights(folder.weights, model).get("hash")
+    made_with = load_weights(folder.weights, kind_of(recipe).part(model)).get("hash")
     if made_with != recipe.hash:
         raise ValueError(
             f"{folder.weights} was made with recipe {made_with}; {recipe.name} is now {recipe.hash}"

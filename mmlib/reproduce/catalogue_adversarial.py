@@ -1,0 +1,148 @@
+"""The recipes of adversarial models: the runs of Chen and Zhu 2022, and what minutes on one thread can show of them.
+
+Codes are 10 numbers of style and 10 of content throughout, as in the paper.
+"""
+
+from mmlib.reproduce.catalogue import HELD_OUT, SVHN10K
+from mmlib.reproduce.recipes import Recipe, register
+
+ADAM = {"batch_size": 64, "betas": (0.5, 0.999)}
+JOINT = {"style_dim": 10, "discriminator": "joint"}
+BINARY = {"style_dim": 10, "factors": "binary"}
+MULTIWAY = {"style_dim": 10, "factors": "multiway"}
+
+# --- embedded data: minutes on one thread ---------------------------------------------------------------------------
+# With the paper's learning rate small networks learn too slowly, and with its largest singular value of 1 they drift.
+# Every update of either discriminator sees one minibatch, so that both are given the same data.
+
+SMALL = {"layers": "small", "multiplier": 2.0}
+QUICK = {**ADAM, "learning_rate": 1e-3, "ema": 0.999, "ema_ramp": True}
+SHORT = "embedded digits of {}x{} pixels, small networks, {} steps in place of 250,000"
+
+
+def _multi_hand(name: str, row: str, options: dict, modalities: int = 2, note: str = "", **changes) -> None:
+    data = {"modalities": modalities} | changes.pop("data_options", {})
+    settings = {"width": 0.32, "steps": 5_500, **QUICK, **changes}
+    register(
+        Recipe(
+            name=f"multi-hand{'' if modalities == 2 else f'-{modalities}'}-mmali-{name}",
+            model="mmali",
+            dataset="multi-hand",
+            source=f"Chen and Zhu 2022, Table 1, {row}, {modalities} modalities, as a direction{note}",
+            reduced=SHORT.format(8, 8, f"{settings['steps']:,}"),
+            model_options={**SMALL, **options},
+            data_options=data,
+            **settings,
+        )
+    )
+
+
+for _modalities in (2, 4):
+    _multi_hand("factorised", "factorised", BINARY, _modalities)
+    _multi_hand("factorised-multiway", "factorised", MULTIWAY, _modalities, "; D0 as released")
+    _multi_hand("joint", "joint", JOINT, _modalities)
+
+# A fair rival for the factorised discriminator: as many parameters (110,841 against 110,213), and as steep. For M = 2,
+# log r_1 = T + D0_1 + D0_2 - D1_2: four layers in T and two in each other factor. With a largest singular value of m
+# everywhere their slopes add up to at most m^4 + 3 m^2, while four joint layers give sqrt(2) m^4: 28 at m = 2 and at
+# m = 2.11.
+
+MATCHED = {**JOINT, "width": 147 / 128}
+for _multiplier in (1.0, 4.0):
+    _slope = {"multiplier": _multiplier}
+    _note = f"; singular values up to {_multiplier:g}"
+    _multi_hand(f"factorised-{_multiplier:g}", "factorised", {**BINARY, **_slope}, note=_note)
+for _multiplier, _name in ((1.0, "1"), (2.0, "2"), (4.0, "4"), (2.11, "fair")):
+    _slope = {"multiplier": _multiplier}
+    _note = f"; parameters of the factorised one, singular values up to {_multiplier:g}"
+    _multi_hand(f"joint-matched-{_name}", "joint", {**MATCHED, **_slope}, note=_note)
+
+# A fifth of the originals in pairs: alone, and beside the other originals, each shown alone. Of those rows a ninth is
+# paired: 576 rows hold as many pairs as 64 did.
+
+FIFTH = {"fraction": 0.2}
+_multi_hand("20", "factorised", BINARY, note="; a fifth of the originals", data_options=FIFTH)
+for _rows in (64, 576):
+    _multi_hand(
+        f"20-unpaired-{_rows}",
+        "factorised",
+        BINARY,
+        note="; a fifth of the originals in pairs, the others unpaired",
+        data_options={**FIFTH, "rest": "unpaired"},
+        batch_size=_rows,
+    )
+
+register(
+    Recipe(
+        name="hand-street-mmali",
+        model="mmali",
+        dataset="hand-street",
+        source="Chen and Zhu 2022, Tables 2 and 3, on the book's own, embedded data",
+        reduced=SHORT.format(16, 16, "4,000"),
+        model_options={**SMALL, **BINARY},
+        width=0.5,
+        steps=4_000,
+        **QUICK,
+    )
+)
+
+# --- the paper's data -----------------------------------------------------------------------------------------------
+# 250,000 steps of 64 rows; the average of the weights is a copy of them for 50,000 steps. What the paper leaves open is
+# as in the released code: (M+1)-way D0, initial weights, and two minibatches an update of the factorised
+# discriminator, of which the joint one uses one.
+
+PAPER = {
+    **ADAM,
+    "reduced": HELD_OUT,
+    "faithful": True,
+    "learning_rate": 2e-4,
+    "ema": 0.9999,
+    "ema_start": 50_000,
+    "steps": 250_000,
+}
+RELEASED = {"init_std": 0.02}
+
+for _modalities in (2, 3, 4):
+    for _name, _options, _minibatches in (("joint", JOINT, 1), ("factorised", MULTIWAY, 2)):
+        register(
+            Recipe(
+                name=f"multi-mnist-{_modalities}-mmali-{_name}",
+                model="mmali",
+                dataset="multi-mnist",
+                source=f"Chen and Zhu 2022, Table 1, {_name}, {_modalities} modalities, as released",
+                model_options={**RELEASED, **_options},
+                data_options={"modalities": _modalities},
+                minibatches=_minibatches,
+                **PAPER | {"reduced": "a sixth of MNIST's training part is held out for validation"},
+            )
+        )
+
+CYCLES = {"reconstruction": 0.05, "content_cycle": 0.05, "style_cycle": 0.05, "joint_reconstruction": True}
+MNIST_SVHN = {**MULTIWAY, **CYCLES, "dependence": "inner"}
+for _share, _suffix in ((100, ""), (20, "-20")):
+    register(
+        Recipe(
+            name=f"mnist-svhn{_suffix}-mmali",
+            model="mmali",
+            dataset="mnist-svhn",
+            source=f"Chen and Zhu 2022, Tables 2 and 3, MMALI, {_share} % of the data, as released",
+            model_options={**RELEASED, **MNIST_SVHN},
+            data_options={"svhn": "official", "dm": 30} | ({} if _share == 100 else {"fraction": 0.2}),
+            minibatches=2,
+            **PAPER,
+        )
+    )
+
+register(
+    Recipe(
+        name="svhn10k-mmali",
+        model="mmali",
+        dataset="mnist-svhn",
+        source="Chen and Zhu 2022, Tables 2 and 3, MMALI, 20 % of the data, as a direction",
+        reduced=f"{SVHN10K}, small discriminators with singular values up to 2, 6,000 steps in place of 250,000",
+        model_options={**SMALL, **MNIST_SVHN},
+        data_options={"svhn": "subset", "dm": 30},
+        steps=6_000,
+        **QUICK,
+    )
+)

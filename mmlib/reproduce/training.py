@@ -1,0 +1,114 @@
+"""What differs between kinds of models: how a recipe trains one, and what is measured of it besides its coherences."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from mmlib.metrics import evaluate_likelihoods, style_content_accuracy
+from mmlib.reproduce.recipes import Recipe
+from mmlib.seeding import child, generator
+from mmlib.train import Ema, History, Monitor, fit, fit_adversarial
+
+NO_LIKELIHOOD = "none: the decoders are deterministic, so the model has no density"
+
+
+class ByLikelihood:
+    """Models that maximise a bound of the likelihood: one loss, one optimiser."""
+
+    def part(self, model: nn.Module) -> nn.Module:
+        """What is averaged, saved and loaded again: all of the model."""
+        return model
+
+    def with_part(self, model: nn.Module, part: nn.Module) -> nn.Module:
+        """The model with that part in place of its own; nothing is copied."""
+        return part
+
+    def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
+        """Train by ``mmlib.train.fit``."""
+        return fit(
+            model,
+            split,
+            recipe.steps,
+            recipe.batch_size,
+            recipe.learning_rate,
+            seed,
+            betas=recipe.betas,
+            eps=recipe.eps,
+            amsgrad=recipe.amsgrad,
+            clip_norm=recipe.clip_norm,
+            clip_value=recipe.clip_value,
+            capture=capture,
+            **options,
+        )
+
+    def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
+        """``monitor(step, model, seed)`` is measured along the way besides coherences and loss: nothing."""
+        return lambda step, model, seed: {}
+
+    def measure(self, recipe: Recipe, model: nn.Module, data, seed: int, device) -> dict[str, dict]:
+        """By split, what is measured at the end besides coherences and latent accuracies: likelihoods, on test."""
+        draw = generator(child(seed, "likelihood"), device)
+        found = evaluate_likelihoods(model, data.test, recipe.likelihood_k, draw, recipe.likelihood_rows)
+        return {"test": {"log_likelihood": found}}
+
+
+class Adversarial:
+    """Models of two sides: encoders and decoders are averaged, measured and saved, the discriminator is not."""
+
+    def part(self, model: nn.Module) -> nn.Module:
+        """Encoders and decoders."""
+        return model.modalities
+
+    def with_part(self, model: nn.Module, part: nn.Module) -> nn.Module:
+        """The model with other encoders and decoders."""
+        return model.with_modalities(part)
+
+    def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
+        """Train by ``mmlib.train.fit_adversarial``, which replays no CUDA graph: ``capture`` is left alone."""
+        return fit_adversarial(
+            model,
+            split,
+            recipe.steps,
+            recipe.batch_size,
+            recipe.learning_rate,
+            seed,
+            minibatches=recipe.minibatches,
+            betas=recipe.betas,
+            eps=recipe.eps,
+            **options,
+        )
+
+    def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
+        """Counts the classes that are generated; a collapse in the second half of the steps is reported."""
+        return Monitor(judges, grace=recipe.steps // 2)
+
+    def measure(self, recipe: Recipe, model: nn.Module, data, seed: int, device) -> dict[str, dict]:
+        """By split, what content and style tell of the class; and on test that there is no likelihood."""
+        found = {
+            name: {
+                "style_content_accuracy": style_content_accuracy(
+                    model, data.splits[name], data.train, generator(child(seed, name, "codes"), device)
+                )
+            }
+            for name in ("validation", "test")
+        }
+        found["test"]["log_likelihood"] = NO_LIKELIHOOD
+        return found
+
+
+BY_LIKELIHOOD = ByLikelihood()
+KINDS = {"mmali": Adversarial()}
+
+
+def kind_of(recipe: Recipe) -> ByLikelihood | Adversarial:
+    """How the recipe's model is trained: by its likelihood, unless ``KINDS`` says otherwise."""
+    return KINDS.get(recipe.model, BY_LIKELIHOOD)
+
+
+def average(recipe: Recipe, model: nn.Module) -> tuple[Ema | None, nn.Module]:
+    """The running average that the recipe asks for, if it does, and the model that is to be measured."""
+    if recipe.ema is None:
+        return None, model
+    kind = kind_of(recipe)
+    ema = Ema(kind.part(model), recipe.ema, recipe.ema_start, recipe.ema_ramp)
+    return ema, kind.with_part(model, ema.model)
