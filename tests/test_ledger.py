@@ -422,6 +422,19 @@ def test_columns_may_have_recipes_and_rows_metrics_of_their_own(small):
     assert table.suspicions("mmvae", "joint") == []
 
 
+def test_a_column_may_go_by_several_names_and_each_result_has_one(small):
+    first = "metric: test/joint_coherence"
+    small.type(
+        TYPED.replace(first, f"{first[:8]}[test/joint_coherence, test/joint_accuracy]") % "chapter-rise"
+    )
+    small.record("small-mmvae", 0.7, 0.71, 0.72)
+    small.record("small-mvae", 0.1, 0.11, 0.12)
+    assert small.joint().status == DIRECTION and small.joint().sample.n == 3
+    small.type(TYPED.replace(first, f"{first[:8]}[test/joint_coherence, joint]") % "chapter-rise")
+    with pytest.raises(ValueError, match="column joint: metric is 'joint'"):
+        small.read()
+
+
 def test_coverage_adds_up(small):
     small.record("small-mmvae", 0.7, 0.71, 0.72)
     (entry,) = ledger.coverage(small.read())

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,7 +27,7 @@ from mmlib.metrics import (
     synergy_coherence,
 )
 from mmlib.metrics.puppets import Puppet
-from mmlib.metrics.split import batches_of, check_mode
+from mmlib.metrics.split import batches_of, check_mode, whole_rows
 from mmlib.models import MMVAE
 from mmlib.nets import DigitClassifier, modalities
 from mmlib.plots.metrics import against_ceilings, class_shares, coherence_matrix, likelihood_convergence
@@ -377,6 +378,31 @@ def test_splits_must_be_complete():
     partial = data.test.with_missing(0.5, torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="missing modalities"):
         evaluate(small_model(data), partial, small_classifiers(data), samples=10)
+    whole = whole_rows(partial)
+    seen = torch.stack(list(partial.observed.values())).all(0)
+    assert 0 < len(whole) == int(seen.sum()) < len(partial) and whole.observed is None
+    assert all(torch.equal(whole.index[name], partial.index[name][seen]) for name in whole.index)
+    assert torch.equal(whole.labels, partial.labels[seen]) and whole_rows(data.test) is data.test
+    report = evaluate(
+        small_model(data),
+        data.test,
+        small_classifiers(data),
+        torch.Generator().manual_seed(0),
+        train=partial,
+        samples=10,
+    )
+    again = evaluate(
+        small_model(data),
+        data.test,
+        small_classifiers(data),
+        torch.Generator().manual_seed(0),
+        train=whole,
+        samples=10,
+    )
+    assert report == again  # probes are fitted on the rows that show everything
+    alone = replace(partial, observed={"a": seen, "b": ~seen})
+    with pytest.raises(ValueError, match="no row that shows all modalities"):
+        whole_rows(alone)
     with pytest.raises(ValueError, match="max_rows"):
         next(batches_of(small_model(data), data.test, max_rows=0))
     rows = [len(chosen) for chosen, _ in batches_of(small_model(data), data.test, 25, max_rows=55)]

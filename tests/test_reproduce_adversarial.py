@@ -12,6 +12,7 @@ import torch
 
 from mmlib.reproduce import build, ledger, queue, recipes, results, runner, trained
 from mmlib.reproduce.folder import RunFolder, RunLockedError
+from mmlib.reproduce.parcel import collect, unpack
 from mmlib.reproduce.recipes import RECIPES, Recipe
 from mmlib.reproduce.training import average, kind_of
 from mmlib.train import Paused, fit_adversarial, load_weights
@@ -38,6 +39,9 @@ UNPAIRED = dataclasses.replace(
     TINY, name="tiny-unpaired", data_options={"dm": 1, "fraction": 0.2, "rest": "unpaired"}, minibatches=1
 )
 MMALI = [name for name, recipe in RECIPES.items() if recipe.model == "mmali"]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:the model has collapsed")  # sixteen steps show one class
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +177,9 @@ def test_run_is_made_once_and_a_killed_one_continues_to_the_same_bits(tmp_path, 
     calls = iter(range(100))
     with pytest.raises(Paused):  # and paused once more on the way
         runner.run(TINY, 0, tmp_path / "b", stop=lambda: next(calls) == 2, **options)
-    runner.run(TINY, 0, tmp_path / "b", **options)
+    parcel, other = collect(other), RunFolder(TINY, 0, tmp_path / "c")
+    assert parcel.step == 12 and unpack(parcel, other)  # to go on elsewhere
+    runner.run(TINY, 0, tmp_path / "c", **options)
     assert other.weights.read_bytes() == folder.weights.read_bytes()
     continued = results.verify(other.result)
     for key in ("metrics", "history", "convergence"):
