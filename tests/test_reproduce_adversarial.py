@@ -67,7 +67,8 @@ def quick(monkeypatch):
 
 def discriminator_size(name):
     recipe = RECIPES[name]
-    shapes = {f"hand{90 * k}": (1, 8, 8) for k in range(recipe.data_options["modalities"])}
+    shape = {"multi-hand": (1, 8, 8), "multi-mnist": (1, 28, 28)}[recipe.dataset]
+    shapes = {str(k): shape for k in range(recipe.data_options["modalities"])}
     model = build.build_model(recipe, shapes, 0)
     return sum(weight.numel() for weight in model.discriminator.parameters())
 
@@ -116,6 +117,9 @@ def test_faithful_recipes_have_the_paper_s_budget():
         assert (recipe.ema, recipe.ema_start, recipe.ema_ramp) == (0.9999, 50_000, False)
         assert recipe.width == 1.0 and "layers" not in recipe.model_options
         assert recipe.minibatches == (1 if recipe.model_options.get("discriminator") == "joint" else 2)
+    # those of the released code, see tests/test_mmali.py
+    assert discriminator_size("multi-mnist-2-mmali-joint") == 2_788_499
+    assert discriminator_size("multi-mnist-2-mmali-factorised") == 3_700_457
 
 
 def test_every_recipe_is_queued_and_the_ledger_asks_for_known_ones():
