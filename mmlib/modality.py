@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -191,6 +191,23 @@ def check_names(known: Mapping[str, object], names: object, argument: str) -> tu
     if not names:
         raise ValueError(f"{argument} is empty; expected at least one of {', '.join(known)}")
     return names
+
+
+def check_given(
+    modalities: Mapping[str, object], batch: Batch, mask: Mask, given: Collection[str]
+) -> tuple[str, ...]:
+    """The names that a posterior may see, in the order of the modalities, of a batch that has been checked.
+
+    Raises:
+        ValueError: for an unknown name, one that is not in the batch, or a row that observes none of them.
+    """
+    given = check_names(modalities, given, "given")
+    for name in given:
+        if name not in batch:
+            raise ValueError(f"given names {name!r}, which is not in the batch ({', '.join(batch)})")
+    if not bool(torch.stack([mask[name] for name in given]).any(0).all()):
+        raise ValueError(f"given is {', '.join(given)}, but a row observes none of them")
+    return tuple(name for name in modalities if name in given)
 
 
 def all_observed(mask: Mask) -> bool:

@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from quick_runs import TINY
 
 from mmlib import __main__ as command_line
 from mmlib.reproduce import build, claims, recipes, results, runner
@@ -18,22 +19,6 @@ from mmlib.reproduce.folder import RunFolder, RunLockedError
 from mmlib.reproduce.provenance import provenance
 from mmlib.reproduce.recipes import RECIPES, Recipe
 from mmlib.train import Ema, fit, load_weights
-
-TINY = Recipe(
-    name="tiny",
-    model="mmvae",
-    dataset="hand-street",
-    source="a test",
-    steps=16,
-    model_options={"objective": "elbo"},
-    data_options={"train": 60, "validation": 20, "test": 20},
-    latent_dim=3,
-    width=0.1,
-    batch_size=8,
-    validations=4,
-    likelihood_rows=4,
-    likelihood_k=2,
-)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmlib import bounds
 from mmlib.distributions import FAMILIES, SCALES, Diagonal, Mixture, scale_from
-from mmlib.modality import Batch, Mask, Modality, check_batch, check_names
+from mmlib.modality import Batch, Mask, Modality, check_batch, check_given, check_names
 
 
 class Draws(NamedTuple):
@@ -114,15 +114,7 @@ class MultimodalVAE(nn.Module):
         raise TypeError(f"{type(self).__name__} does not say what its posterior is")
 
     def _given(self, batch: Batch, mask: Mask, given: Collection[str] | None) -> tuple[str, ...]:
-        if given is None:
-            return tuple(batch)
-        given = check_names(self.modalities, given, "given")
-        for name in given:
-            if name not in batch:
-                raise ValueError(f"given names {name!r}, which is not in the batch ({', '.join(batch)})")
-        if not bool(torch.stack([mask[name] for name in given]).any(0).all()):
-            raise ValueError(f"given is {', '.join(given)}, but a row observes none of them")
-        return tuple(name for name in self.modalities if name in given)
+        return tuple(batch) if given is None else check_given(self.modalities, batch, mask, given)
 
     # --- generation ---------------------------------------------------------------------------------------------
 

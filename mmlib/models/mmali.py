@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, scale_from, single
-from mmlib.modality import Batch, Mask, Modality, all_observed, check_batch, check_names
+from mmlib.modality import Batch, Mask, Modality, all_observed, check_batch, check_given, check_names
 from mmlib.models.mmali_discriminators import (
     FactorisedDiscriminator,
     JointDiscriminator,
@@ -162,7 +162,8 @@ class MMALI(nn.Module):
             ValueError: for bad input, or if a row observes none of ``given``.
         """
         batch, mask = check_batch(self.modalities, batch, mask)
-        experts, seen = self._experts(batch, mask, self._given(batch, mask, given))
+        given = tuple(batch) if given is None else check_given(self.modalities, batch, mask, given)
+        experts, seen = self._experts(batch, mask, given)
         return single(self._content(experts, seen, product))
 
     def _style(self, code: Diagonal) -> Diagonal:
@@ -179,15 +180,6 @@ class MMALI(nn.Module):
         codes = [self.encode(name, batch[name]) for name in given]
         stacked = Diagonal(torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]))
         return stacked, torch.stack([mask[name] for name in given])
-
-    def _given(self, batch: Batch, mask: Mask, given: Collection[str] | None) -> tuple[str, ...]:
-        given = tuple(batch) if given is None else check_names(self.modalities, given, "given")
-        for name in given:
-            if name not in batch:
-                raise ValueError(f"given names {name!r}, which is not in the batch ({', '.join(batch)})")
-        if not bool(torch.stack([mask[name] for name in given]).any(0).all()):
-            raise ValueError(f"given is {', '.join(given)}, but a row observes none of them")
-        return tuple(name for name in self.modalities if name in given)
 
     # --- generation ---------------------------------------------------------------------------------------------
 
@@ -246,7 +238,7 @@ class MMALI(nn.Module):
         to = check_names(self.modalities, to, "to")
         batch, mask = check_batch(self.modalities, batch, mask)
         first, *_ = check_names(self.modalities, given, "given")
-        given = self._given(batch, mask, given)
+        given = check_given(self.modalities, batch, mask, given)
         experts, seen = self._experts(batch, mask, given)
         content, own = self._content(experts, seen, product), self._style(experts)
         content = content.loc if mean else content.rsample(1, generator)[0]
