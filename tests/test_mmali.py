@@ -1,6 +1,7 @@
 """MMALI: factors that add up to the true ratios, a game whose two sides keep apart, and the protocol of the metrics."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -293,8 +294,9 @@ def test_exact_factors_assemble_the_true_joint_log_ratio(m, style_dim):
 KINDS = [
     {"discriminator": "joint"},
     {"factors": "binary"},
-    {"factors": "multiway"},
-    {"factors": "binary", "loss": "minimax"},
+    {"factors": "binary", "unimodal": 0.1},
+    {"factors": "multiway", "unimodal": 0.1},
+    {"factors": "binary", "loss": "minimax", "unimodal": 0.1},
     {"factors": "multiway", "loss": "minimax", "unimodal": 1.0},
     {"reconstruction": 0.5, "content_cycle": 0.5, "style_cycle": 0.5},
     {"reconstruction": {"a": 2.0, "b": 0.0}, "content_cycle": 0.5, "joint_reconstruction": True},
@@ -315,7 +317,7 @@ def test_each_step_reaches_one_side_only(kind, style_dim):
         assert all(weight.grad is None for weight in other.parameters())
         torch.testing.assert_close(loss, sum(parts.values()), rtol=1e-12, atol=1e-12)
     assert {"game"} <= set(parts)
-    assert ("unimodal" in parts) == (kind.get("discriminator") != "joint")
+    assert ("unimodal" in parts) == ("unimodal" in kind)
     assert ("reconstruction" in parts) == ("reconstruction" in kind)
 
 
@@ -520,7 +522,7 @@ def test_masked_values_change_no_bit_and_a_full_mask_is_no_mask(kind, two):
 
 def test_each_term_uses_the_rows_that_it_can():
     """Terms on partial rows are those on the rows that show what the term needs; unpaired rows leave T and the game."""
-    model = make().eval()
+    model = make(unimodal=0.1).eval()
     mask = {"a": torch.tensor([1, 1, 1, 1, 0, 0]).bool(), "b": torch.tensor([1, 1, 0, 0, 1, 1]).bool()}
     noise = torch.zeros(2, 6, 5).double()
     batch = images()
@@ -716,6 +718,45 @@ def test_metrics_take_it_as_any_other_model():
     content = table["hand90"]["content"]["mean"]["value"]
     assert content == report.value("latent_accuracy", "hand90", "mean")
     assert table["hand0"]["both"]["mean"]["value"] > 0.5  # random features of handwriting
+
+    widths = metrics.posterior_scales(model, loaded.validation, max_rows=60)
+    for name in ("hand0", "hand90"):
+        scale = model.encode(name, loaded.validation.batch(torch.arange(60))[name]).scale.detach()
+        assert widths[name]["style"]["value"] == pytest.approx(float(scale[:, : model.style_dim].mean()))
+        assert widths[name]["content"]["value"] == pytest.approx(float(scale[:, model.style_dim :].mean()))
+    assert set(metrics.posterior_scales(model, loaded.validation, 3)["hand0"]) == {"content", "style"}
+
+
+def test_released_coherence_uses_the_source_s_style_and_one_style_for_all():
+    """Decoders that show their style, and judges that read it: only a borrowed style looks coherent."""
+
+    class ShowsStyle(nn.Module):
+        def forward(self, code):
+            return torch.sigmoid(code[..., :1, None, None].expand(*code.shape[:-1], 1, 8, 8) * 50)
+
+    def judge(name, images):
+        return (images.mean((1, 2, 3)) > 0.5).long()
+
+    torch.manual_seed(0)
+    loaded = data.load("multi-hand", dm=1)
+    model = MMALI(modalities({"hand0": (1, 8, 8), "hand90": (1, 8, 8)}, 5, 0.02), 3, 2, layers=TINY)
+    for modality in model.modalities.values():
+        modality.decoder = ShowsStyle()
+    split, judges = loaded.validation, SimpleNamespace(accuracy=None, predict=judge)
+    released = metrics.released_coherence(model, split, judges, generator(0), samples=400, max_rows=100)
+    assert set(released) == {"cross_coherence", "joint_coherence", "classes_generated"}
+    assert released.value("joint_coherence") == 1.0  # the same style in both
+    own = metrics.evaluate(model, split, judges, generator(0), samples=400, max_rows=100)
+    assert own.value("joint_coherence") < 0.65  # two coins
+    with torch.no_grad():
+        batch = split.batch(torch.arange(100))
+        style = model.generate(batch, ["hand0"], ["hand90"], generator(1), style="source", mean=True)[
+            "hand90"
+        ]
+        own = model.encode_style("hand0", batch["hand0"]).loc[:, 0]
+    torch.testing.assert_close(style[:, 0, 0, 0], torch.sigmoid(50 * own))
+    with pytest.raises(ValueError, match="style 'tied'; expected at least 1, and own or shared"):
+        model.sample(2, style="tied")
 
 
 def test_it_is_found_by_name_and_refuses_what_cannot_be():

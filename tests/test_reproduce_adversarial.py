@@ -96,9 +96,13 @@ def test_the_rivals_are_equal_in_what_they_are_said_to_be():
     assert slope**4 + 3 * slope**2 == pytest.approx(2**0.5 * rival**4, rel=0.01)
     for name in MMALI:
         if name.startswith("multi-hand-mmali") and "-20" not in name:
-            other = dataclasses.replace(
-                RECIPES[name], name=factorised.name, model_options=factorised.model_options
-            )
+            same = {
+                "name": factorised.name,
+                "model_options": factorised.model_options,
+                "steps": factorised.steps,
+            }
+            assert (RECIPES[name].steps != factorised.steps) == name.endswith("-long")
+            other = dataclasses.replace(RECIPES[name], **same)
             assert other.hash == factorised.hash  # the discriminator is all that differs
     pairs = [RECIPES[f"multi-hand-mmali-20{suffix}"] for suffix in ("", "-unpaired-64", "-unpaired-576")]
     alone, *both = [build.build_data(recipe).train for recipe in pairs]
@@ -151,6 +155,9 @@ def test_run_is_made_once_and_a_killed_one_continues_to_the_same_bits(tmp_path, 
         for view in ("content", "style", "both"):
             assert 0 <= results.value(result, f"test/style_content_accuracy/{name}/{view}/sample") <= 1
             assert 0 <= results.value(result, f"validation/style_content_accuracy/{name}/{view}/mean") <= 1
+        assert results.value(result, f"test/posterior_scales/{name}/content") > 0
+    assert 0 <= results.value(result, "test/released_coherence/joint_coherence") <= 1
+    assert 0 <= results.value(result, "validation/released_coherence/cross_coherence/hand0/hand90") <= 1
     assert result["metrics"]["test"]["log_likelihood"].startswith("none")
     assert not any("log_likelihood" in name for name in results.metrics_of(result))
     assert result["convergence"]["moved"] is not None

@@ -20,7 +20,7 @@ from mmlib.metrics.likelihood import (
 from mmlib.metrics.probes import Probe, fit_probe, latent_accuracy
 from mmlib.metrics.puppets import Puppet
 from mmlib.metrics.report import Report, evaluate, format_report
-from mmlib.metrics.style_content import style_content_accuracy
+from mmlib.metrics.style_content import posterior_scales, released_coherence, style_content_accuracy
 
 __all__ = [
     "Classifiers",
@@ -42,7 +42,9 @@ __all__ = [
     "latent_accuracy",
     "log_conditional",
     "log_marginal",
+    "posterior_scales",
     "prior_predictions",
+    "released_coherence",
     "style_content_accuracy",
     "synergy_coherence",
     "train_classifiers",

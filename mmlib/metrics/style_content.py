@@ -1,9 +1,14 @@
-"""What content and style each tell of the label: the probes of a model that keeps them apart."""
+"""For models that keep content and style apart: what each tells of the label, how wide it is, whose style is drawn."""
+
+from functools import partial
 
 import torch
+from torch import nn
 
+from mmlib.metrics.classifiers import Classifiers
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.probes import fit_probe, latent_accuracy
+from mmlib.metrics.report import Report, evaluate
 from mmlib.metrics.split import batches_of, whole_rows
 
 
@@ -56,3 +61,76 @@ def style_content_accuracy(
                 right = latent_accuracy(probe, codes["test", name, kind][:, part], labels["test"])
                 table[name][view][kind] = estimate(right, sources)
     return table
+
+
+@torch.no_grad()
+def posterior_scales(model, split, max_rows: int | None = None, batch_size: int = 500) -> dict:
+    """How wide the posteriors of content and style are: mean standard deviation over rows and coordinates.
+
+    A code that has learned nothing from its item has the prior's standard deviation, 1.
+
+    Args:
+        model: has ``encode(name, x)``, a normal over [style, content], and ``style_dim``.
+        split: whose items are encoded.
+        max_rows: use only the first rows.
+        batch_size: rows at once.
+
+    Returns:
+        ``{name: {"content" | "style": {"value", "se", "n", "clusters"}}}``; without styles only the content.
+    """
+    widths: dict = {name: [] for name in model.modalities}
+    rows = []
+    for chosen, batch in batches_of(model, split, batch_size, max_rows):
+        rows.append(chosen)
+        for name, found in widths.items():
+            found.append(model.encode(name, batch[name]).scale.cpu())
+    table: dict = {}
+    for name, found in widths.items():
+        style, content = torch.cat(found).double().tensor_split([model.style_dim], -1)
+        sources = split.original(name, torch.cat(rows)).cpu()
+        views = {"content": content} | ({"style": style} if model.style_dim else {})
+        table[name] = {view: estimate(scale.mean(-1), sources) for view, scale in views.items()}
+    return table
+
+
+class _Styled(nn.Module):
+    """A model seen through metrics that know of no styles: the same, but for whose styles it draws."""
+
+    def __init__(self, model, generated: str, sampled: str) -> None:
+        super().__init__()
+        self.modalities = model.modalities
+        self.generate = partial(model.generate, style=generated)
+        self.sample = partial(model.sample, style=sampled)
+
+
+def released_coherence(
+    model,
+    split,
+    classifiers: Classifiers,
+    generator: torch.Generator | None = None,
+    samples: int = 5000,
+    max_rows: int | None = None,
+    batch_size: int = 500,
+) -> Report:
+    """Coherences as the code released with Chen and Zhu 2022 measures them, on styles that a decoder need not know.
+
+    Another modality is generated with the *source's* style; draws from the prior share one style. By
+    :func:`mmlib.metrics.evaluate` every generated modality has a style of its own.
+
+    Args:
+        model: has ``generate(..., style="source")`` and ``sample(..., style="shared")``.
+        split: to measure on.
+        classifiers: judges, on the model's device.
+        generator: source of all draws.
+        samples: draws from the prior.
+        max_rows: use only the first rows of ``split``.
+        batch_size: rows at once.
+
+    Returns:
+        ``cross_coherence``, ``joint_coherence`` and ``classes_generated`` as from :func:`mmlib.metrics.evaluate`.
+    """
+    styled = _Styled(model, "source", "shared")
+    found = evaluate(
+        styled, split, classifiers, generator, samples=samples, max_rows=max_rows, batch_size=batch_size
+    )
+    return Report({key: found[key] for key in ("cross_coherence", "joint_coherence", "classes_generated")})

@@ -25,6 +25,7 @@ DISCRIMINATORS = ("factorised", "joint")
 LOSSES = ("non_saturating", "minimax")
 PRODUCTS = ("geometric", "experts")
 STYLES = ("own", "source", "random")
+PRIOR_STYLES = ("own", "shared")
 Minibatch = tuple[Batch, Mask | None]
 
 
@@ -49,10 +50,10 @@ class MMALI(nn.Module):
         init_std: draw all initial weights, those of encoders and decoders too, from N(0, init_std^2) (0.02 in the
             released code); None: PyTorch's own.
         unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs (0.1 in the released
-            code's digit runs). The joint discriminator has no such term.
+            code's digit runs). The joint discriminator has no such term. Like the next three, absent from the paper.
         reconstruction: weight of the squared error of own-style reconstructions, one number or one for each name.
         content_cycle: weight of the squared error of prior contents, decoded and encoded again.
-        style_cycle: the same for styles. These three are additions of the released code, absent from the paper.
+        style_cycle: the same for styles.
         joint_reconstruction: let the first two use the content that all modalities agree on, not each its own.
         loss: of encoders and decoders, ``"non_saturating"`` or ``"minimax"``.
         scale: rule for the encoders' scales, see ``distributions.scale_from``.
@@ -75,7 +76,7 @@ class MMALI(nn.Module):
         width: float = 1.0,
         multiplier: float = 1.0,
         init_std: float | None = None,
-        unimodal: float = 0.1,
+        unimodal: float = 0.0,
         reconstruction: float | Mapping[str, float] = 0.0,
         content_cycle: float = 0.0,
         style_cycle: float = 0.0,
@@ -198,11 +199,19 @@ class MMALI(nn.Module):
         return modality.likelihood.mean(modality.decode(torch.cat([style, content], -1)))
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """``n`` draws from the prior: one content for all modalities, a style for each; items [n, *shape]."""
-        if n < 1:
-            raise ValueError(f"n is {n}; expected at least 1")
-        return self._decoder_side(n, generator).x
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, style: str = "own"
+    ) -> dict[str, Tensor]:
+        """``n`` draws from the prior, items [n, *shape]: one content for all modalities, a style for each.
+
+        With ``style="shared"`` all of them have the first one's style, as in the released code's evaluation.
+        """
+        if n < 1 or style not in PRIOR_STYLES:
+            raise ValueError(f"n is {n} and style {style!r}; expected at least 1, and own or shared")
+        drawn = self._decoder_side(n, generator)
+        if style == "own":
+            return drawn.x
+        return {name: self._item(name, drawn.style[0], drawn.content[0]) for name in drawn.x}
 
     @torch.no_grad()
     def generate(
@@ -226,8 +235,8 @@ class MMALI(nn.Module):
             mask: bool [B] by name, True = observed.
             mean: take posterior means in place of draws; styles from the prior stay random.
             style: ``"own"``: of the target's encoder where the row's target is given, else a prior draw;
-                ``"source"``: in place of that prior draw, the style of the first modality given, as in the paper's
-                evaluation; ``"random"``: a prior draw throughout.
+                ``"source"``: in place of that prior draw, the style of the first modality given, as in the released
+                code's evaluation; ``"random"``: a prior draw throughout.
             product: as in `posterior`.
 
         Raises:

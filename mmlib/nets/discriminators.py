@@ -40,6 +40,7 @@ class Layers:
         branch: of the perceptron that turns one item into features; a colour image goes through the convolutions of
             the SVHN encoder to as many features as the last entry says.
         head: of the perceptron that joins the features.
+        convolutions: False: colour images are vectors too.
         width: factor on all of them.
         multiplier: largest singular value of every weight.
         init_std: standard deviation of the initial weights, with biases 0; None: PyTorch's own.
@@ -48,6 +49,7 @@ class Layers:
     pair: tuple[int, ...] = (400,)
     branch: tuple[int, ...] = (400, 256)
     head: tuple[int, ...] = (1024, 1024)
+    convolutions: bool = True
     width: float = 1.0
     multiplier: float = 1.0
     init_std: float | None = None
@@ -64,6 +66,10 @@ class Layers:
     def features(self) -> int:
         """Features that come out of a branch."""
         return self.units("branch")[-1]
+
+    def convolves(self, shape: tuple[int, ...]) -> bool:
+        """Whether items of this shape go through convolutions."""
+        return self.convolutions and encoder_for(shape) is SvhnEncoder
 
     def normalised(self, layer: nn.Module) -> nn.Module:
         """The layer with its weight kept at the largest singular value ``multiplier``."""
@@ -87,7 +93,7 @@ class Layers:
 
     def item_branch(self, shape: tuple[int, ...]) -> nn.Sequential:
         """Items [N, *shape] to features [N, features]."""
-        if encoder_for(shape) is not SvhnEncoder:
+        if not self.convolves(shape):
             return nn.Sequential(nn.Flatten(), *self.perceptron([math.prod(shape), *self.units("branch")]))
         layers: list[nn.Module] = []
         channels = [shape[0], *channel_plan(shape[1], self.width)]
@@ -101,6 +107,9 @@ class Layers:
 LAYERS = {
     "paper": Layers(),
     "small": Layers(pair=(128,), branch=(128,), head=(128, 128)),  # for 8x8 images
+    "flat": Layers(
+        pair=(256,), branch=(256,), head=(256, 256), convolutions=False
+    ),  # for 16x16 images in colour
 }
 
 
@@ -182,7 +191,7 @@ class ConvolutionPair(nn.Module):
 
 def pair(shape: tuple[int, ...], code_dim: int, outputs: int, layers: Layers) -> nn.Module:
     """The network that judges items of this shape together with codes."""
-    network = ConvolutionPair if encoder_for(shape) is SvhnEncoder else PerceptronPair
+    network = ConvolutionPair if layers.convolves(shape) else PerceptronPair
     return network(check_shape(shape), code_dim, outputs, layers)
 
 

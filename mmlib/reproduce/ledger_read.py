@@ -24,7 +24,8 @@ from mmlib.reproduce.ledger_entries import (
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ROOT / "data" / "ledger"
 METRIC = re.compile(
-    r"test/(joint_coherence|joint_accuracy|latent_accuracy/\w+/\w+|cross_coherence/\w+/\w+|synergy_coherence/\w+"
+    r"test/((released_coherence/)?joint_coherence|(released_coherence/)?cross_coherence/\w+/\w+"
+    r"|joint_accuracy|latent_accuracy/\w+/\w+|synergy_coherence/\w+"
     r"|classes_generated/\w+/count|log_likelihood/(joint|marginal/\w+|conditional/\w+/\w+)"
     r"|style_content_accuracy/\w+/(content|style|both)/(sample|mean)"
     r"|correlation/[\w/]+|mutual_information/\w+)"

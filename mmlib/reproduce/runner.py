@@ -175,7 +175,7 @@ def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
         name: evaluate(model, split, classifiers, generator(child(seed, name), device), data.train)
         for name, split in (("validation", data.validation), ("test", data.test))
     }
-    for name, more in kind_of(recipe).measure(recipe, model, data, seed, device).items():
+    for name, more in kind_of(recipe).measure(recipe, model, data, classifiers, seed, device).items():
         splits[name].update(more)
     save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
     return splits

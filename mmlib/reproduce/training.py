@@ -4,7 +4,12 @@ from collections.abc import Callable
 
 from torch import nn
 
-from mmlib.metrics import evaluate_likelihoods, style_content_accuracy
+from mmlib.metrics import (
+    evaluate_likelihoods,
+    posterior_scales,
+    released_coherence,
+    style_content_accuracy,
+)
 from mmlib.reproduce.recipes import Recipe
 from mmlib.seeding import child, generator
 from mmlib.train import Ema, History, Monitor, fit, fit_adversarial
@@ -45,7 +50,7 @@ class ByLikelihood:
         """``monitor(step, model, seed)`` is measured along the way besides coherences and loss: nothing."""
         return lambda step, model, seed: {}
 
-    def measure(self, recipe: Recipe, model: nn.Module, data, seed: int, device) -> dict[str, dict]:
+    def measure(self, recipe: Recipe, model: nn.Module, data, judges, seed: int, device) -> dict[str, dict]:
         """By split, what is measured at the end besides coherences and latent accuracies: likelihoods, on test."""
         draw = generator(child(seed, "likelihood"), device)
         found = evaluate_likelihoods(model, data.test, recipe.likelihood_k, draw, recipe.likelihood_rows)
@@ -82,16 +87,18 @@ class Adversarial:
         """Counts the classes that are generated; a collapse in the second half of the steps is reported."""
         return Monitor(judges, grace=recipe.steps // 2)
 
-    def measure(self, recipe: Recipe, model: nn.Module, data, seed: int, device) -> dict[str, dict]:
-        """By split, what content and style tell of the class; and on test that there is no likelihood."""
-        found = {
-            name: {
-                "style_content_accuracy": style_content_accuracy(
-                    model, data.splits[name], data.train, generator(child(seed, name, "codes"), device)
-                )
+    def measure(self, recipe: Recipe, model: nn.Module, data, judges, seed: int, device) -> dict[str, dict]:
+        """By split, what content and style tell, how wide they are, and coherences with other styles; no likelihood."""
+        found = {}
+        for name in ("validation", "test"):
+            split, codes = data.splits[name], generator(child(seed, name, "codes"), device)
+            styles = generator(child(seed, name, "styles"), device)
+            found[name] = {
+                "style_content_accuracy": style_content_accuracy(model, split, data.train, codes),
+                "posterior_scales": posterior_scales(model, split),
             }
-            for name in ("validation", "test")
-        }
+            if len(model.modalities) > 1:
+                found[name]["released_coherence"] = released_coherence(model, split, judges, styles)
         found["test"]["log_likelihood"] = NO_LIKELIHOOD
         return found
 
