@@ -82,8 +82,8 @@ for _rows in (64, 576):
         batch_size=_rows,
     )
 
-# Colour images as vectors and a smaller singular value: convolutions learn more slowly here at twice the cost, and with 2
-# the model forgets a class. Without styles the content has all 20 numbers.
+# Colour images as vectors and a smaller singular value: convolutions learn more slowly here at twice the cost, and
+# with 2 the model forgets a class. Without styles the content has all 20 numbers.
 
 FLAT = {"layers": "flat", "width": 0.5, "multiplier": 1.5}
 for _suffix, _style, _note in (
