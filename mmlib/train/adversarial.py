@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,21 +14,11 @@ from mmlib.data.batches import rows_at
 from mmlib.metrics import Classifiers, classes_generated, prior_predictions
 from mmlib.metrics.split import device_of
 from mmlib.seeding import check_device, child, generator
-from mmlib.train import checkpoint
 from mmlib.train.ema import Ema
-from mmlib.train.guard import Interrupt, Paused, Watch, check_finite
+from mmlib.train.guard import Watch
 from mmlib.train.history import History
-from mmlib.train.loop import (
-    _bar,
-    _check_options,
-    _Clock,
-    _global_random_state,
-    _own_random_stream,
-    _set_global_random_state,
-    adam,
-    ready,
-    validate,
-)
+from mmlib.train.loop import adam, ready, validate
+from mmlib.train.session import Session, check_options
 
 SIDES = ("discriminator", "generator")
 
@@ -159,7 +148,7 @@ def fit_adversarial(
         KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
     """
     look = callback if callback is not None else monitor
-    _check_options(steps, batch_size, log_every, validate_every, checkpoint_every, look, checkpoint_dir)
+    check_options(steps, batch_size, log_every, validate_every, checkpoint_every, look, checkpoint_dir)
     if discriminator_steps < 1 or minibatches not in (1, 2):
         raise ValueError(
             f"discriminator_steps is {discriminator_steps} and minibatches is {minibatches}; "
@@ -177,7 +166,6 @@ def fit_adversarial(
     }
     noise = generator(child(seed, "noise"), device)
     watches = {side: Watch(on_device=device.type != "cpu") for side in SIDES}
-    history = History()
     run = {
         "model": type(model).__name__, "rows": len(split), "batch_size": batch_size, "seed": seed,
         "learning_rates": list(rates), "betas": list(betas), "eps": eps, "minibatches": minibatches,
@@ -190,14 +178,13 @@ def fit_adversarial(
         modules["ema"] = ema.average
         run["ema"] = [ema.decay, ema.start, ema.ramp]
         shown = model.with_modalities(ema.model)
-    parts_of_run = modules, {f"adam.{side}": adam for side, adam in optimizers.items()}, {"noise": noise}
 
     def minibatch(number: int):
         rows = rows_at(number, len(split), batch_size, seed)
         batch, mask = split.batch(rows, device), split.mask(rows)
         return (batch, None) if mask is None else ready(batch, mask)
 
-    def update(side: str, number: int) -> None:
+    def update(side: str, step: int, number: int) -> None:
         first, *second = (minibatch(number + k) for k in range(minibatches))
         loss, parts = getattr(model, f"{side}_loss")(
             *first, generator=noise, second=second[0] if second else None, validate=False
@@ -208,87 +195,20 @@ def fit_adversarial(
         loss.backward()
         optimizers[side].step()
 
-    def check() -> None:
-        for watch in watches.values():
-            watch.check(model)
+    def advance(step: int) -> None:
+        for u, side in enumerate(updates):
+            update(side, step, (step * len(updates) + u) * minibatches)
+        if ema is not None:
+            ema.update(model.modalities, step + 1)
 
-    def means() -> dict[str, float]:
-        row = {}
-        for side, watch in watches.items():
-            row |= {f"{side}/loss" if n == "loss" else n: v for n, v in watch.average.take().items()}
-        return row
-
-    def measure() -> None:
+    def measure(step: int) -> None:
         for given in (callback and callback(step, shown), monitor and monitor(step, shown, seed)):
-            history.add(step, given or {})
+            session.history.add(step, given or {})
 
-    def save() -> None:
-        averages = {side: watch.average for side, watch in watches.items()}
-        tensors = checkpoint.capture(*parts_of_run) | _global_random_state(device)
-        tensors |= {f"average/{side}": average.total for side, average in averages.items() if average.count}
-        state = {
-            "identity": run,
-            "history": list(history),
-            "averages": {side: {"names": a.names, "count": a.count} for side, a in averages.items()},
-            "wall_seconds": clock.wall(),
-            "cpu_seconds": clock.cpu(),
-        }
-        checkpoint.save(checkpoint_dir, step, tensors, state)
-
-    def resume(found: checkpoint.Checkpoint) -> None:
-        checkpoint.check_identity(found.state["identity"], run, f"the checkpoint in {checkpoint_dir}")
-        if found.step > steps:
-            raise ValueError(
-                f"steps is {steps}; the checkpoint in {checkpoint_dir} has already done {found.step}"
-            )
-        checkpoint.restore(found, *parts_of_run)
-        _set_global_random_state(found.tensors, device)
-        for side, watch in watches.items():
-            kept = found.state["averages"][side]
-            watch.average.names, watch.average.count = kept["names"], kept["count"]
-            if kept["count"]:
-                watch.average.total = found.tensors[f"average/{side}"].clone().to(device)
-        history.extend(found.state["history"])
-
-    clock, step = _Clock(), 0
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_own_random_stream(child(seed, "global"), device))
-        interrupt = stack.enter_context(Interrupt())
-        found = checkpoint.load(checkpoint_dir) if checkpoint_dir is not None else None
-        if found is not None:
-            resume(found)
-            clock, step = _Clock(found.state["wall_seconds"], found.state["cpu_seconds"]), found.step
-        bar = stack.enter_context(_bar(steps, step, progress))
-        updates = ["discriminator"] * discriminator_steps + ["generator"]
-        while step < steps:
-            for u, side in enumerate(updates):
-                update(side, (step * len(updates) + u) * minibatches)
-            step += 1
-            if ema is not None:
-                ema.update(model.modalities, step)
-            bar.update()
-
-            last = step == steps
-            if last or step % log_every == 0:
-                check()
-                history.add(step, means())
-                losses = {side: f"{history[-1][f'{side}/loss']:.2f}" for side in SIDES}
-                bar.set_postfix(losses, refresh=False)
-            if look is not None and (last or step % validate_every == 0):
-                check()
-                measure()
-            pause = not last and stop is not None and stop()
-            due = checkpoint_every is not None and step % checkpoint_every == 0
-            if checkpoint_dir is not None and (last or interrupt.asked or pause or due):
-                check()
-                check_finite(model, step)
-                save()
-            if (interrupt.asked or pause) and not last:
-                kept = (
-                    f"continue from {checkpoint_dir}" if checkpoint_dir is not None else "nothing was saved"
-                )
-                reason = KeyboardInterrupt if interrupt.asked else Paused
-                raise reason(f"training stopped after step {step} of {steps}; {kept}")
-    check_finite(model, steps)
-    history.wall_seconds, history.cpu_seconds = clock.wall(), clock.cpu()
-    return history
+    updates = ["discriminator"] * discriminator_steps + ["generator"]
+    adams = {f"adam.{side}": adam for side, adam in optimizers.items()}
+    session = Session(
+        model, steps, seed, device, run, (modules, adams, {"noise": noise}), watches,
+        log_every, validate_every, checkpoint_dir, checkpoint_every, stop, progress,
+    )  # fmt: skip
+    return session.run(advance, measure if look is not None else None)

@@ -1,24 +1,19 @@
 """The training loop: a fixed number of steps, each a function of the seed, the step and the weights alone."""
 
-import contextlib
-import os
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mmlib.data.batches import rows_at
 from mmlib.modality import check_batch
 from mmlib.seeding import check_device, child, generator
-from mmlib.train import checkpoint
 from mmlib.train.capture import captured_or_eager, check_capture
 from mmlib.train.ema import Ema
-from mmlib.train.guard import Interrupt, Paused, Watch, check_finite
+from mmlib.train.guard import Watch
 from mmlib.train.history import History
+from mmlib.train.session import Session, check_options
 
 
 def fit(
@@ -87,7 +82,7 @@ def fit(
         Paused: when ``stop`` asked for it, after writing a checkpoint.
         KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
     """
-    _check_options(steps, batch_size, log_every, validate_every, checkpoint_every, callback, checkpoint_dir)
+    check_options(steps, batch_size, log_every, validate_every, checkpoint_every, callback, checkpoint_dir)
     device = check_device(device)
     if capture:
         check_capture(device)
@@ -97,7 +92,6 @@ def fit(
     optimizer = adam(model, learning_rate, betas, eps, amsgrad)
     noise = generator(child(seed, "noise"), device)
     watch = Watch(on_device=device.type != "cpu")
-    history = History()
     run = {
         "model": type(model).__name__, "rows": len(split), "batch_size": batch_size, "seed": seed,
         "learning_rate": learning_rate, "betas": list(betas), "eps": eps, "amsgrad": amsgrad,
@@ -109,7 +103,6 @@ def fit(
         ema.average.to(device)
         modules["ema"] = ema.average
         run["ema"] = [ema.decay, ema.start]
-    parts_of_run = modules, {"adam": optimizer}, {"noise": noise}
 
     def forward(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         batch, mask = ready(split.batch(rows, device), split.mask(rows))
@@ -124,81 +117,32 @@ def fit(
             nn.utils.clip_grad_value_(model.parameters(), clip_value)
         optimizer.step()
 
-    def save() -> None:
-        tensors = checkpoint.capture(*parts_of_run) | _global_random_state(device)
-        if watch.average.count:
-            tensors["average"] = watch.average.total
-        state = {
-            "identity": run,
-            "history": list(history),
-            "average": {"names": watch.average.names, "count": watch.average.count},
-            "wall_seconds": clock.wall(),
-            "cpu_seconds": clock.cpu(),
-        }
-        checkpoint.save(checkpoint_dir, step, tensors, state)
+    replay = None
 
-    clock = _Clock()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_own_random_stream(child(seed, "global"), device))
-        interrupt = stack.enter_context(Interrupt())
-        step = 0
-        found = checkpoint.load(checkpoint_dir) if checkpoint_dir is not None else None
-        if found is not None:
-            checkpoint.check_identity(found.state["identity"], run, f"the checkpoint in {checkpoint_dir}")
-            if found.step > steps:
-                raise ValueError(
-                    f"steps is {steps}; the checkpoint in {checkpoint_dir} has already done {found.step}"
-                )
-            checkpoint.restore(found, *parts_of_run)
-            _set_global_random_state(found.tensors, device)
-            watch.average.names = found.state["average"]["names"]
-            watch.average.count = found.state["average"]["count"]
-            if watch.average.count:
-                watch.average.total = found.tensors["average"].clone().to(device)
-            history.extend(found.state["history"])
-            clock = _Clock(found.state["wall_seconds"], found.state["cpu_seconds"])
-            step = found.step
-        replay = None
-        if capture and step < steps:
-            replay = _recorded(
-                model, split, optimizer, noise, update, rows_at(step, len(split), batch_size, seed)
-            )
-            history.captured = replay is not None
-        bar = stack.enter_context(_bar(steps, step, progress))
-        while step < steps:
+    def begin(step: int) -> None:
+        nonlocal replay
+        if capture:
             rows = rows_at(step, len(split), batch_size, seed)
-            loss, parts = forward(rows) if replay is None else replay(rows)
-            watch.see(step + 1, loss, parts, model)
-            if replay is None:
-                update(loss)
-            step += 1
-            if ema is not None:
-                ema.update(model, step)
-            bar.update()
+            replay = _recorded(model, split, optimizer, noise, update, rows)
+            session.history.captured = replay is not None
 
-            last = step == steps
-            if last or step % log_every == 0:
-                watch.check(model)
-                history.add(step, watch.average.take())
-                bar.set_postfix(loss=f"{history[-1]['loss']:.2f}", refresh=False)
-            if callback is not None and (last or step % validate_every == 0):
-                watch.check(model)
-                history.add(step, callback(step, model))
-            pause = not last and stop is not None and stop()
-            due = checkpoint_every is not None and step % checkpoint_every == 0
-            if checkpoint_dir is not None and (last or interrupt.asked or pause or due):
-                watch.check(model)
-                check_finite(model, step)
-                save()
-            if (interrupt.asked or pause) and not last:
-                kept = (
-                    f"continue from {checkpoint_dir}" if checkpoint_dir is not None else "nothing was saved"
-                )
-                reason = KeyboardInterrupt if interrupt.asked else Paused
-                raise reason(f"training stopped after step {step} of {steps}; {kept}")
-    check_finite(model, steps)
-    history.wall_seconds, history.cpu_seconds = clock.wall(), clock.cpu()
-    return history
+    def advance(step: int) -> None:
+        rows = rows_at(step, len(split), batch_size, seed)
+        loss, parts = forward(rows) if replay is None else replay(rows)
+        watch.see(step + 1, loss, parts, model)
+        if replay is None:
+            update(loss)
+        if ema is not None:
+            ema.update(model, step + 1)
+
+    def measure(step: int) -> None:
+        session.history.add(step, callback(step, model))
+
+    session = Session(
+        model, steps, seed, device, run, (modules, {"adam": optimizer}, {"noise": noise}), {"": watch},
+        log_every, validate_every, checkpoint_dir, checkpoint_every, stop, progress,
+    )  # fmt: skip
+    return session.run(advance, measure if callback is not None else None, begin)
 
 
 def _recorded(model, split, optimizer, noise, update, rows: Tensor):
@@ -254,67 +198,3 @@ def validate(model: nn.Module, split, chunk: int = 1000) -> None:
 
 def _all(n: int, device: torch.device) -> Tensor:
     return torch.ones(n, dtype=torch.bool, device=device)
-
-
-def _bar(steps: int, done: int, progress: bool) -> tqdm:
-    """A progress bar for a reader; none for files, pipes and stored pages."""
-    ipython = sys.modules.get("IPython")
-    notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-    shown = (
-        progress and (notebook or sys.stderr.isatty()) and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
-    )
-    file = sys.stdout if notebook else sys.stderr
-    return tqdm(
-        total=steps, initial=done, unit="step", disable=not shown, file=file, leave=not notebook, ncols=88
-    )
-
-
-class _Clock:
-    """Seconds spent, those of earlier calls included."""
-
-    def __init__(self, wall: float = 0.0, cpu: float = 0.0) -> None:
-        self._wall, self._cpu = time.perf_counter() - wall, time.process_time() - cpu
-
-    def wall(self) -> float:
-        return time.perf_counter() - self._wall
-
-    def cpu(self) -> float:
-        return time.process_time() - self._cpu
-
-
-@contextlib.contextmanager
-def _own_random_stream(seed: int, device: torch.device):
-    """Global randomness (dropout) from the run's own seed inside, the caller's random state untouched outside."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def _global_random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"random/cpu": torch.get_rng_state()}
-    return state | ({"random/cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def _set_global_random_state(tensors: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(tensors["random/cpu"].clone())
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random/cuda"].clone(), device)
-
-
-def _check_options(
-    steps, batch_size, log_every, validate_every, checkpoint_every, callback, checkpoint_dir
-) -> None:
-    for name, value, optional in (
-        ("steps", steps, False),
-        ("batch_size", batch_size, False),
-        ("log_every", log_every, False),
-        ("validate_every", validate_every, True),
-        ("checkpoint_every", checkpoint_every, True),
-    ):
-        if not (optional and value is None) and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} is {value!r}; expected an integer of at least 1{' or None' * optional}")
-    if (callback is None) != (validate_every is None):
-        missing = "callback" if callback is None else "validate_every"
-        raise ValueError(f"{missing} is None; callback and validate_every go together")
-    if checkpoint_every is not None and checkpoint_dir is None:
-        raise ValueError("checkpoint_dir is None; expected a folder, since checkpoint_every is given")
