@@ -293,6 +293,8 @@ def test_exact_factors_assemble_the_true_joint_log_ratio(m, style_dim):
 
 KINDS = [
     {"discriminator": "joint"},
+    {"discriminator": "joint", "unimodal": 0.1},
+    {"discriminator": "joint", "unimodal": 0.1, "factors": "multiway"},
     {"factors": "binary"},
     {"factors": "binary", "unimodal": 0.1},
     {"factors": "multiway", "unimodal": 0.1},
@@ -351,7 +353,7 @@ def test_the_batched_step_is_the_sum_over_blocks_written_out():
             d1 = torch.stack([ask(judge.posterior[n], x[n], s[i], c)[:, 0] for i, n in enumerate(x)])
             raw = [ask(judge.unimodal[n], x[n], s[i], c) for i, n in enumerate(x)]
             said[k] = raw
-            d0 = torch.stack([judge.ratio(r) for r in raw])
+            d0 = torch.stack([judge.unimodal.ratio(r) for r in raw])
             logits = torch.cat([d1, -(t + (d0 - d1).sum(0))[None]])
             log_d = logits.log_softmax(0)
             total += 2 / (m + 1) * sum(-log_d[i] for i in range(m + 1) if i != k).mean() / m
@@ -520,6 +522,35 @@ def test_masked_values_change_no_bit_and_a_full_mask_is_no_mask(kind, two):
         assert whole[0] == whole[1] == whole[2] != found[0][0]
 
 
+@pytest.mark.parametrize("factors", ["binary", "multiway"])
+def test_a_joint_discriminator_can_have_the_unimodal_term_too(factors):
+    """D0s beside it, which learn and are paid as those of the factorised one, and which its logits do not hear."""
+    factorised = make(factors=factors, unimodal=0.3).eval()
+    joint = make(discriminator="joint", factors=factors, unimodal=0.3).eval()
+    bare = make(discriminator="joint").eval()
+    joint.modalities.load_state_dict(factorised.modalities.state_dict())
+    bare.load_state_dict({k: v for k, v in joint.state_dict().items() if ".unimodal." not in k})
+    joint.discriminator.unimodal.load_state_dict(factorised.discriminator.unimodal.state_dict())
+    batch = images()
+    found = {
+        name: model.generator_loss(batch, generator=generator(1))[1]
+        for name, model in {"factorised": factorised, "joint": joint, "bare": bare}.items()
+    }
+    torch.testing.assert_close(found["joint"]["unimodal"], found["factorised"]["unimodal"])
+    torch.testing.assert_close(found["joint"]["game"], found["bare"]["game"])
+    assert set(found["bare"]) == {"game"}
+    real, fake = (
+        factorised._encoder_side(batch, None, generator(2)),
+        factorised._decoder_side(6, generator(3)),
+    )
+    single = fake._replace(content=fake.content.expand(2, -1, -1))  # the same content, once for each modality
+    mine = joint.discriminator.loss(real, fake, real, generator(4))
+    theirs = factorised.discriminator.loss(real, single, real, generator(4))
+    for name in batch:
+        torch.testing.assert_close(mine[f"unimodal.{name}"], theirs[f"unimodal.{name}"])
+    assert set(mine) == {"classes", "unimodal.a", "unimodal.b"}
+
+
 def test_each_term_uses_the_rows_that_it_can():
     """Terms on partial rows are those on the rows that show what the term needs; unpaired rows leave T and the game."""
     model = make(unimodal=0.1).eval()
@@ -575,7 +606,7 @@ def test_one_modality_is_plain_ali():
         )
         fake = model.decode(code)["a"]
         true, false = (
-            judge.ratio(judge.unimodal["a"](x[None], c[None], [0])[0])
+            judge.unimodal.ratio(judge.unimodal["a"](x[None], c[None], [0])[0])
             for x, c in ((batch["a"], z), (fake, code))
         )
         loss, _ = model.generator_loss(batch, generator=generator(2))

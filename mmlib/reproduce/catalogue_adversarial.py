@@ -43,9 +43,10 @@ for _modalities in (2, 3, 4):
     _multi_hand("factorised-multiway", "factorised", MULTIWAY, _modalities, "; D0 as released")
     _multi_hand("joint", "joint", JOINT, _modalities)
 
-# The unimodal term is one more thing that the joint discriminator does not have.
+# The unimodal term is one more thing that the joint one does not have: take it from one, give it to the other.
 
 _multi_hand("factorised-alone", "factorised", {**BINARY, "unimodal": 0.0}, note="; the joint game alone")
+_multi_hand("joint-unimodal", "joint", {**JOINT, **BINARY}, note="; with D0s beside it for a unimodal term")
 
 # Three times as long: does the order of the two stay what it is?
 
