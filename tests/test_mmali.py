@@ -294,7 +294,7 @@ def test_exact_factors_assemble_the_true_joint_log_ratio(m, style_dim):
 KINDS = [
     {"discriminator": "joint"},
     {"discriminator": "joint", "unimodal": 0.1},
-    {"discriminator": "joint", "loss": "minimax", "unimodal": 0.1},
+    {"discriminator": "joint", "unimodal": 0.1, "factors": "multiway"},
     {"factors": "binary"},
     {"factors": "binary", "unimodal": 0.1},
     {"factors": "multiway", "unimodal": 0.1},
@@ -353,7 +353,7 @@ def test_the_batched_step_is_the_sum_over_blocks_written_out():
             d1 = torch.stack([ask(judge.posterior[n], x[n], s[i], c)[:, 0] for i, n in enumerate(x)])
             raw = [ask(judge.unimodal[n], x[n], s[i], c) for i, n in enumerate(x)]
             said[k] = raw
-            d0 = torch.stack([judge.ratio(r) for r in raw])
+            d0 = torch.stack([judge.unimodal.ratio(r) for r in raw])
             logits = torch.cat([d1, -(t + (d0 - d1).sum(0))[None]])
             log_d = logits.log_softmax(0)
             total += 2 / (m + 1) * sum(-log_d[i] for i in range(m + 1) if i != k).mean() / m
@@ -448,54 +448,6 @@ def test_joint_discriminator_plays_the_game_of_equation_4():
     assert set(parts) == {"classes"}
 
 
-@pytest.mark.parametrize("loss", ["non_saturating", "minimax"])
-def test_a_joint_discriminator_with_a_unimodal_term_plays_both_games_apart(loss):
-    """Its D0 are trained and paid as those of the factorised one, and have no say in the joint game."""
-    m, rows = 3, 6
-    model, plain = (make(m, discriminator="joint", loss=loss, unimodal=u).eval() for u in (0.3, 0.0))
-    d0 = model.discriminator.unimodal
-    assert list(d0) == ["a", "b", "c"] and not plain.discriminator.unimodal
-    plain.discriminator.network.load_state_dict(model.discriminator.network.state_dict())
-    batch = images(m, rows)
-    for step, game in (("discriminator", "classes"), ("generator", "game")):
-        total, parts = getattr(model, f"{step}_loss")(batch, generator=generator(3))
-        joint, _ = getattr(plain, f"{step}_loss")(batch, generator=generator(3))
-        torch.testing.assert_close(parts[game], joint, rtol=1e-12, atol=1e-12)
-        real, fake = model._encoder_side(batch, None, noise := generator(3)), model._decoder_side(rows, noise)
-        expected = []
-        for i, name in enumerate(batch):
-            true = torch.cat([real.style[i], real.content[i]], -1)
-            false = torch.cat([fake.style[i], fake.content[0]], -1)
-            said = [
-                d0[name](x[name][None], z[None], [0])[0, :, 0] for x, z in ((real.x, true), (fake.x, false))
-            ]
-            if step == "discriminator":
-                expected.append(ratios.logistic_loss(*said))
-            elif loss == "minimax":
-                expected.append(-ratios.logistic_loss(*said))
-            else:
-                expected.append(ratios.logistic_loss(*reversed(said)))
-        found = (
-            [parts[f"unimodal.{name}"] for name in batch] if step == "discriminator" else [parts["unimodal"]]
-        )
-        expected = expected if step == "discriminator" else [0.3 * sum(expected)]
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(total, parts[game] + sum(found), rtol=1e-12, atol=1e-12)
-
-
-def test_rows_that_show_one_modality_reach_the_joint_discriminator_s_unimodal_term_alone():
-    model, batch = make(discriminator="joint", unimodal=0.1).eval(), images()
-    first = torch.arange(6) < 3
-    _, parts = model.generator_loss(batch, {"a": first, "b": ~first}, generator(1))
-    assert float(parts["game"].detach()) == 0 and float(parts["unimodal"].detach()) > 0
-    _, parts = model.discriminator_loss(batch, {"a": first, "b": ~first}, generator(1))
-    assert float(parts["classes"].detach()) == 0
-    hidden = {"a": batch["a"].clone(), "b": batch["b"]}
-    hidden["a"][~first] = 0.5  # nobody sees it
-    _, again = model.discriminator_loss(hidden, {"a": first, "b": ~first}, generator(1))
-    torch.testing.assert_close(parts, again, rtol=0, atol=0)
-
-
 def permuted(model, names):
     """The same model with its modalities in another order."""
     torch.manual_seed(0)
@@ -570,6 +522,35 @@ def test_masked_values_change_no_bit_and_a_full_mask_is_no_mask(kind, two):
         assert whole[0] == whole[1] == whole[2] != found[0][0]
 
 
+@pytest.mark.parametrize("factors", ["binary", "multiway"])
+def test_a_joint_discriminator_can_have_the_unimodal_term_too(factors):
+    """D0s beside it, which learn and are paid as those of the factorised one, and which its logits do not hear."""
+    factorised = make(factors=factors, unimodal=0.3).eval()
+    joint = make(discriminator="joint", factors=factors, unimodal=0.3).eval()
+    bare = make(discriminator="joint").eval()
+    joint.modalities.load_state_dict(factorised.modalities.state_dict())
+    bare.load_state_dict({k: v for k, v in joint.state_dict().items() if ".unimodal." not in k})
+    joint.discriminator.unimodal.load_state_dict(factorised.discriminator.unimodal.state_dict())
+    batch = images()
+    found = {
+        name: model.generator_loss(batch, generator=generator(1))[1]
+        for name, model in {"factorised": factorised, "joint": joint, "bare": bare}.items()
+    }
+    torch.testing.assert_close(found["joint"]["unimodal"], found["factorised"]["unimodal"])
+    torch.testing.assert_close(found["joint"]["game"], found["bare"]["game"])
+    assert set(found["bare"]) == {"game"}
+    real, fake = (
+        factorised._encoder_side(batch, None, generator(2)),
+        factorised._decoder_side(6, generator(3)),
+    )
+    single = fake._replace(content=fake.content.expand(2, -1, -1))  # the same content, once for each modality
+    mine = joint.discriminator.loss(real, fake, real, generator(4))
+    theirs = factorised.discriminator.loss(real, single, real, generator(4))
+    for name in batch:
+        torch.testing.assert_close(mine[f"unimodal.{name}"], theirs[f"unimodal.{name}"])
+    assert set(mine) == {"classes", "unimodal.a", "unimodal.b"}
+
+
 def test_each_term_uses_the_rows_that_it_can():
     """Terms on partial rows are those on the rows that show what the term needs; unpaired rows leave T and the game."""
     model = make(unimodal=0.1).eval()
@@ -625,7 +606,7 @@ def test_one_modality_is_plain_ali():
         )
         fake = model.decode(code)["a"]
         true, false = (
-            judge.ratio(judge.unimodal["a"](x[None], c[None], [0])[0])
+            judge.unimodal.ratio(judge.unimodal["a"](x[None], c[None], [0])[0])
             for x, c in ((batch["a"], z), (fake, code))
         )
         loss, _ = model.generator_loss(batch, generator=generator(2))

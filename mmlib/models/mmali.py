@@ -49,9 +49,8 @@ class MMALI(nn.Module):
         multiplier: largest singular value of every weight of a discriminator; 1 in the paper.
         init_std: draw all initial weights, those of encoders and decoders too, from N(0, init_std^2) (0.02 in the
             released code); None: PyTorch's own.
-        unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs (0.1 in the released
-            code's digit runs). A joint discriminator is given binary D0 for this term alone; in the released code it
-            has none. Like the next three, absent from the paper.
+        unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs: 0.1 in the released
+            code's digit runs. A joint discriminator gets D0s for it. Like the next three, absent from the paper.
         reconstruction: weight of the squared error of own-style reconstructions, one number or one for each name.
         content_cycle: weight of the squared error of prior contents, decoded and encoded again.
         style_cycle: the same for styles.
@@ -118,7 +117,7 @@ class MMALI(nn.Module):
         shapes = {modality.name: modality.shape for modality in modalities}
         sizes = shapes, style_dim, content_dim, layers_named(layers, width, multiplier, init_std)
         if discriminator == "joint":
-            self.discriminator = JointDiscriminator(*sizes, unimodal > 0)
+            self.discriminator = JointDiscriminator(*sizes, factors if unimodal else None)
         else:
             self.discriminator = FactorisedDiscriminator(*sizes, factors, dependence)
 
@@ -329,7 +328,7 @@ class MMALI(nn.Module):
             if self.unimodal and unimodal is not None:
                 if other is not real:
                     unimodal = self.discriminator.logits(other, fake)[1]
-                loss = self.discriminator.unimodal_loss(unimodal, other, self.game)
+                loss = self.discriminator.unimodal.game(unimodal, other, self.game)
                 parts["unimodal"] = self.unimodal * loss
         parts |= self._reconstruction(other, generator) | self._cycles(fake, generator)
         return sum(parts.values()), parts

@@ -42,6 +42,92 @@ class Side(NamedTuple):
         return (self.seen[list(modalities)] if modalities else self.seen).all(0)
 
 
+class UnimodalFactors(nn.ModuleDict):
+    """D0 of every modality, by name: log q(a_i, c) / p(a_i, c) with a_i = (x_i, s_i), encoder against decoder.
+
+    Args:
+        shapes: modality name -> shape of one item.
+        code_dim: S + C.
+        layers: units of the networks.
+        factors: ``"binary"``: D0 tells the encoder's pairs from the decoder's (paper). ``"multiway"``: an (M+1)-way
+            classifier that also knows pairs with content from another modality's encoder, points at which the joint
+            logits evaluate D0 and which the binary one never sees in training (released code).
+
+    Raises:
+        ValueError: for unknown factors.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], code_dim: int, layers: Layers, factors: str
+    ) -> None:
+        if factors not in FACTORS:
+            raise ValueError(f"factors is {factors!r}; expected one of {', '.join(FACTORS)}")
+        self.multiway = factors == "multiway"
+        outputs = len(shapes) + 1 if self.multiway else 1
+        super().__init__({name: pair(shape, code_dim, outputs, layers) for name, shape in shapes.items()})
+
+    def ratio(self, said: Tensor) -> Tensor:
+        """log q(a, c) / p(a, c) from what a D0 says, [..., outputs] to [...]."""
+        return said[..., 0] - said[..., 1] if self.multiway else said[..., 0]
+
+    def forward(self, real: Side, fake: Side) -> list[Tensor]:
+        """What every D0 says, [n, B, outputs], of its modality with the content of each of the n distributions."""
+        m = len(real.content)
+        content, said = torch.cat([real.content, fake.content]), []  # [n, B, C]
+        for i, (name, network) in enumerate(self.items()):
+            code = torch.cat([torch.stack([real.style[i]] * m + [fake.style[i]]), content], -1)
+            said.append(network(torch.stack([real.x[name], fake.x[name]]), code, [0] * m + [1]))
+        return said
+
+    def loss_of(self, i: int, real: Side, fake: Side, second: Side) -> Tensor:
+        """The loss of the i-th D0, from all rows that show its modality."""
+        name = list(self)[i]
+        decoded = fake.content[min(i, len(fake.content) - 1)]  # one for each modality, or one for all
+        own = torch.cat([real.style[i], real.content[i]], -1)
+        decoded = torch.cat([fake.style[i], decoded], -1)
+        if self.multiway:
+            return self._multiway_loss(i, name, own, decoded, real, fake, second)
+        items = torch.stack([real.x[name], fake.x[name]])
+        said = self[name](items, torch.stack([own, decoded]), [0, 1])[..., 0]
+        return mean_over(logistic_loss, *said, rows=real.rows(i))
+
+    def _multiway_loss(self, i, name, own, decoded, real: Side, fake: Side, second: Side) -> Tensor:
+        others = [j for j in range(len(real.content)) if j != i]
+        code = [own, decoded, *(torch.cat([second.style[i], second.content[j]], -1) for j in others)]
+        items = [real.x[name], fake.x[name], *([] if second is real else [second.x[name]])]
+        owner = [0, 1, *[0 if second is real else 2] * len(others)]
+        said = self[name](torch.stack(items), torch.stack(code), owner).transpose(1, 2)
+        if real.seen is None and second.seen is None:
+            return class_loss(said)
+        rows = [real.rows(i), real.rows(i), *(second.rows(i, j) for j in others)]
+
+        def right(logits: Tensor, k: int) -> Tensor:
+            return -logits.log_softmax(0)[k].mean()
+
+        return sum(
+            mean_over(lambda logits, k=k: right(logits, k), said[k], rows=rows[k]) for k in range(len(rows))
+        )
+
+    def game(self, every: list[Tensor], real: Side, loss: str) -> Tensor:
+        """What encoders and decoders pay each D0, summed over modalities: they want it to take one side for the other.
+
+        With binary factors every row that shows the modality counts; with multiway ones only complete rows do.
+        """
+        m = len(every)
+        terms = []
+        for i, said in enumerate(every):
+            if self.multiway:
+                order = [i, m, *(j for j in range(m) if j != i)]  # blocks in the order of the classes
+                game = non_saturating_loss if loss == "non_saturating" else minimax_value
+                terms.append(mean_over(game, blocks(said, order).transpose(1, 2), rows=real.rows()))
+            else:
+                encoded, decoded = said[i, :, 0], said[m, :, 0]
+                sides = (decoded, encoded) if loss == "non_saturating" else (encoded, decoded)
+                game = logistic_loss if loss == "non_saturating" else two_way_value
+                terms.append(mean_over(game, *sides, rows=real.rows(i)))
+        return sum(terms)
+
+
 class JointDiscriminator(nn.Module):
     """One network that sees all items, styles and the content: the baseline of the paper's Table 1.
 
@@ -49,13 +135,12 @@ class JointDiscriminator(nn.Module):
         shapes: modality name -> shape of one item.
         style_dim: S.
         content_dim: C.
-        layers: units of the network.
-        unimodal: have a binary D0 for each modality beside it, with no say in the joint game. Neither the paper nor its
-            code does; it gives both discriminators the same unimodal term.
+        layers: units of the networks.
+        factors: of `UnimodalFactors` that stand beside the network and take no part in its logits, so that encoders
+            and decoders can pay a unimodal term here too; None (paper, released code): there are none.
     """
 
     shared_content = True  # of what the decoders show it in its own step
-    multiway = False
 
     def __init__(
         self,
@@ -63,44 +148,34 @@ class JointDiscriminator(nn.Module):
         style_dim: int,
         content_dim: int,
         layers: Layers,
-        unimodal: bool = False,
+        factors: str | None = None,
     ) -> None:
         super().__init__()
-        code_dim = len(shapes) * style_dim + content_dim
-        self.network = Everything(shapes, code_dim, len(shapes) + 1, layers)
-        self.unimodal = nn.ModuleDict(
-            {n: pair(s, style_dim + content_dim, 1, layers) for n, s in shapes.items() if unimodal}
-        )
+        self.network = Everything(shapes, len(shapes) * style_dim + content_dim, len(shapes) + 1, layers)
+        code_dim = style_dim + content_dim
+        self.unimodal = None if factors is None else UnimodalFactors(shapes, code_dim, layers, factors)
 
     def logits(self, real: Side, fake: Side) -> tuple[Tensor, list[Tensor] | None]:
-        """Logits [n_from, n_class, B] on samples of all n distributions, and what every D0 says of them, if any."""
+        """Logits [n_from, n_class, B] on samples of all n distributions, and what every D0 says of them."""
+        said = None if self.unimodal is None else self.unimodal(real, fake)
+        return self._logits(real, fake), said
+
+    def _logits(self, real: Side, fake: Side) -> Tensor:
         m = len(real.content)
         x = {name: torch.stack([real.x[name], fake.x[name]]) for name in real.x}
         styles = torch.stack([real.style] * m + [fake.style])  # [n, M, B, S]
         content = torch.cat([real.content, fake.content])  # [n, B, C]
         code = torch.cat([*styles.unbind(1), content], -1)
-        owner = [0] * m + [1]
-        said = [
-            network(x[name], torch.cat([styles[:, i], content], -1), owner)
-            for i, (name, network) in enumerate(self.unimodal.items())
-        ]
-        return self.network(x, code, owner).transpose(1, 2), said or None
+        return self.network(x, code, [0] * m + [1]).transpose(1, 2)
 
     def loss(
         self, real: Side, fake: Side, second: Side, generator: torch.Generator | None
     ) -> dict[str, Tensor]:
-        """Cross-entropy of every class, from complete rows, and the loss of every D0; ``second`` is left alone."""
-        logits, unimodal = self.logits(real, fake)
-        parts = {"classes": mean_over(class_loss, logits, rows=real.rows())}
-        for i, (name, said) in enumerate(zip(self.unimodal, unimodal or [], strict=True)):
-            parts[f"unimodal.{name}"] = mean_over(
-                logistic_loss, said[i, :, 0], said[-1, :, 0], rows=real.rows(i)
-            )
+        """Cross-entropy of every class, from complete rows, and the loss of every D0; T's minibatch is left alone."""
+        parts = {"classes": mean_over(class_loss, self._logits(real, fake), rows=real.rows())}
+        for i, name in enumerate(self.unimodal or ()):
+            parts[f"unimodal.{name}"] = self.unimodal.loss_of(i, real, fake, second)
         return parts
-
-    def unimodal_loss(self, unimodal: list[Tensor], real: Side, loss: str) -> Tensor:
-        """As of the factorised discriminator with binary factors."""
-        return unimodal_loss(unimodal, real, loss)
 
 
 class FactorisedDiscriminator(nn.Module):
@@ -115,9 +190,7 @@ class FactorisedDiscriminator(nn.Module):
         style_dim: S.
         content_dim: C.
         layers: units of the networks.
-        factors: ``"binary"``: D0 tells the encoder's pairs from the decoder's (paper). ``"multiway"``: an (M+1)-way
-            classifier that also knows pairs with content from another modality's encoder, points at which the joint
-            logits evaluate D0 and which the binary one never sees in training (released code).
+        factors: ``"binary"`` or ``"multiway"``, see `UnimodalFactors`.
         dependence: head of T, ``"perceptron"`` or ``"inner"``.
 
     Raises:
@@ -136,12 +209,8 @@ class FactorisedDiscriminator(nn.Module):
         dependence: str = "perceptron",
     ) -> None:
         super().__init__()
-        if factors not in FACTORS:
-            raise ValueError(f"factors is {factors!r}; expected one of {', '.join(FACTORS)}")
-        self.multiway = factors == "multiway"
         code_dim, several = style_dim + content_dim, len(shapes) > 1
-        outputs = len(shapes) + 1 if self.multiway else 1
-        self.unimodal = nn.ModuleDict({n: pair(s, code_dim, outputs, layers) for n, s in shapes.items()})
+        self.unimodal = UnimodalFactors(shapes, code_dim, layers, factors)
         self.posterior = nn.ModuleDict(
             {n: pair(s, code_dim, 1, layers) for n, s in shapes.items() if several}
         )
@@ -162,16 +231,12 @@ class FactorisedDiscriminator(nn.Module):
             unimodal.append(self.unimodal[name](x, code, owner))  # [n, B, outputs]
             if m > 1:
                 posterior.append(self.posterior[name](x, code, owner)[..., 0])
-        ratio = torch.stack([self.ratio(said) for said in unimodal])
+        ratio = torch.stack([self.unimodal.ratio(said) for said in unimodal])
         if m > 1:
             dependence, posterior = blocks(self.dependence(items), owner), torch.stack(posterior)
         else:
             dependence, posterior = torch.zeros_like(ratio[0]), torch.zeros_like(ratio)
         return assemble_logits(dependence, posterior, ratio).transpose(0, 1), unimodal
-
-    def ratio(self, unimodal: Tensor) -> Tensor:
-        """log q(a, c) / p(a, c) from what a D0 says, [..., outputs] to [...]."""
-        return unimodal[..., 0] - unimodal[..., 1] if self.multiway else unimodal[..., 0]
 
     def loss(
         self, real: Side, fake: Side, second: Side, generator: torch.Generator | None
@@ -185,15 +250,9 @@ class FactorisedDiscriminator(nn.Module):
         stranger = draw(real.content.shape, real.content, generator)  # content that belongs to nothing
         parts = {}
         for i, name in enumerate(real.x):
-            own = torch.cat([real.style[i], real.content[i]], -1)
-            decoded = torch.cat([fake.style[i], fake.content[i]], -1)
-            if self.multiway:
-                parts[f"unimodal.{name}"] = self._multiway_loss(i, name, own, decoded, real, fake, second)
-            else:
-                items = torch.stack([real.x[name], fake.x[name]])
-                said = self.unimodal[name](items, torch.stack([own, decoded]), [0, 1])[..., 0]
-                parts[f"unimodal.{name}"] = mean_over(logistic_loss, *said, rows=real.rows(i))
+            parts[f"unimodal.{name}"] = self.unimodal.loss_of(i, real, fake, second)
             if m > 1:
+                own = torch.cat([real.style[i], real.content[i]], -1)
                 apart = torch.cat([real.style[i], stranger[i]], -1)
                 said = self.posterior[name](real.x[name][None], torch.stack([own, apart]), [0, 0])[..., 0]
                 parts[f"posterior.{name}"] = mean_over(logistic_loss, *said, rows=real.rows(i))
@@ -210,55 +269,6 @@ class FactorisedDiscriminator(nn.Module):
                     logistic_loss, said[0][whole], said[1][:count], rows=whole.new_ones(count)
                 )
         return parts
-
-    def _multiway_loss(self, i, name, own, decoded, real: Side, fake: Side, second: Side) -> Tensor:
-        others = [j for j in range(len(real.content)) if j != i]
-        code = [own, decoded, *(torch.cat([second.style[i], second.content[j]], -1) for j in others)]
-        items = [real.x[name], fake.x[name], *([] if second is real else [second.x[name]])]
-        owner = [0, 1, *[0 if second is real else 2] * len(others)]
-        said = self.unimodal[name](torch.stack(items), torch.stack(code), owner).transpose(1, 2)
-        if real.seen is None and second.seen is None:
-            return class_loss(said)
-        rows = [real.rows(i), real.rows(i), *(second.rows(i, j) for j in others)]
-
-        def right(logits: Tensor, k: int) -> Tensor:
-            return -logits.log_softmax(0)[k].mean()
-
-        return sum(
-            mean_over(lambda logits, k=k: right(logits, k), said[k], rows=rows[k]) for k in range(len(rows))
-        )
-
-    def unimodal_loss(self, unimodal: list[Tensor], real: Side, loss: str) -> Tensor:
-        """What encoders and decoders pay each D0, summed over modalities: they want it to take one side for the other.
-
-        With binary factors every row that shows the modality counts; with multiway ones only complete rows do.
-        """
-        if not self.multiway:
-            return unimodal_loss(unimodal, real, loss)
-        m = len(unimodal)
-        terms = []
-        for i, said in enumerate(unimodal):
-            order = [i, m, *(j for j in range(m) if j != i)]  # blocks in the order of the classes
-            game = non_saturating_loss if loss == "non_saturating" else minimax_value
-            terms.append(mean_over(game, blocks(said, order).transpose(1, 2), rows=real.rows()))
-        return sum(terms)
-
-
-def unimodal_loss(unimodal: list[Tensor], real: Side, loss: str) -> Tensor:
-    """What encoders and decoders pay binary D0, summed over modalities.
-
-    Args:
-        unimodal: logits [n, B, 1] of every D0 on samples of all n distributions.
-        real: the encoders' side, which says what rows show.
-        loss: ``"non_saturating"`` or ``"minimax"``.
-    """
-    terms = []
-    for i, said in enumerate(unimodal):
-        encoded, decoded = said[i, :, 0], said[-1, :, 0]
-        sides = (decoded, encoded) if loss == "non_saturating" else (encoded, decoded)
-        game = logistic_loss if loss == "non_saturating" else two_way_value
-        terms.append(mean_over(game, *sides, rows=real.rows(i)))
-    return sum(terms)
 
 
 def draw(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
