@@ -92,7 +92,7 @@ def shared_code(
         there: what there is to say, nats.
         ceiling: largest divergence possible, nats.
     """
-    _, axes = plt.subplots(1, 2, figsize=(8.2, 3.0), sharex=True)
+    _, axes = plt.subplots(1, 2, figsize=(7.6, 2.8), sharex=True)
     for ax, curves in zip(axes, (cost, told), strict=True):
         for key, numbers in curves.items():
             label, tone, marker, line = CODES[key]
