@@ -253,7 +253,8 @@ def probes(
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(0, 1.02)
     ax.set_xlabel("accuracy of a linear probe")
-    ax.legend(fontsize=8, loc="lower left")
+    handles, labels = ax.get_legend_handles_labels()
+    ax.figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
     if title:
         ax.set_title(title)
     return ax
