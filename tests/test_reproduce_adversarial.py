@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from mmlib.models.mmali_slopes import factorised_slope
 from mmlib.reproduce import build, ledger, queue, recipes, results, runner, trained
 from mmlib.reproduce.folder import RunFolder, RunLockedError
 from mmlib.reproduce.parcel import collect, unpack
@@ -92,8 +93,11 @@ def test_the_rivals_are_equal_in_what_they_are_said_to_be():
     factorised, joint = RECIPES["multi-hand-mmali-factorised"], RECIPES["multi-hand-mmali-joint-matched-fair"]
     sizes = discriminator_size(factorised.name), discriminator_size(joint.name)
     assert sizes == (110_213, 110_841)
-    slope, rival = factorised.model_options["multiplier"], joint.model_options["multiplier"]
-    assert slope**4 + 3 * slope**2 == pytest.approx(2**0.5 * rival**4, rel=0.01)
+    own, rival = (recipe.model_options["multiplier"] for recipe in (factorised, joint))
+    four, two = torch.tensor(own**4), torch.full((2,), own**2)  # layers
+    slope = factorised_slope(four, two, two)  # on the formulas of slope_bound, see tests/test_mmali_slopes.py
+    assert slope.tolist() == pytest.approx([own**4 + 3 * own**2] * 2)
+    assert slope.tolist() == pytest.approx([2**0.5 * rival**4] * 2, rel=0.01)
     for name in MMALI:
         if name.startswith("multi-hand-mmali") and "-20" not in name:
             same = {

@@ -54,9 +54,9 @@ for _name, _options in (("factorised", BINARY), ("joint", JOINT)):
     _multi_hand(f"{_name}-long", _name, _options, steps=16_500)
 
 # A fair rival for the factorised discriminator: as many parameters (110,841 against 110,213), and as steep. For M = 2,
-# log r_1 = T + D0_1 + D0_2 - D1_2: four layers in T and two in each other factor. With a largest singular value of m
-# everywhere their slopes add up to at most m^4 + 3 m^2, while four joint layers give sqrt(2) m^4: 28 at m = 2 and at
-# m = 2.11.
+# log r_1 = T + D0_1 + D0_2 - D1_2: four layers in T and two in each other factor. With a largest singular value of k
+# everywhere their slopes add up to at most k^4 + 3 k^2, while four joint layers give sqrt(2) k^4: 28 at k = 2 and at
+# k = 2.11 (mmlib.models.mmali_slopes).
 
 MATCHED = {**JOINT, "width": 147 / 128}
 for _multiplier in (1.0, 4.0):

@@ -1,0 +1,76 @@
+"""The figures of the chapter on factorised discriminators draw what they are given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from mmlib.plots import mmali as figures
+from mmlib.reproduce.results import summarise
+from mmlib.train.history import History
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def line(ax, label):
+    return next(found for found in ax.get_lines() if found.get_label() == label)
+
+
+def test_networks_are_fed_what_they_see():
+    left, right = figures.networks()
+    assert {"$T$", "$D^0_1$", "$D^1_2$", "$c$"} <= {text.get_text() for text in left.texts}
+    arrows = [(text.xyann, text.xy) for text in left.texts if getattr(text, "arrow_patch", None)]
+    into = {place: sum(end == (place, 1.86) for _, end in arrows) for place in (0.4, 1.9, 3.5, 5.1, 6.6)}
+    assert into == {0.4: 3, 1.9: 3, 3.5: 2, 5.1: 3, 6.6: 3}  # T alone sees no code
+    assert sum(end == (3.5, 0.44) for _, end in arrows) == 5
+    assert sum(getattr(text, "arrow_patch", None) is not None for text in right.texts) == 5 + 3
+
+
+def test_two_clocks_draw_the_same_numbers_against_seconds_and_steps():
+    columns = ("probe/sample", "probe/mean", "cross", "joint", "classes")
+    rows = [
+        {"step": 10 * k, "seconds": 0.5 * k} | {c: 0.1 * k + i for i, c in enumerate(columns)}
+        for k in (1, 2, 3)
+    ]
+    between = {"step": 25, "discriminator/loss": 1.0}  # a row without measurements
+    axes = figures.two_clocks({"joint": History([*rows[:2], between, rows[2]])})
+    for row, x in zip(axes, ([0.5, 1.0, 1.5], [10, 20, 30]), strict=True):
+        np.testing.assert_allclose(line(row[0], "joint, on means").get_xdata(), x)
+        np.testing.assert_allclose(line(row[0], "joint, on means").get_ydata(), [1.1, 1.2, 1.3])
+        np.testing.assert_allclose(line(row[3], "joint").get_ydata(), [4.1, 4.2, 4.3])
+
+
+def test_posterior_widths_are_sorted():
+    widths = {"content": {"joint": torch.tensor([0.5, 0.2, 0.9])}, "style": {"joint": torch.ones(3)}}
+    axes = figures.posterior_widths(widths)
+    assert [ax.get_title() for ax in axes] == ["content", "style"]
+    np.testing.assert_allclose(line(axes[0], "joint").get_ydata(), [0.2, 0.5, 0.9])
+
+
+def test_forest_draws_every_seed_and_the_interval():
+    found = {
+        "joint": {"probe": summarise([0.8, 0.9]), "cross": summarise([0.5, 0.6])},
+        "factorised": {"probe": summarise([0.95]), "cross": summarise([0.85])},
+    }
+    axes = figures.forest(found, groups=["joint"])
+    assert [ax.get_title() for ax in axes] == ["probe", "cross"]
+    labels = [tick.get_text() for tick in axes[0].get_yticklabels()]
+    assert labels == ["joint (n = 2)", "factorised (n = 1)"]
+    bar, seeds, mean, *_ = axes[0].get_lines()
+    summary = found["joint"]["probe"]
+    np.testing.assert_allclose(bar.get_xdata(), [summary.low, summary.high])
+    np.testing.assert_allclose(seeds.get_xdata(), [0.8, 0.9])
+    np.testing.assert_allclose(mean.get_xdata(), [0.85])
+    assert len(axes[0].get_lines()) == 4 + 2  # a line below the group; one seed has no interval
+    with pytest.raises(ValueError, match="rows is empty"):
+        figures.forest({})
+
+
+def test_steepness_shows_all_points_and_the_bounds():
+    ax = figures.steepness({"joint": torch.linspace(0, 5, 20).view(2, 10)}, {"joint": 8.0})
+    assert sum(patch.get_height() for patch in ax.patches) == 20
+    np.testing.assert_allclose(line(ax, "joint, bound").get_xdata(), [8.0, 8.0])
