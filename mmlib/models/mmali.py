@@ -49,11 +49,11 @@ class MMALI(nn.Module):
         multiplier: largest singular value of every weight of a discriminator; 1 in the paper.
         init_std: draw all initial weights, those of encoders and decoders too, from N(0, init_std^2) (0.02 in the
             released code); None: PyTorch's own.
-        unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs: 0.1 in the released
-            code's digit runs. A joint discriminator gets D0s for it. Like the next three, absent from the paper.
+        unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs; 0.1 in the released
+            code's digit runs, only in words in the paper. A joint discriminator gets D0s for it.
         reconstruction: weight of the squared error of own-style reconstructions, one number or one for each name.
         content_cycle: weight of the squared error of prior contents, decoded and encoded again.
-        style_cycle: the same for styles.
+        style_cycle: the same for styles. These three are the released code's alone.
         joint_reconstruction: let the first two use the content that all modalities agree on, not each its own.
         loss: of encoders and decoders, ``"non_saturating"`` or ``"minimax"``.
         scale: rule for the encoders' scales, see ``distributions.scale_from``.
