@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 
@@ -80,14 +81,13 @@ def best_keep(classes: int, values: int) -> float:
         ValueError: if an argument is less than 1.
     """
     _check(classes, values, 1.0)
-    low, high = 1 / values, 1.0
-    for _ in range(60):  # the divergence is convex in keep
-        third = (high - low) / 3
-        left, right = (
-            divergence(with_shared_code(classes, values, keep)) for keep in (low + third, high - third)
-        )
-        low, high = (low, high - third) if left < right else (low + third, high)
-    return (low + high) / 2
+    found = minimize_scalar(  # convex in keep
+        lambda keep: float(divergence(with_shared_code(classes, values, keep))),
+        bounds=(1 / values, 1.0),
+        method="bounded",
+        options={"xatol": 1e-12},
+    )
+    return float(found.x)
 
 
 def content_information(classes: int, values: int, keep: float) -> float:
