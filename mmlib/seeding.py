@@ -51,7 +51,11 @@ def check_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # torch raises one or another, by its build
         count = torch.cuda.device_count()
         have = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise ValueError(f"device is {str(name)!r}; expected one that this machine has: {have}") from error

@@ -161,6 +161,20 @@ def test_resume_past_a_damaged_checkpoint_reaches_the_same_bits(tmp_path):
     assert same(weights(model), weights(whole))
 
 
+def test_checkpoint_of_another_loop_is_refused_before_it_changes_anything(tmp_path):
+    """Losses averaged for other sides than this loop has, as a former layout kept them."""
+    fit(ToyModel(), ToySplit(), **{**OPTIONS, "steps": 5}, checkpoint_dir=tmp_path)
+    found = checkpoint.load(tmp_path)
+    former = {name: value for name, value in found.state.items() if name != "averages"}
+    checkpoint.save(tmp_path, 6, found.tensors, former | {"average": found.state["averages"][""]})
+    before = weights(model := ToyModel())
+    with pytest.raises(
+        ValueError, match="written by another version of the loop; move it away to begin anew"
+    ):
+        fit(model, ToySplit(), **OPTIONS, checkpoint_dir=tmp_path)
+    assert same(weights(model), before)
+
+
 def test_checkpoint_of_another_model_or_run_is_refused(tmp_path):
     fit(ToyModel(), ToySplit(), **{**OPTIONS, "steps": 5}, checkpoint_dir=tmp_path)
     before = weights(other := ToyModel(latent_dim=5))
