@@ -713,6 +713,9 @@ def test_a_draw_from_the_prior_shares_its_content_and_not_its_style():
     for i, name in enumerate(found):
         again = model.decode(torch.cat([side.style[i], side.content[0]], -1), [name])[name]
         torch.testing.assert_close(again, found[name])
+    for name, item in model.sample(n, generator(0), style="shared").items():
+        first = model.decode(torch.cat([side.style[0], side.content[0]], -1), [name])[name]
+        torch.testing.assert_close(item, first)
     correlation = (side.style[0] * side.style[1]).mean()
     assert abs(float(correlation)) < 4 / math.sqrt(2 * n)
     assert float(side.content.std()) == pytest.approx(1, abs=0.05)
@@ -774,7 +777,15 @@ def test_released_coherence_uses_the_source_s_style_and_one_style_for_all():
     for modality in model.modalities.values():
         modality.decoder = ShowsStyle()
     split, judges = loaded.validation, SimpleNamespace(accuracy=None, predict=judge)
+    asked, generate = set(), model.generate
+
+    def noting(*given, style="own", **options):
+        asked.add(style)
+        return generate(*given, style=style, **options)
+
+    model.generate = noting
     released = metrics.released_coherence(model, split, judges, generator(0), samples=400, max_rows=100)
+    assert asked == {"source"}
     assert set(released) == {"cross_coherence", "joint_coherence", "classes_generated"}
     assert released.value("joint_coherence") == 1.0  # the same style in both
     own = metrics.evaluate(model, split, judges, generator(0), samples=400, max_rows=100)
