@@ -7,7 +7,6 @@ import sys
 PROGRAM = "python -m mmlib"
 EPILOG = """examples:
   python -m mmlib train hand-street-mmvae-elbo --seeds 0-4 --jobs 2
-  python -m mmlib queue --budget 9m --out state --device cuda
   python -m mmlib table rbc-table-1 --markdown
 exit codes: 0 done, 1 it failed, 2 asked wrongly, 130 interrupted"""
 
@@ -87,17 +86,6 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="all numbers as JSON")
     where(evaluate)
 
-    queue = command("queue", _queue, "work through the queue within a budget of time, or show it")
-    queue.add_argument(
-        "--budget", help="wall-clock time, for example 9m, 90s or 1h30m; without it: show the queue"
-    )
-    queue.add_argument("--out", metavar="DIR", help="folder of archives that a later call continues from")
-    where(queue)
-    queue.add_argument("--jobs", type=int, default=1, help="runs side by side on the device (default: 1)")
-    merge = command("merge", _merge, "bring the results and the unfinished runs of a queue's folder home")
-    merge.add_argument("out", metavar="DIR", help="folder that queue --out wrote")
-    merge.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
-
     results = command(
         "results", _results, "list recorded results: mean over seeds, t-interval, number of seeds"
     )
@@ -142,7 +130,7 @@ def _data(options) -> int:
 def _recipes(options) -> int:
     import json
 
-    from mmlib.reproduce.recipes import RECIPES, get
+    from mmlib.runs.recipes import RECIPES, get
 
     if options.name:
         print(json.dumps(get(options.name).as_dict(), indent=1))
@@ -155,8 +143,8 @@ def _recipes(options) -> int:
 
 
 def _train(options) -> int:
-    from mmlib.reproduce.results import publish
-    from mmlib.reproduce.runner import run
+    from mmlib.runs.results import publish
+    from mmlib.runs.runner import run
 
     for name in ("threads", "jobs"):
         if getattr(options, name) < 1:
@@ -167,7 +155,7 @@ def _train(options) -> int:
         show = not options.quiet
         made = [run(*jobs[0], options.root, options.device, options.threads, progress=show, capture=capture)]
     else:
-        from mmlib.reproduce.scale import run_all
+        from mmlib.runs.scale import run_all
 
         made = run_all(
             jobs,
@@ -187,37 +175,15 @@ def _train(options) -> int:
 def _evaluate(options) -> int:
     import json
 
-    from mmlib.reproduce.trained import evaluate_run
+    from mmlib.runs.trained import evaluate_run
 
     report = evaluate_run(options.name, options.seed, options.split, options.root, options.device)
     print(json.dumps(report, indent=1) if options.json else report)
     return 0
 
 
-def _queue(options) -> int:
-    from mmlib.reproduce import queue
-
-    if options.budget is None:
-        print(queue.status_text(options.out))
-        return 0
-    if options.out is None:
-        raise ValueError("out is missing; expected --out DIR, where the work is saved")
-    queue.work(
-        queue.parse_duration(options.budget), options.out, options.device, options.jobs, root=options.root
-    )
-    return 0
-
-
-def _merge(options) -> int:
-    from mmlib.reproduce.queue import merge
-
-    for line in merge(options.out, runs=options.root):
-        print(line)
-    return 0
-
-
 def _results(options) -> int:
-    from mmlib.reproduce.results import load, metrics_of, recorded, summary
+    from mmlib.runs.results import load, metrics_of, recorded, summary
 
     names = recorded()
     if options.name and options.name not in names:
@@ -234,7 +200,7 @@ def _results(options) -> int:
 
 
 def _ledger(options) -> int:
-    from mmlib.reproduce import ledger
+    from mmlib.book import ledger
 
     if options.check:
         problems = ledger.check()
@@ -250,7 +216,7 @@ def _ledger(options) -> int:
 
 
 def _table(options) -> int:
-    from mmlib.reproduce import ledger
+    from mmlib.book import ledger
 
     if options.exhibit is None:
         for name, exhibit in ledger.read().exhibits.items():

@@ -1,6 +1,6 @@
 """Prove that the tests of the equations bite: change every equation's function a little and see its own tests fail.
 
-For each function of the library that registers an equation (see mmlib.equations) and the tests marked
+For each function of the library that registers an equation (see mmlib.book.equations) and the tests marked
 `@pytest.mark.equation(label)`:
 
     scale value by 1.01      shift value by 0.01      flip the sign of one argument      detach one argument
@@ -39,7 +39,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
 
-from mmlib.equations import Equation, registered  # noqa: E402
+from mmlib.book.equations import Equation, registered  # noqa: E402
 
 PROCESSES = 2
 SECONDS = 60  # of processor time, after which a mutant counts as killed: no equation's tests take that long

@@ -9,8 +9,8 @@ from pathlib import Path
 from unittest import mock
 
 from mmlib.files import write_atomically
-from mmlib.reproduce.recipes import Recipe
-from mmlib.reproduce.scale import _make
+from mmlib.runs.recipe import Recipe
+from mmlib.runs.scale import _make
 
 TINY = Recipe(
     name="tiny",
@@ -35,7 +35,7 @@ LONG = dataclasses.replace(TINY, name="long", steps=100_000)
 def quick():
     """Judges after two steps of training, and at the end only what is measured along the way, on the test split."""
     from mmlib.metrics import train_classifiers
-    from mmlib.reproduce import build, runner
+    from mmlib.runs import build, runner
 
     def judges(data, cache=None):
         return train_classifiers(data, steps=2, width=0.1, cache=cache)
@@ -52,12 +52,12 @@ def quick():
 
 
 def job(*arguments):
-    """A job as ``mmlib.reproduce.scale`` hands them out, but quick.
+    """A job as ``mmlib.runs.scale`` hands them out, but quick.
 
     ``$QUICK_RUNS`` names a file that says "die" or "hang". The first process that comes to the second evaluation of a
     run removes it, and does so; one that hangs leaves its process id in ``<file>.caught``.
     """
-    from mmlib.reproduce import runner
+    from mmlib.runs import runner
 
     trap, before, calls = Path(os.environ.get("QUICK_RUNS", "no such file")), runner.watch, []
 

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import yaml
 
-from mmlib.reproduce import claims
+from mmlib.book import claims
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"

@@ -5,8 +5,8 @@ import torch
 from toy import ToyModel, ToySplit
 
 from mmlib.data import load
-from mmlib.reproduce.build import build_model
-from mmlib.reproduce.recipes import get
+from mmlib.runs.build import build_model
+from mmlib.runs.recipes import get
 from mmlib.train import Ema, Paused, capture, checkpoint, fit
 
 OPTIONS = {"steps": 12, "batch_size": 16, "learning_rate": 1e-2, "seed": 3, "progress": False}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmlib.book.figures import ali as figures
 from mmlib.distributions import Diagonal
 from mmlib.lab.ali import play
-from mmlib.plots import ali as figures
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmlib.book.figures import lab as figures
 from mmlib.distributions import Diagonal
-from mmlib.plots import lab as figures
 
 
 @pytest.fixture(autouse=True)

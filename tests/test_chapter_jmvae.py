@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+from mmlib.book.figures import jmvae as figures
 from mmlib.distributions import Diagonal, kl_divergence
 from mmlib.lab import LinearGaussian, joint_encoder, modalities
 from mmlib.models import JMVAE
 from mmlib.models.jmvae import jmvae_penalty
-from mmlib.plots import jmvae as figures
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmlib.plots import mmali as figures
-from mmlib.reproduce.results import summarise
+from mmlib.book.figures import mmali as figures
+from mmlib.summary import summarise
 from mmlib.train.history import History
 
 

@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from mmlib.plots import mmvae as figures
+from mmlib.book.figures import mmvae as figures
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-import mmlib.plots.mvae as figures
+import mmlib.book.figures.mvae as figures
 from mmlib.distributions import Diagonal, product_of_experts
 from mmlib.lab import LinearGaussian
 

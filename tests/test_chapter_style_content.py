@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from mmlib.book.figures import style_content as figures
 from mmlib.lab import shared_code
 from mmlib.metrics import Classifiers, swaps
 from mmlib.modality import LaplaceLikelihood, Modality
 from mmlib.models import MMALI
-from mmlib.plots import style_content as figures
-from mmlib.reproduce.results import summarise
+from mmlib.summary import summarise
 
 matplotlib.use("Agg")
 

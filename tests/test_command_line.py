@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mmlib import __main__ as command_line
-from mmlib.reproduce import build, ledger, results, scale, trained
-from mmlib.reproduce.recipes import Recipe
+from mmlib.book import ledger
+from mmlib.runs import build, results, scale, trained
+from mmlib.runs.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
@@ -81,7 +82,7 @@ def test_several_runs_go_to_the_scheduler_of_runs(monkeypatch, capsys, tmp_path)
 
 def test_evaluating_a_run_again_gives_its_recorded_numbers(tmp_path, monkeypatch, capsys):
     from mmlib.metrics import train_classifiers
-    from mmlib.reproduce import recipes, runner
+    from mmlib.runs import recipes, runner
 
     quickly = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)  # noqa: E731
     monkeypatch.setattr(build, "build_classifiers", quickly)

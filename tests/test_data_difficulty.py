@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from mmlib.book.figures.data import class_gain, intervals, observed_rows, pairing_lines
 from mmlib.data import Items
 from mmlib.data.difficulty import guesses, median_images
-from mmlib.plots.data import class_gain, intervals, observed_rows, pairing_lines
 
 
 def items(values, labels):

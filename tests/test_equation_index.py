@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from mmlib.equations import registered
-from mmlib.reproduce import equation_index
-from mmlib.reproduce.errata import ERRATA
-from mmlib.reproduce.errata import load as load_errata
+from mmlib.book import equation_index
+from mmlib.book.equations import registered
+from mmlib.book.errata import ERRATA
+from mmlib.book.errata import load as load_errata
 
 NUMBERED = {"mmali": 11, "mmjsd": 20, "rbc": 14, "meme": 12}
 NAMED = {"mmali": 4, "mmjsd": 4, "rbc": 1}

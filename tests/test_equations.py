@@ -8,8 +8,8 @@ import torch
 from torch.autograd import gradcheck
 
 from mmlib import bounds
+from mmlib.book.equations import find, registered
 from mmlib.distributions import Diagonal, kl_divergence
-from mmlib.equations import find, registered
 from mmlib.modality import LaplaceLikelihood
 from mmlib.models.jmvae import jmvae_penalty
 from mmlib.models.mmvae import elbo_own_decodes

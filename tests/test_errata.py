@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmlib.reproduce import equation_index, errata
-from mmlib.reproduce.errata import KINDS, PAPERS
-from mmlib.reproduce.ledger_read import load as load_ledger
+from mmlib.book import equation_index, errata
+from mmlib.book.errata import KINDS, PAPERS
+from mmlib.book.ledger_read import load as load_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ROOT / "tests" / "test_errata_shown.py"

@@ -16,11 +16,11 @@ from scipy.optimize import brentq
 from torch import nn
 from torch.distributions import Categorical, Normal
 
+from mmlib.book.ledger_entries import Cell
+from mmlib.book.ledger_read import load
 from mmlib.distributions import Diagonal, kl_divergence, product_of_experts
 from mmlib.lab import LinearGaussian, quadrature
 from mmlib.metrics.likelihood import laplace_ceiling
-from mmlib.reproduce.ledger_entries import Cell
-from mmlib.reproduce.ledger_read import load
 
 EXACT = {"atol": 1e-10, "rtol": 1e-10}  # float64, a handful of operations
 ON = quadrature.grid(-15, 15)

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlib.reproduce import ledger, ledger_read, ledger_text, results
-from mmlib.reproduce.ledger_entries import UNITS, Cell
-from mmlib.reproduce.ledger_rule import (
+from mmlib.book import ledger, ledger_read, ledger_text
+from mmlib.book.ledger_entries import UNITS, Cell
+from mmlib.book.ledger_rule import (
     DIRECTION,
     INCONCLUSIVE,
     NOT_ATTEMPTED,
@@ -25,7 +25,8 @@ from mmlib.reproduce.ledger_rule import (
     band,
     judge,
 )
-from mmlib.reproduce.recipes import Recipe
+from mmlib.runs import results
+from mmlib.runs.recipe import Recipe
 
 # --- what the papers print: counted from the papers, apart from the ledger ----------------------------------
 
@@ -105,7 +106,7 @@ def test_ledger_and_results_agree(real):
 
 
 def test_ledger_is_read_without_torch():
-    code = "import sys; from mmlib.reproduce import ledger; ledger.check(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from mmlib.book import ledger; ledger.check(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

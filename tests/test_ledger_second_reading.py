@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mmlib.reproduce.ledger_entries import Cell
-from mmlib.reproduce.ledger_read import load
+from mmlib.book.ledger_entries import Cell
+from mmlib.book.ledger_read import load
 
 FOLDER = Path(__file__).with_name("ledger_second_reading")
 TABLES = sorted(path.stem for path in FOLDER.glob("*.csv"))

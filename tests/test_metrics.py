@@ -11,6 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from mmlib.book.figures.metrics import (
+    against_ceilings,
+    class_shares,
+    coherence_matrix,
+    likelihood_convergence,
+)
 from mmlib.data.core import DataSet, Items, PairedSplit
 from mmlib.metrics import (
     Classifiers,
@@ -30,7 +36,6 @@ from mmlib.metrics.puppets import Puppet
 from mmlib.metrics.split import batches_of, check_mode, whole_rows
 from mmlib.models import MMVAE
 from mmlib.nets import DigitClassifier, modalities
-from mmlib.plots.metrics import against_ceilings, class_shares, coherence_matrix, likelihood_convergence
 
 # --- clustered errors -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from PIL import Image
 from mmlib import plots
 from mmlib.distributions import kl_divergence
 from mmlib.plots import grids, style
-from mmlib.reproduce.results import summarise
+from mmlib.summary import summarise
 from mmlib.train import History
 
 

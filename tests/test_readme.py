@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmlib.__main__ import main
-from mmlib.reproduce import recipes
+from mmlib.runs import recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

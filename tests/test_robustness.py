@@ -13,8 +13,8 @@ import quick_runs
 import torch
 from quick_runs import TINY
 
-from mmlib.reproduce import results, runner
-from mmlib.reproduce.folder import RunFolder, RunLockedError
+from mmlib.runs import results, runner
+from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.train import Paused
 
 EVERY = 3  # steps between checkpoints; evaluations are after 4, 8, 12 and 16
@@ -92,8 +92,8 @@ import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
 import quick_runs, test_robustness as t
-from mmlib.reproduce import build, runner
-from mmlib.reproduce.folder import RunFolder
+from mmlib.runs import build, runner
+from mmlib.runs.folder import RunFolder
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # its first call imports much
 
 root, cache, moments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
@@ -241,7 +241,7 @@ def test_a_second_process_is_refused_while_the_first_one_runs(folder, cache, who
     """Two real processes: the first is held in the middle of the run, the second is told who has it."""
     script = (
         "import os, sys, signal, quick_runs, test_robustness as t\n"
-        "from mmlib.reproduce import runner\n"
+        "from mmlib.runs import runner\n"
         "before = runner.watch\n"
         "def watch(*measured):\n"
         "    print('in the middle', flush=True); sys.stdin.readline()\n"

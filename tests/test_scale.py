@@ -16,10 +16,10 @@ import pytest
 import quick_runs
 from quick_runs import LONG, TINY
 
-from mmlib.reproduce import results, scale
-from mmlib.reproduce.folder import RunFolder
-from mmlib.reproduce.runner import run
-from mmlib.reproduce.ticket import Ticket, look
+from mmlib.runs import results, scale
+from mmlib.runs.folder import RunFolder
+from mmlib.runs.runner import run
+from mmlib.runs.ticket import Ticket, look
 
 SEEDS = (0, 1, 2)
 PATIENCE = 240.0  # seconds; for a machine that is slow and busy
@@ -65,7 +65,7 @@ def wait_for(condition, what):
 
 def script(text, *arguments, **environment):
     """A process with a session of its own, in which ``main()`` of the script can start others."""
-    text = f"import sys, quick_runs\nfrom mmlib.reproduce import scale\n{text}"
+    text = f"import sys, quick_runs\nfrom mmlib.runs import scale\n{text}"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     return subprocess.Popen(
         [sys.executable, "-c", text, *map(str, arguments)],

@@ -14,7 +14,7 @@ class LedgerPage(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """The part that is asked for."""
-        from mmlib.reproduce import ledger
+        from mmlib.book import ledger
 
         parts = {
             "coverage": self.coverage,
@@ -29,8 +29,8 @@ class LedgerPage(Page):
 
     def coverage(self) -> list[nodes.Node]:
         """How much is answered, by paper and status."""
-        from mmlib.reproduce.ledger import coverage
-        from mmlib.reproduce.ledger_rule import STATUSES
+        from mmlib.book.ledger import coverage
+        from mmlib.book.ledger_rule import STATUSES
 
         found = []
         for title, part in (("printed results", "cells"), ("claims of figures", "claims")):
@@ -54,9 +54,9 @@ class LedgerPage(Page):
 
     def rule(self) -> list[nodes.Node]:
         """The statuses, and the limits of spread."""
-        from mmlib.reproduce.ledger_entries import UNITS
-        from mmlib.reproduce.ledger_rule import RULE
-        from mmlib.reproduce.ledger_text import MARKS
+        from mmlib.book.ledger_entries import UNITS
+        from mmlib.book.ledger_rule import RULE
+        from mmlib.book.ledger_text import MARKS
 
         statuses = [
             [[span(MARKS[status] or "–", "mm-mark", f"mm-{slug(status)}"), nodes.Text(f" {status}")], text]
@@ -71,8 +71,8 @@ class LedgerPage(Page):
 
     def exhibits(self) -> list[nodes.Node]:
         """Menus, and a section a paper."""
-        from mmlib.reproduce.ledger_entries import MODELS
-        from mmlib.reproduce.ledger_rule import STATUSES
+        from mmlib.book.ledger_entries import MODELS
+        from mmlib.book.ledger_rule import STATUSES
 
         present = {model for exhibit in self.ledger.exhibits.values() for model in exhibit.models}
         menus = filters(
@@ -115,7 +115,7 @@ class LedgerPage(Page):
 
     def counts(self, answers: list) -> list[nodes.Node]:
         """How many answers have each status."""
-        from mmlib.reproduce.ledger_rule import STATUSES
+        from mmlib.book.ledger_rule import STATUSES
 
         found = []
         for status in STATUSES:
@@ -126,7 +126,7 @@ class LedgerPage(Page):
 
     def grid(self, exhibit) -> nodes.table:
         """The printed table, ours below each number."""
-        from mmlib.reproduce.ledger_entries import Cell
+        from mmlib.book.ledger_entries import Cell
 
         rows, block = [], ""
         for row in exhibit.rows.values():
@@ -151,8 +151,8 @@ class LedgerPage(Page):
 
     def cell(self, exhibit, row, column: str) -> nodes.entry:
         """One printed number, its flag, and ours."""
-        from mmlib.reproduce.ledger_entries import Cell
-        from mmlib.reproduce.ledger_text import MARKS, SUSPECT, number
+        from mmlib.book.ledger_entries import Cell
+        from mmlib.book.ledger_text import MARKS, SUSPECT, number
 
         cell = exhibit.table[row.id, column]
         if not isinstance(cell, Cell):
@@ -172,7 +172,7 @@ class LedgerPage(Page):
 
     def cells(self, exhibit) -> nodes.table:
         """Ours one by one: seeds, recipe, status, reason."""
-        from mmlib.reproduce.ledger_text import number
+        from mmlib.book.ledger_text import number
 
         rows = []
         for (row, column), cell in exhibit.printed().items():
@@ -238,7 +238,7 @@ class LedgerPage(Page):
 
     def linked(self, text: str) -> list:
         """Text in which ids of errata are links."""
-        from mmlib.reproduce.ledger_read import errata_ids
+        from mmlib.book.ledger_read import errata_ids
 
         known = errata_ids() or ()
         parts = re.split(r"\b([a-z]+-(?:x|q|code-)?(?:\d+|baselines))\b", " ".join(text.split()))

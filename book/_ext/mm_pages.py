@@ -183,8 +183,8 @@ class ErrataPage(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """Counts, menus, and a section a paper."""
-        from mmlib.reproduce import equation_index, ledger_read
-        from mmlib.reproduce.errata import KINDS, PAPERS, entries_by_paper
+        from mmlib.book import equation_index, ledger_read
+        from mmlib.book.errata import KINDS, PAPERS, entries_by_paper
 
         self.statements = equation_index.load()
         self.known = equation_index.labels_of()
@@ -278,8 +278,8 @@ class EquationIndexPage(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """Counts, menus, a section a paper, and the book's other equations."""
-        from mmlib.reproduce import equation_index, ledger_read
-        from mmlib.reproduce.errata import load as load_errata
+        from mmlib.book import equation_index, ledger_read
+        from mmlib.book.errata import load as load_errata
 
         statements = equation_index.load()
         self.found = equation_index.answers()

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from mmlib.plots.style import look
-from mmlib.reproduce.results import Summary
+from mmlib.summary import Summary
 
 
 class MarkdownTable(str):
@@ -30,7 +30,7 @@ def dots(
     """One line a row: every seed a small dot, the mean a large one, the 95 % t-interval a bar; n beside it.
 
     Args:
-        rows: label -> summary over seeds, from ``mmlib.reproduce.results.summary``. A label that begins with a model's
+        rows: label -> summary over seeds, from ``mmlib.runs.results.summary``. A label that begins with a model's
             name has the model's colour.
         paper: label -> the paper's value, drawn as a star.
         chance: where guessing gets, drawn as a dotted line.

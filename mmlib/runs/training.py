@@ -10,7 +10,7 @@ from mmlib.metrics import (
     released_coherence,
     style_content_accuracy,
 )
-from mmlib.reproduce.recipes import Recipe
+from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child, generator
 from mmlib.train import Ema, History, Monitor, fit, fit_adversarial
 

@@ -10,12 +10,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmlib.files import write_atomically
-from mmlib.reproduce import claims as list_of_claims
-from mmlib.reproduce import ledger_text, results
-from mmlib.reproduce.ledger_entries import UNITS, Cell, Exhibit, Paper, Row
-from mmlib.reproduce.ledger_read import LEDGER, load, read_yaml
-from mmlib.reproduce.ledger_rule import (
+from mmlib.book import claims as list_of_claims
+from mmlib.book import ledger_text
+from mmlib.book.ledger_entries import UNITS, Cell, Exhibit, Paper, Row
+from mmlib.book.ledger_read import LEDGER, load, read_yaml
+from mmlib.book.ledger_rule import (
     DIRECTION,
     NOT_ATTEMPTED,
     NOT_REPRODUCED,
@@ -24,6 +23,8 @@ from mmlib.reproduce.ledger_rule import (
     Sample,
     judge,
 )
+from mmlib.files import write_atomically
+from mmlib.runs import results
 
 UPDATE = "python -m mmlib ledger --update"
 
@@ -145,7 +146,7 @@ def read(
         ValueError: if a file of the ledger is not as it should be.
     """
     if recipes is None:
-        from mmlib.reproduce.recipes import RECIPES as recipes
+        from mmlib.runs.recipes import RECIPES as recipes
     papers = load(folder, recipes)
     records = Records.read(recipes, root)
     known = list_of_claims.load(claims)

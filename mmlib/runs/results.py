@@ -2,39 +2,17 @@
 
 import hashlib
 import json
-import math
 import shutil
-import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from mmlib.summary import Summary, summarise
 
 RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
 
 
 class ResultError(ValueError):
     """A result file is damaged, was edited by hand, or is not where it belongs."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One metric over seeds.
-
-    Attributes:
-        n: number of seeds.
-        mean: over seeds.
-        sd: standard deviation over seeds, with n - 1; None for one seed.
-        low: lower end of the t-interval of the mean; None for one seed.
-        high: upper end.
-        values: one for each seed, in order of seed.
-    """
-
-    n: int
-    mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
-    values: tuple[float, ...]
 
 
 def load(recipe: str, root: Path | str = RESULTS) -> list[dict]:
@@ -77,24 +55,6 @@ def value(result: dict, metric: str) -> float:
 def metrics_of(result: dict) -> list[str]:
     """Paths of all numbers of a result, as :func:`value` takes them."""
     return [name for name, _ in flatten(result.get("metrics", {}))]
-
-
-def summarise(values: list[float], confidence: float = 0.95) -> Summary:
-    """Mean, standard deviation and t-interval of the mean.
-
-    Raises:
-        ValueError: if ``values`` is empty.
-    """
-    if not values:
-        raise ValueError("values is empty; expected at least one number")
-    n, mean = len(values), statistics.fmean(values)
-    if n == 1:
-        return Summary(1, mean, None, None, None, tuple(values))
-    from scipy.stats import t
-
-    sd = statistics.stdev(values)
-    half = float(t.ppf(0.5 + confidence / 2, n - 1)) * sd / math.sqrt(n)
-    return Summary(n, mean, sd, mean - half, mean + half, tuple(values))
 
 
 def summary(recipe: str, metric: str, root: Path | str = RESULTS) -> Summary:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmlib.files import write_atomically
-from mmlib.reproduce.folder import RunFolder, disk_is_full, lines
-from mmlib.reproduce.recipes import Recipe, get
-from mmlib.reproduce.results import flatten
+from mmlib.runs.folder import RunFolder, disk_is_full, lines
+from mmlib.runs.recipe import Recipe
+from mmlib.runs.recipes import get
+from mmlib.runs.results import flatten
 
 CONVERGED = 0.02  # coherence, as a share
 
@@ -73,9 +74,9 @@ def run(
 def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache, stop, capture) -> None:
     import torch
 
-    from mmlib.reproduce.build import build_classifiers, build_data, build_model, judges_data
-    from mmlib.reproduce.provenance import provenance
-    from mmlib.reproduce.training import kind_of
+    from mmlib.runs.build import build_classifiers, build_data, build_model, judges_data
+    from mmlib.runs.provenance import provenance
+    from mmlib.runs.training import kind_of
     from mmlib.seeding import check_device
     from mmlib.train import save_weights
 
@@ -130,7 +131,7 @@ def _train(folder: RunFolder, model, data, classifiers, device, progress, checkp
     Evaluations appear in ``metrics.jsonl`` as they are made. Where the recipe asks for an average of the weights, it is
     the average that is measured, along the way and at the end.
     """
-    from mmlib.reproduce.training import average, kind_of
+    from mmlib.runs.training import average, kind_of
     from mmlib.seeding import child
 
     recipe, seed = folder.recipe, folder.seed
@@ -167,7 +168,7 @@ def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
     """All metrics on validation and test, and the picture of samples: a function of the weights and the seed."""
     from mmlib.metrics import evaluate
     from mmlib.plots.grids import save_samples
-    from mmlib.reproduce.training import kind_of
+    from mmlib.runs.training import kind_of
     from mmlib.seeding import child, generator
 
     recipe, seed = folder.recipe, folder.seed

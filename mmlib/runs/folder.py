@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mmlib.files import write_atomically
-from mmlib.reproduce.recipes import Recipe, from_dict
-from mmlib.reproduce.results import ResultError, seal, verify
+from mmlib.runs.recipe import Recipe, from_dict
+from mmlib.runs.results import ResultError, seal, verify
 
 _CHECKPOINT = re.compile(r"step-(\d+)-[0-9a-f]+\.safetensors")
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from mmlib.book.figures.mmvae import ESTIMATORS
 from mmlib.distributions import Diagonal
-from mmlib.plots.mmvae import ESTIMATORS
 
 # A proposal keeps its colour and line through the chapter, a bound its shade and marker.
 PROPOSALS = {"close": ("#0173b2", "-"), "wide": ("#de8f05", "--"), "thin": ("#cc78bc", "-.")}

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmlib.reproduce.folder import RunFolder, RunLockedError
-from mmlib.reproduce.recipes import Recipe, get
-from mmlib.reproduce.runner import run
-from mmlib.reproduce.ticket import Ticket, check_shared, look
+from mmlib.runs.folder import RunFolder, RunLockedError
+from mmlib.runs.recipe import Recipe
+from mmlib.runs.recipes import get
+from mmlib.runs.runner import run
+from mmlib.runs.ticket import Ticket, check_shared, look
 
 POLL = 1.0  # seconds between two looks at a file that others change
 KILLS = 3  # a run is given up when its process was killed so often without getting on
@@ -74,7 +75,7 @@ def run_all(
         progress: show how many steps are done, if standard error is a terminal, and every run that ends.
         checkpoint_every: steps between checkpoints.
         cache: folder of the data, if not the usual one.
-        capture: as in :func:`mmlib.reproduce.runner.run`.
+        capture: as in :func:`mmlib.runs.runner.run`.
 
     Returns:
         Paths of the ``result.json``, in order of the jobs.

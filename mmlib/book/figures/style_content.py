@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmlib.plots.grids import tile
 from mmlib.plots.style import MODALITIES, colour, look
-from mmlib.reproduce.results import Summary
+from mmlib.summary import Summary
 
 # What decodes what: title, source of the style, source of the content, whose decoder. 0 and 1 are modalities.
 WAYS = (

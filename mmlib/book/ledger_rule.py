@@ -8,7 +8,7 @@ Any other recipe can show the *direction* of the row's comparison at most.
 import math
 from dataclasses import dataclass
 
-from mmlib.reproduce.ledger_entries import Cell, Unit
+from mmlib.book.ledger_entries import Cell, Unit
 
 REPRODUCED, DIRECTION, INCONCLUSIVE, NOT_REPRODUCED, NOT_ATTEMPTED = STATUSES = (
     "reproduced",

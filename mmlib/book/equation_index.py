@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmlib.reproduce.ledger_entries import PAPERS
+from mmlib.book.ledger_entries import PAPERS
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUATIONS = ROOT / "data" / "equations.yaml"
@@ -72,7 +72,7 @@ def load(path: Path | str = EQUATIONS) -> dict[str, Statement]:
         ValueError: if an entry lacks a field or has an unknown one, an id does not fit paper and number, or occurs
             twice.
     """
-    from mmlib.reproduce.ledger_read import read_yaml
+    from mmlib.book.ledger_read import read_yaml
 
     required = set(Statement.__dataclass_fields__) - {"remark"}
     found: dict[str, Statement] = {}
@@ -94,7 +94,7 @@ def load(path: Path | str = EQUATIONS) -> dict[str, Statement]:
 
 def answers(book: Path | str = BOOK, tests: Path | str = TESTS) -> dict[str, Answer]:
     """Every label of the book and of the register of equations, with what stands behind it."""
-    from mmlib.equations import registered
+    from mmlib.book.equations import registered
 
     pages = labels_of(book)
     marked: dict[str, set[str]] = {}

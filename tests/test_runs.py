@@ -14,10 +14,13 @@ import torch
 from quick_runs import TINY
 
 from mmlib import __main__ as command_line
-from mmlib.reproduce import build, claims, recipes, results, runner
-from mmlib.reproduce.folder import RunFolder, RunLockedError
-from mmlib.reproduce.provenance import provenance
-from mmlib.reproduce.recipes import RECIPES, Recipe
+from mmlib.book import claims
+from mmlib.runs import build, recipes, results, runner
+from mmlib.runs.folder import RunFolder, RunLockedError
+from mmlib.runs.provenance import provenance
+from mmlib.runs.recipe import Recipe, from_dict
+from mmlib.runs.recipes import RECIPES
+from mmlib.summary import summarise
 from mmlib.train import Ema, fit, load_weights
 
 
@@ -72,14 +75,12 @@ def test_hash_is_of_the_content_alone():
 
 def test_recipes_survive_json_and_know_their_fields():
     for recipe in (TINY, *RECIPES.values()):
-        again = recipes.from_dict(json.loads(json.dumps(recipe.as_dict())))
+        again = from_dict(json.loads(json.dumps(recipe.as_dict())))
         assert again.hash == recipe.hash and again.name == recipe.name
     with pytest.raises(ValueError, match="recipe has fields colour; expected some of"):
-        recipes.from_dict({**TINY.as_dict(), "colour": "red"})
+        from_dict({**TINY.as_dict(), "colour": "red"})
     with pytest.raises(ValueError, match="validations is 6; expected a multiple of 4"):
         dataclasses.replace(TINY, validations=6)
-    with pytest.raises(ValueError, match="there already is a recipe of that name"):
-        recipes.register(next(iter(RECIPES.values())))
     with pytest.raises(ValueError, match="recipe is 'nope'; expected one of hand-street-jmvae"):
         recipes.get("nope")
 
@@ -180,8 +181,8 @@ def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
     # killed in mid-run, in a process of its own
     script = (
         "import json, os, signal, sys; import torch; torch.set_num_threads(1)\n"
-        "import test_reproduce as t\n"
-        "from mmlib.reproduce import build, runner; from mmlib.metrics import train_classifiers\n"
+        "import test_runs as t\n"
+        "from mmlib.runs import build, runner; from mmlib.metrics import train_classifiers\n"
         "build.build_classifiers = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)\n"
         "before = runner.watch\n"
         "def watch(*arguments):\n"
@@ -318,14 +319,14 @@ def test_summary_over_seeds(tmp_path):
         pytest.approx(0.8 + half, abs=1e-6),
     )
     assert results.recorded(tmp_path) == ["r"]
-    single = results.summarise([0.5])
+    single = summarise([0.5])
     assert (single.n, single.mean, single.sd, single.low) == (1, 0.5, None, None)
     with pytest.raises(ValueError, match="metric is 'test/d'; expected one of test/c"):
         results.summary("r", "test/d", tmp_path)
     with pytest.raises(ValueError, match="recipe is 'q'; recorded are r"):
         results.summary("q", "test/c", tmp_path)
     with pytest.raises(ValueError, match="values is empty"):
-        results.summarise([])
+        summarise([])
 
 
 def test_a_result_that_was_touched_or_moved_is_refused(tmp_path):
@@ -348,7 +349,7 @@ def test_recorded_results_are_whole_and_belong_to_recipes_that_stand():
             assert result["recipe"]["hash"] == recipe.hash, (
                 f"{name} has changed since its result was recorded"
             )
-            assert recipes.from_dict(result["recipe"]).hash == recipe.hash
+            assert from_dict(result["recipe"]).hash == recipe.hash
             assert result["steps"] == recipe.steps
 
 

@@ -1,7 +1,4 @@
-"""Recipes: everything that decides a run's numbers, under a name. The same recipe and seed is the same run.
-
-The recipes themselves are in ``mmlib.reproduce.catalogue`` and ``mmlib.reproduce.catalogue_adversarial``.
-"""
+"""What a recipe is: everything that decides a run's numbers. The same recipe and seed is the same run."""
 
 import hashlib
 import json
@@ -18,7 +15,7 @@ class Recipe:
     the hashes of recorded results stay what they were. For the same reason a default must never change.
 
     Attributes:
-        name: key in ``RECIPES`` and folder of the runs.
+        name: key in ``mmlib.runs.recipes.RECIPES`` and folder of the runs.
         model: name in ``mmlib.models.MODELS``.
         dataset: name for ``mmlib.data.load``.
         source: paper and table row that this answers to, or where it comes from.
@@ -125,35 +122,5 @@ def from_dict(values: dict) -> Recipe:
     return Recipe(**values)
 
 
-RECIPES: dict[str, Recipe] = {}
-
-
-def get(name: str) -> Recipe:
-    """The recipe of that name.
-
-    Raises:
-        ValueError: if there is none; lists the known ones.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"recipe is {name!r}; expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]
-
-
-def register(recipe: Recipe) -> Recipe:
-    """Add a recipe to ``RECIPES``.
-
-    Raises:
-        ValueError: if the name is taken.
-    """
-    if recipe.name in RECIPES:
-        raise ValueError(f"name is {recipe.name!r}; there already is a recipe of that name")
-    RECIPES[recipe.name] = recipe
-    return recipe
-
-
 def _plain(value):
     return json.loads(json.dumps(value))
-
-
-import mmlib.reproduce.catalogue  # noqa: E402 - fills RECIPES
-import mmlib.reproduce.catalogue_adversarial  # noqa: E402, F401 - fills RECIPES

@@ -3,8 +3,8 @@
 import math
 import textwrap
 
-from mmlib.reproduce.ledger_entries import UNITS, Cell, Exhibit
-from mmlib.reproduce.ledger_rule import (
+from mmlib.book.ledger_entries import UNITS, Cell, Exhibit
+from mmlib.book.ledger_rule import (
     DIRECTION,
     INCONCLUSIVE,
     NOT_ATTEMPTED,

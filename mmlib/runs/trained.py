@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from mmlib.reproduce.folder import RunFolder
-from mmlib.reproduce.recipes import Recipe, get
+from mmlib.runs.folder import RunFolder
+from mmlib.runs.recipe import Recipe
+from mmlib.runs.recipes import get
 
 
 def load_trained(
@@ -26,8 +27,8 @@ def load_trained(
         FileNotFoundError: if the run is not finished there.
         ValueError: for an unknown recipe or device, or weights of another recipe.
     """
-    from mmlib.reproduce.build import build_data, build_model
-    from mmlib.reproduce.training import kind_of
+    from mmlib.runs.build import build_data, build_model
+    from mmlib.runs.training import kind_of
     from mmlib.seeding import check_device
     from mmlib.train import load_weights
 
@@ -65,7 +66,7 @@ def evaluate_run(
         FileNotFoundError: as :func:`load_trained`.
     """
     from mmlib.metrics import evaluate
-    from mmlib.reproduce.build import build_classifiers, judges_data
+    from mmlib.runs.build import build_classifiers, judges_data
     from mmlib.seeding import child, generator
 
     if split not in ("validation", "test"):

@@ -5,7 +5,7 @@ import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from mmlib.reproduce.ledger_entries import (
+from mmlib.book.ledger_entries import (
     DATA,
     KINDS,
     MODELS,
@@ -44,7 +44,7 @@ def load(folder: Path | str = LEDGER, known_recipes=None, known_errata=None) -> 
         ValueError: if something in a file is not as it should be; names file, exhibit and cell.
     """
     if known_recipes is None:
-        from mmlib.reproduce.recipes import RECIPES as known_recipes
+        from mmlib.runs.recipes import RECIPES as known_recipes
     if known_errata is None:
         known_errata = errata_ids()
     paths = [path for paper in PAPERS if (path := Path(folder) / f"{paper}.yaml").exists()]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,13 @@ import sys
 import pytest
 import torch
 
+from mmlib.book import ledger
 from mmlib.models.mmali_slopes import factorised_slope
-from mmlib.reproduce import build, ledger, queue, recipes, results, runner, trained
-from mmlib.reproduce.folder import RunFolder, RunLockedError
-from mmlib.reproduce.parcel import collect, unpack
-from mmlib.reproduce.recipes import RECIPES, Recipe
-from mmlib.reproduce.training import average, kind_of
+from mmlib.runs import build, queue, recipes, results, runner, trained
+from mmlib.runs.folder import RunFolder, RunLockedError
+from mmlib.runs.recipe import Recipe
+from mmlib.runs.recipes import RECIPES
+from mmlib.runs.training import average, kind_of
 from mmlib.train import Paused, fit_adversarial, load_weights
 
 TINY = Recipe(
@@ -54,7 +56,7 @@ def cache(tmp_path_factory):
 def quick(monkeypatch):
     """Judges that need not be good, and few rows to measure."""
     from mmlib import metrics
-    from mmlib.reproduce import training
+    from mmlib.runs import training
 
     judges = metrics.train_classifiers
     evaluate, codes = metrics.evaluate, metrics.style_content_accuracy
@@ -172,8 +174,8 @@ def test_run_is_made_once_and_a_killed_one_continues_to_the_same_bits(tmp_path, 
     # killed in mid-run, in a process of its own
     script = (
         "import os, signal, sys; import torch; torch.set_num_threads(1)\n"
-        "import test_reproduce_adversarial as t\n"
-        "from mmlib.reproduce import build, runner; from mmlib.metrics import train_classifiers\n"
+        "import test_runs_adversarial as t\n"
+        "from mmlib.runs import build, runner; from mmlib.metrics import train_classifiers\n"
         "build.build_classifiers = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)\n"
         "before = runner.watch\n"
         "def watch(*arguments):\n"
@@ -192,8 +194,9 @@ def test_run_is_made_once_and_a_killed_one_continues_to_the_same_bits(tmp_path, 
     calls = iter(range(100))
     with pytest.raises(Paused):  # and paused once more on the way
         runner.run(TINY, 0, tmp_path / "b", stop=lambda: next(calls) == 2, **options)
-    parcel, other = collect(other), RunFolder(TINY, 0, tmp_path / "c")
-    assert parcel.step == 12 and unpack(parcel, other)  # to go on elsewhere
+    shutil.copytree(tmp_path / "b", tmp_path / "c")  # to go on elsewhere
+    other = RunFolder(TINY, 0, tmp_path / "c")
+    assert other.step() == 12
     runner.run(TINY, 0, tmp_path / "c", **options)
     assert other.weights.read_bytes() == folder.weights.read_bytes()
     continued = results.verify(other.result)

@@ -7,7 +7,7 @@ from mmlib.metrics import Classifiers, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
 from mmlib.models import MMALI, MultimodalVAE, get_model
 from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
-from mmlib.reproduce.recipes import Recipe
+from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child
 
 LIKELIHOODS = {

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from mmlib.plots.ali import FITS
-from mmlib.reproduce.results import Summary
+from mmlib.book.figures.ali import FITS
+from mmlib.summary import Summary
 from mmlib.train.history import History
 
 # Inputs and networks of the drawing, by what they are.

@@ -1,0 +1,1 @@
+"""Figures that belong to one chapter, a file each; those that any model can have are in ``mmlib.plots``."""
