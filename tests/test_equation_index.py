@@ -7,7 +7,6 @@ import pytest
 
 from mmlib.book import equation_index
 from mmlib.book.equations import registered
-from mmlib.book.errata import ERRATA
 from mmlib.book.errata import load as load_errata
 
 NUMBERED = {"mmali": 11, "mmjsd": 20, "rbc": 14, "meme": 12}
@@ -66,13 +65,14 @@ def test_every_equation_of_the_book_is_reached(statements, found):
     assert all(found[label].page and found[label].source for label in others)
 
 
-def test_errata_of_the_equations_exist(statements):
-    if not ERRATA.exists():
-        pytest.skip("there is no list of errata")
+def test_links_between_errata_and_equations_are_kept_at_one_end_and_lead_both_ways(statements):
+    """From an erratum to its equations in its own field; from an equation back by looking who names it."""
     errata = load_errata()
-    for statement in statements.values():
-        assert set(statement.errata) <= set(errata), statement.id
-    assert set(equation_index.errata_of(statements, errata)) == set(statements)
+    about = equation_index.errata_of(statements, errata)
+    there = {(id, entry.id) for entry in errata.values() for id in entry.equations}
+    assert there == {(id, erratum) for id, found in about.items() for erratum in found}
+    assert set(about) == set(statements)
+    assert about["rbc-eq-5"][0] == "rbc-1"
 
 
 def test_mathematics_is_closed(statements):
@@ -101,10 +101,11 @@ def test_the_source_is_what_the_docstring_says(found):
         ("id: rbc-eq-1", "id: meme-eq-1", "id is 'meme-eq-1'"),
         ('number: "1"', "number: Lemma 1", "expected 'rbc-lemma-1'"),
         ("labels: []", "labels: []\n  page: 3", "an equation has fields"),
+        ("labels: []", "labels: []\n  errata: [rbc-1]", "an equation has fields"),
     ],
 )
 def test_a_file_with_a_mistake_is_refused(tmp_path, old, new, message):
-    text = '- id: rbc-eq-1\n  paper: rbc\n  number: "1"\n  states: x\n  errata: []\n  labels: []\n'
+    text = '- id: rbc-eq-1\n  paper: rbc\n  number: "1"\n  states: x\n  labels: []\n'
     path = tmp_path / "equations.yaml"
     path.write_text(text)
     assert list(equation_index.load(path)) == ["rbc-eq-1"]
@@ -115,14 +116,3 @@ def test_a_file_with_a_mistake_is_refused(tmp_path, old, new, message):
     path.write_text(text + text)
     with pytest.raises(ValueError, match="once"):
         equation_index.load(path)
-
-
-def test_errata_are_joined_from_both_sides():
-    statement = equation_index.Statement("rbc-eq-1", "rbc", "1", "x", ("rbc-1",), ())
-
-    class Entry:
-        id, equations = "rbc-2", ("rbc-eq-1",)
-
-    assert equation_index.errata_of({"rbc-eq-1": statement}, {"rbc-2": Entry}) == {
-        "rbc-eq-1": ["rbc-1", "rbc-2"]
-    }

@@ -27,7 +27,6 @@ class Statement:
         paper: one of the four.
         number: as printed.
         states: what it says, in corrected form; mathematics between dollar signs.
-        errata: ids of the errata about it.
         labels: labels of the book that answer it; empty if nothing does yet.
         remark: how they answer it, where that is not plain.
     """
@@ -36,7 +35,6 @@ class Statement:
     paper: str
     number: str
     states: str
-    errata: tuple[str, ...]
     labels: tuple[str, ...]
     remark: str = ""
 
@@ -81,7 +79,7 @@ def load(path: Path | str = EQUATIONS) -> dict[str, Statement]:
             raise ValueError(
                 f"an equation has fields {sorted(row)}; expected {sorted(required)}, maybe remark"
             )
-        statement = Statement(**{**row, "errata": tuple(row["errata"]), "labels": tuple(row["labels"])})
+        statement = Statement(**{**row, "labels": tuple(row["labels"])})
         name = re.sub(r"[^a-z0-9]+", "-", statement.number.lower())
         expected = f"{statement.paper}-{name}" if statement.named else f"{statement.paper}-eq-{name}"
         if statement.paper not in PAPERS or statement.id != expected or statement.id in found:
@@ -130,13 +128,8 @@ def elsewhere(statements: dict[str, Statement], found: dict[str, Answer]) -> lis
 
 
 def errata_of(statements: dict[str, Statement], errata: dict) -> dict[str, list[str]]:
-    """Ids of the errata about each statement: those that it names, and those that name it."""
-    about: dict[str, list[str]] = {id: list(statement.errata) for id, statement in statements.items()}
-    for entry in errata.values():
-        for id in entry.equations:
-            if entry.id not in about.setdefault(id, []):
-                about[id].append(entry.id)
-    return about
+    """Ids of the errata that name each statement; ``data/errata.yaml`` is where these links are kept."""
+    return {id: [entry.id for entry in errata.values() if id in entry.equations] for id in statements}
 
 
 def _source(docstring: str | None) -> str:
