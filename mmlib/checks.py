@@ -1,0 +1,70 @@
+"""Options as a user types them, each checked once: numbers of the right kind and range, names among those known.
+
+NumPy's numbers count as Python's own; what comes back is a plain ``int`` or ``float``. Every message names the option,
+what was given and what is expected.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def whole(name: str, value: object, least: int = 1, most: float = math.inf) -> int:
+    """``value`` as an integer from ``least`` to ``most``.
+
+    Raises:
+        ValueError: for anything else: a string, a fraction (``2.0`` too), a truth value, infinity.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= most:
+        return int(value)
+    bound = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+    raise ValueError(f"{name} is {value!r}; expected an integer {bound}")
+
+
+def real(
+    name: str, value: object, least: float = -math.inf, most: float = math.inf, open: bool = False
+) -> float:
+    """``value`` as a finite float from ``least`` to ``most``; with ``open`` neither of the two itself.
+
+    Raises:
+        ValueError: for anything else: a string, a truth value, NaN, infinity.
+    """
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an integer beyond all floats
+            number = float(value)
+    inside = least < number < most or (not open and number in (least, most))
+    if inside and math.isfinite(number):
+        return number
+    if most < math.inf:
+        bound = f"a number {'between' if open else 'from'} {least:g} {'and' if open else 'to'} {most:g}"
+    elif least > -math.inf:
+        bound = "a positive number" if open and least == 0 else f"a number of at least {least:g}"
+    else:
+        bound = "a finite number"
+    raise ValueError(f"{name} is {value!r}; expected {bound}")
+
+
+def positive(name: str, value: object) -> float:
+    """``value`` as a finite float above 0.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    return real(name, value, 0.0, open=True)
+
+
+def one_of(name: str, value: T, known: Iterable[T]) -> T:
+    """``value``, if it is among those ``known``: names, or ``(True, False)`` for a switch.
+
+    Raises:
+        ValueError: if it is not; every known one is named.
+    """
+    known = tuple(known)
+    if isinstance(value, str | bool | int) and value in known:
+        return value
+    raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(str, known))}")
