@@ -1,4 +1,4 @@
-"""Files that are either complete under their name or not there."""
+"""Files that are either complete under their name or not there, and YAML that is read or refused with its name."""
 
 import os
 from pathlib import Path
@@ -28,3 +28,18 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     finally:
         os.close(folder)
     return path
+
+
+def read_yaml(path: str | Path):
+    """What a YAML file holds; None if it is empty.
+
+    Raises:
+        ValueError: if it is no text in UTF-8, or no YAML: names the file and the place.
+    """
+    import yaml
+
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
