@@ -5,12 +5,14 @@ what was given and what is expected.
 """
 
 import contextlib
+import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import TypeVar
 
 T = TypeVar("T")
+FEW = 12  # names that a message lists in full
 
 
 def whole(name: str, value: object, least: int = 1, most: float = math.inf) -> int:
@@ -62,9 +64,38 @@ def one_of(name: str, value: T, known: Iterable[T]) -> T:
     """``value``, if it is among those ``known``: names, or ``(True, False)`` for a switch.
 
     Raises:
-        ValueError: if it is not; every known one is named.
+        ValueError: if it is not, as :func:`unknown` says it.
     """
     known = tuple(known)
     if isinstance(value, str | bool | int) and value in known:
         return value
-    raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(str, known))}")
+    raise unknown(name, value, known)
+
+
+def look_up(name: str, value: object, known: Mapping[str, T], listed: str = "") -> T:
+    """What is known under the name ``value``.
+
+    Raises:
+        ValueError: if nothing is, as :func:`unknown` says it.
+    """
+    if isinstance(value, str) and value in known:
+        return known[value]
+    raise unknown(name, value, known, listed)
+
+
+def unknown(name: str, value: object, known: Iterable, listed: str = "") -> ValueError:
+    """The error for a value that is not among those ``known``: names a few in full, of many the nearest.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        known: what would have been right.
+        listed: the command that lists them, if they are many.
+    """
+    known = [str(entry) for entry in known]
+    expected = f"one of {', '.join(known) or 'none'}"
+    if len(known) > FEW:
+        near = difflib.get_close_matches(str(value), known)
+        expected = f"one of {len(known)} names" + f" that {listed} lists" * bool(listed)
+        expected += f", such as {' or '.join(near)}" if near else ""
+    return ValueError(f"{name} is {value!r}; expected {expected}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmlib.checks import one_of, positive, real, whole
+from mmlib.checks import look_up, one_of, positive, real, unknown, whole
 
 NO_NUMBERS = [
     "3",
@@ -72,3 +72,22 @@ def test_names_and_switches():
             one_of("loss", value, ("a", "b"))
     with pytest.raises(ValueError, match="learn is 'no'; expected one of True, False"):
         one_of("learn", "no", (True, False))
+
+
+MANY = {f"hand-street-{name}": name for name in "abcdefghijklmnop"} | {"hand-street-mvae": 1}
+
+
+def test_an_unknown_name_is_told_the_nearest_one_or_all_of_a_few():
+    assert look_up("recipe", "hand-street-mvae", MANY) == 1
+    with pytest.raises(ValueError) as caught:
+        look_up("recipe", "hand-stret-mvae", MANY, "python -m mmlib recipes")
+    assert str(caught.value).startswith(
+        "recipe is 'hand-stret-mvae'; expected one of 17 names that python -m mmlib recipes lists, such as "
+    )
+    assert "hand-street-mvae" in str(caught.value) and len(str(caught.value)) < 200
+    with pytest.raises(ValueError, match="recipe is 'zzz'; expected one of 17 names$"):
+        look_up("recipe", "zzz", MANY)
+    for name in ("trian", ["train"], None, 3):
+        with pytest.raises(ValueError, match="expected one of train, test$"):
+            look_up("split", name, {"train": 0, "test": 1})
+    assert str(unknown("recipe", "a", [])) == "recipe is 'a'; expected one of none"
