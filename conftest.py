@@ -19,3 +19,6 @@ def pytest_configure(config):
 
     matplotlib.use("agg")  # for this process only: kernels keep their inline backend
     torch.set_num_threads(1)
+    # Where nbval finds what it need not compare: by its whole path, so that pytest may start in any folder.
+    if not getattr(config.option, "nbval_sanitize_with", None):
+        config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")

@@ -2,29 +2,31 @@
 
 import importlib.util
 import json
+import pkgutil
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 
+import mmlib
 from mmlib.book import claims
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
-PAGES = sorted([*BOOK.glob("*.md"), *NOTEBOOKS])
+PAGES = sorted([*BOOK.glob("*.md"), *BOOK.glob("api/*.md"), *NOTEBOOKS])
 MEGABYTE = 1_000_000
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 notebooks = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 
 
-def tool(name):
-    """A script of book/_tools as a module."""
-    spec = importlib.util.spec_from_file_location(name, BOOK / "_tools" / f"{name}.py")
+def tool(name, folder="_tools"):
+    """A script of book/_tools, or of another folder of the book, as a module."""
+    spec = importlib.util.spec_from_file_location(name, BOOK / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -59,10 +61,9 @@ def tracked(*patterns):
 
 
 def test_table_of_contents_and_folder_agree():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    listed = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    listed = re.findall(r"\b(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
     assert len(listed) == len(set(listed))
-    assert sorted(listed) == sorted(f"book/{page.stem}" for page in PAGES)
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT).with_suffix("")) for page in PAGES)
 
 
 @pages
@@ -197,10 +198,11 @@ def test_files_of_the_library_stay_readable():
 
 
 def test_reference_lists_every_module():
-    listed = re.findall(r"automodule:: ([\w.]+)", (BOOK / "api.md").read_text())
-    modules = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "mmlib").rglob("*.py")]
-    names = {".".join(path.parts).removesuffix(".__init__") for path in modules if path.stem != "__main__"}
-    assert sorted(listed) == sorted(names - {"mmlib"})
+    pages = [page.read_text() for page in sorted((BOOK / "api").glob("*.md"))]
+    packages = [name for text in pages for name in re.findall(r"^```\{modules\} (\S+)$", text, re.M)]
+    listed = [name for package in packages for name in tool("mm_ext", "_ext").modules_of(package)]
+    names = {info.name for info in pkgutil.walk_packages(mmlib.__path__, "mmlib.")}
+    assert sorted(listed) == sorted(names - {"mmlib.__main__"})
 
 
 # --- numbers in prose --------------------------------------------------------------------------------
@@ -292,3 +294,18 @@ def test_what_folds_has_a_title_to_click():
     for page in [*BOOK.glob("*.md"), *BOOK.glob("*.ipynb")]:
         text = page.read_text().replace('",\n    "', "")
         assert not re.search(r"\{prf:proof\}(\\n|\n):class: dropdown", text), page.name
+
+
+def test_chapters_are_tested_from_their_own_folder_too():
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval",
+        "--nbval-current-env",
+    ]
+    done = subprocess.run([*command, "bounds.ipynb::Cell 0"], cwd=BOOK, capture_output=True, text=True)
+    assert "1 passed" in done.stdout, done.stdout

@@ -2,13 +2,18 @@
 
 The library's docstrings are written to be read in an editor: shapes such as [R, K, B], formulas on a line of their own,
 no markup beyond backticks. Here the shapes and formulas are set as code, and the line that names an equation becomes
-a link to the equation in its chapter.
+a link to the equation in its chapter. The directive ``modules`` shows all that a package holds, so that a new module
+appears by itself.
 """
 
 import importlib
 import re
 import sys
 from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that the API pages also build where mmlib is not installed
@@ -98,8 +103,36 @@ def follow_exports(app, env, node, contnode):
     return env.domains["py"].resolve_xref(*place) if target != node["reftarget"] else None
 
 
+def modules_of(package: str) -> list[str]:
+    """A package and all modules below it; of ``mmlib`` itself its own modules, without its packages."""
+    folder = ROOT / package.replace(".", "/")
+    paths = folder.glob("*.py") if package == "mmlib" else folder.rglob("*.py")
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths
+    }
+    return sorted(names - {"mmlib", "mmlib.__main__"})
+
+
+class Modules(SphinxDirective):
+    """The docstrings of every module of a package, a section for each module."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Its sections."""
+        sections = []
+        for name in modules_of(self.arguments[0]):
+            made = nodes.section(ids=[nodes.make_id(f"api-{name}")])
+            made += nodes.title("", "", nodes.literal("", name))
+            block = ["```{eval-rst}", f".. automodule:: {name}", "```"]
+            self.state.nested_parse(StringList(block), self.content_offset, made)
+            sections.append(made)
+        return sections
+
+
 def setup(app):
-    """Register the docstring pass, before napoleon's own."""
+    """Register the directive, and the docstring pass before napoleon's own."""
+    app.add_directive("modules", Modules)
     app.add_config_value("mm_labels", set(), "")
     app.connect("config-inited", lambda app, config: setattr(config, "mm_labels", labels_in_book()))
     app.connect("autodoc-process-docstring", process, priority=400)
