@@ -1,27 +1,44 @@
 """Files that are either complete under their name or not there, and YAML that is read or refused with its name."""
 
+import contextlib
+import errno
 import os
 from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_NO_ROOM, _NO_ENTRY = "make room", "choose a folder that can be written to"
+ADVICE = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EROFS: _NO_ENTRY,
+    errno.EACCES: _NO_ENTRY,
+    errno.EPERM: _NO_ENTRY,
+    errno.EISDIR: "a folder is in the place of this file: move it away",
+    errno.ENOTDIR: "a file is in the place of a folder: move it away",
+    errno.EEXIST: "a file is in the place of a folder: move it away",
+}
 
 
 def write_atomically(path: str | Path, data: bytes) -> Path:
     """Write a file beside its place, flush it to the disk, rename it: whatever is killed when, no half of it is seen.
 
     Raises:
-        OSError: if the disk refuses; nothing is left behind, and a file that was there before still is.
+        OSError: if the disk refuses, with a word on what to do; nothing is left behind, and a file that was there
+            before still is.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise advised(error, path) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename itself
@@ -30,16 +47,40 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     return path
 
 
+def advised(error: OSError, path: str | Path, note: str = "") -> OSError:
+    """The error with what to do about it, once, and a note, if anything can be done; else as it is."""
+    advice = ADVICE.get(error.errno)
+    if advice is None:
+        return error
+    text = error.strerror if advice in error.strerror else f"{error.strerror}: {advice}"
+    return OSError(error.errno, f"{text}{note}", error.filename or str(path))
+
+
+def recorded(path: str | Path) -> Path:
+    """The path of what comes with the repository and not with the library alone, such as ``data/results``.
+
+    Raises:
+        FileNotFoundError: if it is not there; says where it would be.
+    """
+    path = Path(path)
+    if path.is_relative_to(REPOSITORY) and not path.exists():
+        where = "it comes with the repository: clone that and install it in place, with pip install -e"
+        raise FileNotFoundError(errno.ENOENT, where, str(path))
+    return path
+
+
 def read_yaml(path: str | Path):
     """What a YAML file holds; None if it is empty.
 
     Raises:
         ValueError: if it is no text in UTF-8, or no YAML: names the file and the place.
+        FileNotFoundError: as :func:`recorded`.
     """
     import yaml
 
+    path = recorded(path)
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
         return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error

@@ -1,8 +1,56 @@
-"""YAML that cannot be read is named."""
+"""Files are whole or not there, what the disk refuses is said with advice, YAML that cannot be read is named."""
+
+import os
 
 import pytest
 
-from mmlib.files import read_yaml
+from mmlib import files
+from mmlib.files import read_yaml, write_atomically
+
+
+@pytest.mark.parametrize("number", files.ADVICE)
+def test_what_the_disk_refuses_is_said_with_advice_and_leaves_nothing(tmp_path, monkeypatch, number):
+    path = write_atomically(tmp_path / "new" / "a", b"before")
+    full = lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number)))  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=f"{os.strerror(number)}: {files.ADVICE[number]}.*new/a") as caught:
+            write_atomically(path, b"after")
+    assert caught.value.errno == number
+    assert path.read_bytes() == b"before" and os.listdir(path.parent) == ["a"]
+
+
+def test_a_folder_in_the_place_of_a_file_and_a_file_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(
+        IsADirectoryError, match="a folder is in the place of this file: move it away.*folder"
+    ):
+        write_atomically(tmp_path / "folder", b"")
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(OSError, match="a file is in the place of a folder: move it away.*file"):
+            write_atomically(path, b"")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_what_comes_with_the_repository_is_said_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match="it comes with the repository: clone that and install it in place"
+    ):
+        read_yaml(tmp_path / "data" / "queue.yaml")
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        read_yaml("/nowhere/queue.yaml")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_are_as_readable_as_the_umask_says(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        path = write_atomically(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.parametrize(
