@@ -1,6 +1,14 @@
 """Metrics: each equation one function that returns one number an item, and one call that runs them all."""
 
 from mmlib.metrics.classifiers import Classifiers, train_classifiers
+from mmlib.metrics.codes import (
+    class_distances,
+    joint_map,
+    relatedness,
+    tree,
+    unimodal_posteriors,
+    wasserstein,
+)
 from mmlib.metrics.coherence import (
     classes_generated,
     cross_coherence,
@@ -27,6 +35,7 @@ __all__ = [
     "Probe",
     "Puppet",
     "Report",
+    "class_distances",
     "classes_generated",
     "clustered_standard_error",
     "conditional_log_likelihood",
@@ -38,14 +47,19 @@ __all__ = [
     "format_report",
     "importance_log_likelihood",
     "joint_coherence",
+    "joint_map",
     "laplace_ceiling",
     "latent_accuracy",
     "log_conditional",
     "log_marginal",
     "posterior_scales",
     "prior_predictions",
+    "relatedness",
     "released_coherence",
     "style_content_accuracy",
     "synergy_coherence",
     "train_classifiers",
+    "tree",
+    "unimodal_posteriors",
+    "wasserstein",
 ]

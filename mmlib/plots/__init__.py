@@ -1,12 +1,17 @@
 """Every figure of the book: one function each, returning what it drew on."""
 
+from mmlib.plots.codes import class_tree, code_map, distance_histograms
 from mmlib.plots.grids import generation_grid, image_grid, sample_grid, save_samples
 from mmlib.plots.results import dots, paper_versus_ours, table
-from mmlib.plots.style import colour, look, show_source, use_style
+from mmlib.plots.style import DIGITS, colour, look, show_source, use_style
 from mmlib.plots.training import history_curves
 
 __all__ = [
+    "DIGITS",
+    "class_tree",
+    "code_map",
     "colour",
+    "distance_histograms",
     "dots",
     "generation_grid",
     "history_curves",

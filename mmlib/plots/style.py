@@ -7,6 +7,9 @@ import matplotlib
 import seaborn
 
 _COLOURS = seaborn.color_palette("colorblind").as_hex()
+DIGITS = seaborn.color_palette(
+    "tab10"
+).as_hex()  # one for each digit, wherever digits are told apart by colour
 
 # Colour says it to most, marker and line to all. Names of one role share a look: they never meet in one figure.
 MODALITIES = {

@@ -1,0 +1,145 @@
+"""What the codes look like, as numbers: distances of posteriors, of classes, and one map for all modalities."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmlib.distributions import Diagonal
+from mmlib.metrics.split import batches_of, check_mode
+
+
+@torch.no_grad()
+def unimodal_posteriors(
+    model, split, max_rows: int = 1000, batch_size: int = 500
+) -> tuple[dict[str, Diagonal], Tensor]:
+    """The posterior given each modality alone, and the labels: name -> loc and scale [N, D], and int64 [N].
+
+    Args:
+        model: any model of the library; a posterior that sees one modality has one component in all of them.
+        split: complete rows.
+        max_rows: use only the first rows.
+        batch_size: rows at once.
+
+    Raises:
+        ValueError: if rows miss modalities, or a network with batch norm or dropout is in training mode.
+    """
+    check_mode(model)
+    pairs = list(batches_of(model, split, batch_size, max_rows))
+    found = {}
+    for name in model.modalities:
+        parts = [model.posterior({name: batch[name]}, given=[name]).components for _, batch in pairs]
+        loc, scale = (torch.cat([getattr(q, key)[0] for q in parts]).cpu() for key in ("loc", "scale"))
+        found[name] = Diagonal(loc, scale, parts[0].family)
+    return found, split.labels[torch.cat([rows for rows, _ in pairs])].cpu()
+
+
+def wasserstein(p: Diagonal, q: Diagonal) -> Tensor:
+    r"""2-Wasserstein distance between every one of ``p`` and every one of ``q``: exactly 0 for equal ones.
+
+    Both families are sets of shifted and stretched copies of one shape, which is all that the formula asks. Its
+    gradient where the distance is 0 is set to 0.
+
+    Source: Joy et al. 2022, Appendix F, for normals, with a minus sign between the traces.
+        W2(p, q)^2 = sum_d (mu_d - nu_d)^2 + (s_d - t_d)^2,  s, t standard deviations: sqrt(2) b for a Laplace
+
+    Args:
+        p: loc and scale [P, D].
+        q: loc and scale [Q, D], of the same family.
+
+    Returns:
+        [P, Q], in units of the code.
+
+    Raises:
+        ValueError: if the families or the sizes of the code differ.
+    """
+    if p.family != q.family or p.loc.shape[-1] != q.loc.shape[-1]:
+        given = [f"{d.family} of size {d.loc.shape[-1]}" for d in (p, q)]
+        raise ValueError(f"p is {given[0]} and q is {given[1]}; expected one family and one size")
+    points = [torch.cat([d.loc, d.stddev], -1) for d in (p, q)]
+    # the default takes a product of matrices for many points: fast, but not 0 for equal ones
+    return torch.cdist(*points, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def relatedness(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Distances of pairs that show one class and of pairs that show two, and how well they tell these apart.
+
+    Source: Joy et al. 2022, Section 4.2 (the distances; the share is ours).
+
+    Args:
+        distances: [N, N], item i of one modality to item j of another.
+        labels: int64 [N], of both; at least two classes.
+
+    Returns:
+        Related and unrelated distances, flat, and the share of (related, unrelated) for which the related is nearer;
+        a tie counts half. 0.5 is chance. It does not depend on the code's unit.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    same = labels[:, None] == labels
+    nearer = roc_auc_score(same.flatten().numpy(), -distances.detach().flatten().numpy())
+    return distances[same], distances[~same], float(nearer)
+
+
+def class_distances(
+    posteriors: Mapping[str, Diagonal], labels: Tensor
+) -> tuple[Tensor, list[tuple[str, int]]]:
+    """Mean 2-Wasserstein distance between the posteriors of every two groups, a group being a class in a modality.
+
+    Args:
+        posteriors: name -> loc and scale [N, D], of one family.
+        labels: int64 [N], of every modality.
+
+    Returns:
+        [G, G], float64, and the groups (name, class), modality by modality. The diagonal is no zero: it is the mean
+        distance inside a group.
+    """
+    classes, index = labels.unique(return_inverse=True)
+    groups = torch.cat([index + m * len(classes) for m in range(len(posteriors))])
+    share = F.one_hot(groups).double()
+    share = share / share.sum(0)  # [M N, G]
+    everyone = Diagonal(
+        torch.cat([q.loc for q in posteriors.values()]),
+        torch.cat([q.scale for q in posteriors.values()]),
+        next(iter(posteriors.values())).family,
+    )
+    mean = share.T @ wasserstein(everyone, everyone).double() @ share
+    return mean, [(name, int(c)) for name in posteriors for c in classes]
+
+
+def tree(distances: Tensor) -> np.ndarray:
+    """Hierarchical clustering by average linkage, as ``scipy.cluster.hierarchy`` stores it.
+
+    Average linkage goes on taking means: between clusters of groups of one size it is the mean distance of their
+    items.
+
+    Args:
+        distances: [G, G]; made symmetric, (K + K') / 2, and its diagonal 0.
+    """
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
+    symmetric = ((distances + distances.T) / 2).fill_diagonal_(0)
+    return linkage(squareform(symmetric.numpy(), checks=False), "average")
+
+
+def joint_map(
+    posteriors: Mapping[str, Diagonal], perplexity: float = 30, progress: bool = False
+) -> dict[str, Tensor]:
+    """t-SNE of the means of all modalities' posteriors at once, so that their places can be compared: name -> [N, 2].
+
+    It begins at the two principal components, so that nothing depends on chance.
+
+    Args:
+        posteriors: name -> loc [N, D].
+        perplexity: about how many neighbours an item keeps; less than all M N items.
+        progress: print how far it is.
+    """
+    from sklearn.manifold import TSNE
+
+    means = torch.cat([q.loc for q in posteriors.values()]).double().numpy()
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0, verbose=int(progress))
+    parts = torch.as_tensor(tsne.fit_transform(means)).split([len(q.loc) for q in posteriors.values()])
+    return dict(zip(posteriors, parts, strict=True))

@@ -1,0 +1,101 @@
+"""What the codes look like: a map of all modalities, distances of related and unrelated items, trees of classes."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from mmlib.plots.style import DIGITS, colour, look
+
+
+def code_map(
+    places: Mapping[str, Tensor], labels: Tensor, title: str = "", axes: Sequence[Axes] | None = None
+) -> Sequence[Axes]:
+    """One map twice: coloured by digit, with the digit written where each modality's items are, and by modality.
+
+    Args:
+        places: name -> [N, 2], as from ``mmlib.metrics.joint_map``; where scales mean nothing, so none is drawn.
+        labels: int64 [N], digits, of every modality.
+        title: of the figure.
+        axes: two; default: a new figure.
+    """
+    if axes is None:
+        figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.8))
+        figure.suptitle(title)
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    for name, points in places.items():
+        dots = {"marker": look(name)["marker"], "s": 9, "linewidths": 0, "alpha": 0.5}
+        axes[0].scatter(*points.T, c=[DIGITS[digit] for digit in labels], **dots)
+        axes[1].scatter(*points.T, color=colour(name), label=name, **dots)
+        for digit in labels.unique().tolist():
+            x, y = points[labels == digit].median(0).values
+            style = {
+                "color": colour(name),
+                "weight": "bold",
+                "path_effects": halo,
+                "ha": "center",
+                "va": "center",
+            }
+            axes[0].text(x, y, str(digit), **style)
+    for ax in axes:
+        ax.set(xticks=[], yticks=[], aspect="equal")
+    axes[0].set_title("colour: digit")
+    axes[1].set_title("colour: modality")
+    axes[1].legend(markerscale=2)
+    return axes
+
+
+def distance_histograms(
+    distances: Mapping[str, tuple[Tensor, Tensor, float]], axes: Sequence[Axes] | None = None
+) -> Sequence[Axes]:
+    """Distances of related and of unrelated items, each as a density; one panel a model, with its own unit.
+
+    Args:
+        distances: model -> what ``mmlib.metrics.relatedness`` returns.
+        axes: one for each model; default: a new figure.
+    """
+    if axes is None:
+        size = (2.6 * len(distances) + 0.4, 2.5)
+        _, axes = plt.subplots(1, len(distances), figsize=size, squeeze=False)
+        axes = axes[0]
+    for ax, (name, (related, unrelated, nearer)) in zip(axes, distances.items(), strict=True):
+        bins = np.linspace(0, max(float(related.max()), float(unrelated.max())), 50)
+        ax.hist(unrelated.numpy(), bins, density=True, color="0.6", alpha=0.6, label="two digits")
+        ax.hist(related.numpy(), bins, density=True, histtype="step", color="black", label="one digit")
+        ax.set_title(f"{name}: nearer {nearer:.0%}")
+        ax.set_xlabel("$W_2$, units of the code")
+        ax.set_yticks([])
+    axes[0].set_ylabel("density")
+    axes[0].legend(fontsize="small")
+    return axes
+
+
+def class_tree(
+    tree: np.ndarray, groups: Sequence[tuple[str, int]], title: str = "", ax: Axes | None = None
+) -> Axes:
+    """A dendrogram of classes: the height of a fork is the mean distance of what it joins.
+
+    Args:
+        tree: as from ``mmlib.metrics.tree``.
+        groups: (name, class) of every leaf; the class is written in the colour of the modality.
+        title: of the plot.
+        ax: where to draw; default: a new figure.
+    """
+    from scipy.cluster.hierarchy import dendrogram
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(0.24 * len(groups) + 1.6, 2.6))
+    leaves = dendrogram(tree, color_threshold=0, above_threshold_color="0.3", ax=ax)["leaves"]
+    ax.set_xticks(ax.get_xticks(), [str(groups[leaf][1]) for leaf in leaves], rotation=0, weight="bold")
+    for text, leaf in zip(ax.get_xticklabels(), leaves, strict=True):
+        text.set_color(colour(groups[leaf][0]))
+    names = dict.fromkeys(name for name, _ in groups)
+    ax.legend(handles=[Line2D([], [], color=colour(name), label=name) for name in names], fontsize="small")
+    ax.set_ylabel("mean $W_2$")
+    ax.set_title(title)
+    ax.grid(False)
+    return ax
