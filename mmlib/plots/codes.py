@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
@@ -26,26 +26,18 @@ def code_map(
     if axes is None:
         figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.8))
         figure.suptitle(title)
-    halo = [withStroke(linewidth=2.5, foreground="white")]
     for name, points in places.items():
         dots = {"marker": look(name)["marker"], "s": 9, "linewidths": 0, "alpha": 0.5}
         axes[0].scatter(*points.T, c=[DIGITS[digit] for digit in labels], **dots)
         axes[1].scatter(*points.T, color=colour(name), label=name, **dots)
         for digit in labels.unique().tolist():
-            x, y = points[labels == digit].median(0).values
-            style = {
-                "color": colour(name),
-                "weight": "bold",
-                "path_effects": halo,
-                "ha": "center",
-                "va": "center",
-            }
-            axes[0].text(x, y, str(digit), **style)
-    for ax in axes:
-        ax.set(xticks=[], yticks=[], aspect="equal")
-    axes[0].set_title("colour: digit")
-    axes[1].set_title("colour: modality")
-    axes[1].legend(markerscale=2)
+            middle = points[labels == digit].median(0).values
+            text = axes[0].text(*middle, digit, color=colour(name), weight="bold", ha="center", va="center")
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    for ax, told in zip(axes, ("digit", "modality"), strict=True):
+        ax.set(xticks=[], yticks=[], aspect="equal", title=f"colour: {told}")
+        ax.spines[:].set_visible(False)
+    axes[1].legend(markerscale=2, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(places))
     return axes
 
 
@@ -77,7 +69,7 @@ def distance_histograms(
 def class_tree(
     tree: np.ndarray, groups: Sequence[tuple[str, int]], title: str = "", ax: Axes | None = None
 ) -> Axes:
-    """A dendrogram of classes: the height of a fork is the mean distance of what it joins.
+    """A dendrogram of classes: the height of a fork is the mean distance of what it joins; it does not begin at 0.
 
     Args:
         tree: as from ``mmlib.metrics.tree``.
@@ -88,14 +80,15 @@ def class_tree(
     from scipy.cluster.hierarchy import dendrogram
 
     if ax is None:
-        _, ax = plt.subplots(figsize=(0.24 * len(groups) + 1.6, 2.6))
-    leaves = dendrogram(tree, color_threshold=0, above_threshold_color="0.3", ax=ax)["leaves"]
-    ax.set_xticks(ax.get_xticks(), [str(groups[leaf][1]) for leaf in leaves], rotation=0, weight="bold")
+        _, ax = plt.subplots(figsize=(0.22 * len(groups) + 2.2, 2.4))
+    with plt.rc_context({"lines.linewidth": 1.2}):
+        leaves = dendrogram(tree, color_threshold=0, above_threshold_color="0.3", ax=ax)["leaves"]
+    ax.set_xticks(ax.get_xticks(), [groups[leaf][1] for leaf in leaves], rotation=0, weight="bold")
     for text, leaf in zip(ax.get_xticklabels(), leaves, strict=True):
         text.set_color(colour(groups[leaf][0]))
-    names = dict.fromkeys(name for name, _ in groups)
-    ax.legend(handles=[Line2D([], [], color=colour(name), label=name) for name in names], fontsize="small")
-    ax.set_ylabel("mean $W_2$")
-    ax.set_title(title)
+    ax.set(ylim=(0.9 * tree[0, 2], 1.02 * tree[-1, 2]), ylabel="mean $W_2$", title=title)
     ax.grid(False)
+    names = dict.fromkeys(name for name, _ in groups)
+    handles = [Patch(color=colour(name), label=name) for name in names]
+    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1)
     return ax
