@@ -1,6 +1,7 @@
 """Figures: what is drawn is what was given, one look for each name, and tables whose text is the same everywhere."""
 
 import inspect
+from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,13 +47,31 @@ def test_every_modality_and_model_has_one_look_and_models_differ_in_colour_marke
     for name in (*LOADERS, *MODELS):
         for part in name.removeprefix("multi-").split("-"):
             assert set(plots.look(part)) == {"color", "marker", "linestyle"}
-    roles = [plots.look(name) for name in ("hand", "street", "text")]
-    assert len({look["color"] for look in roles} | {look["color"] for look in looks}) == len(roles) + len(
-        looks
-    )
+    colours = {
+        plots.colour(name) for name in (*style.MODALITIES, *MODELS, "chance", "loss", "sound", "touch")
+    }
+    assert len(colours) == len({look[0] for look in style.MODALITIES.values()}) + len(MODELS) + 4
     assert plots.look("MMVAE") == plots.look("mmvae") and plots.colour("mnist") == plots.colour("hand")
-    with pytest.raises(ValueError, match="name is 'sound'; expected one of hand, mnist"):
-        plots.look("sound")
+    assert len(set(plots.DIGITS)) == 10
+
+
+@pytest.mark.parametrize(
+    "name", ["hand -> street", "hand → street", "hand to street", "validation/cross_coherence/hand/street"]
+)
+def test_a_direction_has_the_colour_of_what_is_generated(name):
+    assert plots.look(name) == plots.look("hand") | {"color": plots.colour("street")}
+    assert plots.look(f"MVAE, {name}") == plots.look("mvae")
+
+
+@pytest.mark.parametrize("name", ["loss", "kl", "validation/loss", "joint_coherence", "of both digits"])
+def test_what_belongs_to_no_modality_is_neutral(name):
+    assert plots.look(name) == {"color": "0.3", "marker": ".", "linestyle": "-"}
+    assert plots.colour(f"{name}.sound") == plots.colour("sound") != "0.3"
+
+
+def test_panels_are_as_wide_as_the_column():
+    figure, axes = plots.panels(2, rows=3, height=2.0)
+    assert axes.shape == (3, 2) and figure.get_size_inches().tolist() == [plots.WIDTH, 6.0]
 
 
 def test_style_sets_resolution_and_colours():
@@ -101,7 +120,7 @@ def test_image_grid_labels_rows_and_columns():
     )
     assert [label.get_text() for label in ax.get_yticklabels()] == ["hand", "street"]
     assert [label.get_text() for label in ax.get_xticklabels()] == list("0123")
-    assert ax.get_title() == "digits"
+    assert ax.get_title(loc="left") == "digits"
     assert ax.images[0].get_array().shape == (2 * 10 + 2, 4 * 10 + 2, 3)
     _, given = plt.subplots()
     assert plots.image_grid([torch.rand(2, 1, 8, 8)], ax=given) is given
@@ -112,12 +131,12 @@ def test_generation_grid_draws_anew_and_can_hide_what_was_given():
     draw = torch.Generator().manual_seed(0)
     ax = plots.generation_grid(FakeModel(), batch, "hand", n_draws=3, generator=draw)
     labels = [label.get_text().strip() for label in ax.get_yticklabels()]
-    assert labels == ["given: hand", "street", "street", "street"]
+    assert labels == ["given: hand", "street", "", ""]
     pixels = np.asarray(ax.images[0].get_array())
     rows = [pixels[2 + 10 * i + 4, 6, 0] for i in range(4)]
     assert rows[0] == 0 and len(set(rows)) == 4
     ax = plots.generation_grid(FakeModel(), batch, "hand", n_draws=2, show_given=False)
-    assert [label.get_text().strip() for label in ax.get_yticklabels()] == ["street", "street"]
+    assert [label.get_text().strip() for label in ax.get_yticklabels()] == ["street", ""]
     ax = plots.sample_grid(FakeModel(), 6)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["hand", "street"]
 
@@ -144,6 +163,10 @@ def test_history_curves_draw_the_columns():
     ax = plots.history_curves({"mvae": History(rows), "mmvae": History(rows)}, "loss")
     assert [line.get_color() for line in ax.lines] == [plots.colour("mvae"), plots.colour("mmvae")]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["mvae", "mmvae"]
+    solid, dashed = plots.history_curves(History(rows), ["loss", "validation/loss"]).lines
+    assert (
+        solid.get_color() == dashed.get_color() == "0.3" and solid.get_linestyle() != dashed.get_linestyle()
+    )
     with pytest.raises(ValueError, match="name is 'accuracy'"):
         plots.history_curves(History(rows), "accuracy")
 
@@ -165,23 +188,39 @@ def test_dots_show_every_seed_the_mean_the_interval_and_n():
         plots.dots({})
 
 
-def test_table_beside_the_paper_is_plain_text():
-    rows = [
-        ("given street, hand", "70.8 ± 0.4", summarise([0.7, 0.8]), "less data"),
-        ("joint", None, summarise([0.5]), "one seed"),
-        ("synergy", "—", None, ""),
+def test_grids_begin_at_one_place_and_fit_the_column():
+    places = []
+    for label, n in (("hand", 12), ("given: street", 12), ("a long label of a row", 20)):
+        ax = plots.image_grid({label: torch.rand(n, 1, 8, 8)})
+        width = ax.figure.get_size_inches()[0]
+        assert width <= plots.WIDTH + 1e-9
+        places.append(ax.get_position().x0 * width)
+    assert places[0] == pytest.approx(places[1]) and places[2] > places[1]
+
+
+def test_table_is_html_for_readers_and_plain_text_for_comparison():
+    rows = [["given `hand`", "70.8 ± 0.4", summarise([0.7, 0.8])], ["a < b", None, summarise([0.5])]]
+    made = plots.table(["quantity", "paper", "here"], rows, text=["paper"])
+    assert (
+        made
+        == repr(made)
+        == (
+            "| quantity | paper | here |\n"
+            "| :-- | :-- | --: |\n"
+            "| given `hand` | 70.8 ± 0.4 | 75.0 ± 7.1 (2) |\n"
+            "| a < b | – | 50.0 (1) |"
+        )
+    )
+    shown = ElementTree.fromstring(made._repr_html_())
+    assert [cell.text for cell in shown.iter("th")] == ["quantity", "paper", "here"]
+    assert ["".join(cell.itertext()) for cell in shown.iter("td")] == [
+        *("given hand", "70.8 ± 0.4", "75.0 ± 7.1 (2)"),
+        *("a < b", "–", "50.0 (1)"),
     ]
-    text = plots.paper_versus_ours(rows, paper="Shi et al. 2021, Table 1")
-    assert text == (
-        "| quantity | Shi et al. 2021, Table 1 | here: mean ± sd (seeds) | remark |\n"
-        "| :-- | --: | --: | :-- |\n"
-        "| given street, hand | 70.8 ± 0.4 | 75.0 ± 7.1 (2) | less data |\n"
-        "| joint | – | 50.0 (1) | one seed |\n"
-        "| synergy | — | – |  |"
-    )
-    assert repr(text) == text and text._repr_markdown_() == text
-    assert plots.table(["a", "b"], [["x", summarise([-3.0, -5.0])]], percent=False).splitlines()[-1] == (
-        "| x | -4.0 ± 1.4 (2) |"
-    )
+    assert [cell.get("style") for cell in shown.iter("th")][1:] == ["text-align: left", "text-align: right"]
+    assert shown.find(".//code").text == "hand"
+    titled = plots.table(["a", "b"], [["x", summarise([-3.0, -5.0])]], percent=False, caption="Per cent")
+    assert titled.splitlines()[0] == "Per cent" and titled.splitlines()[-1] == "| x | -4.0 ± 1.4 (2) |"
+    assert ElementTree.fromstring(titled._repr_html_()).find("caption").text == "Per cent"
     with pytest.raises(ValueError, match="a row has 1 cells; expected 2: a, b"):
         plots.table(["a", "b"], [["x"]])

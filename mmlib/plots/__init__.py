@@ -2,12 +2,13 @@
 
 from mmlib.plots.codes import class_tree, code_map, distance_histograms
 from mmlib.plots.grids import generation_grid, image_grid, sample_grid, save_samples
-from mmlib.plots.results import dots, paper_versus_ours, table
-from mmlib.plots.style import DIGITS, colour, look, show_source, use_style
+from mmlib.plots.results import dots, table
+from mmlib.plots.style import DIGITS, WIDTH, colour, look, panels, show_source, use_style
 from mmlib.plots.training import history_curves
 
 __all__ = [
     "DIGITS",
+    "WIDTH",
     "class_tree",
     "code_map",
     "colour",
@@ -17,7 +18,7 @@ __all__ = [
     "history_curves",
     "image_grid",
     "look",
-    "paper_versus_ours",
+    "panels",
     "sample_grid",
     "save_samples",
     "show_source",

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from mmlib.plots.style import DIGITS, colour, look
+from mmlib.plots.style import DIGITS, WIDTH, colour, look, panels
 
 
 def code_map(
@@ -24,7 +24,7 @@ def code_map(
         axes: two; default: a new figure.
     """
     if axes is None:
-        figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.8))
+        figure, axes = panels(2, height=3.5)
         figure.suptitle(title)
     for name, points in places.items():
         dots = {"marker": look(name)["marker"], "s": 9, "linewidths": 0, "alpha": 0.5}
@@ -51,8 +51,7 @@ def distance_histograms(
         axes: one for each model; default: a new figure.
     """
     if axes is None:
-        size = (2.6 * len(distances) + 0.4, 2.5)
-        _, axes = plt.subplots(1, len(distances), figsize=size, squeeze=False)
+        _, axes = panels(len(distances), height=2.4, squeeze=False)
         axes = axes[0]
     for ax, (name, (related, unrelated, nearer)) in zip(axes, distances.items(), strict=True):
         bins = np.linspace(0, max(float(related.max()), float(unrelated.max())), 50)
@@ -80,7 +79,7 @@ def class_tree(
     from scipy.cluster.hierarchy import dendrogram
 
     if ax is None:
-        _, ax = plt.subplots(figsize=(0.22 * len(groups) + 2.2, 2.4))
+        _, ax = plt.subplots(figsize=(min(WIDTH, 0.22 * len(groups) + 2.2), 2.4))
     with plt.rc_context({"lines.linewidth": 1.2}):
         leaves = dendrogram(tree, color_threshold=0, above_threshold_color="0.3", ax=ax)["leaves"]
     ax.set_xticks(ax.get_xticks(), [groups[leaf][1] for leaf in leaves], rotation=0, weight="bold")

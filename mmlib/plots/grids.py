@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmlib.plots.style import WIDTH
+
 
 def to_image(x: Tensor) -> Tensor:
     """Pixels of one item, [C, H, W] or [H, W] in [0, 1], as [H, W, 3] for matplotlib.
@@ -58,19 +60,19 @@ def image_grid(
     """Rows of images with their labels.
 
     Args:
-        rows: label -> images [N, C, H, W] in [0, 1]; or only the images.
+        rows: label -> images [N, C, H, W] in [0, 1]; or only the images. A label is shown once for the rows that
+            share it, up to blanks.
         columns: labels above the columns, N of them.
         title: of the whole grid.
         ax: where to draw; default: a new figure.
     """
-    labels = list(rows) if isinstance(rows, Mapping) else [""] * len(rows)
+    labels = [label.strip() for label in rows] if isinstance(rows, Mapping) else [""] * len(rows)
+    labels = [label if label != above else "" for above, label in zip([None, *labels], labels, strict=False)]
     images = list(rows.values()) if isinstance(rows, Mapping) else list(rows)
     picture = tile(images)
     n, height, width = len(images[0]), picture.shape[0], picture.shape[1]
     if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(min(9.0, 0.62 * n + 1.2), 0.62 * len(images) + 0.4))
+        ax = _axes(len(images), n, margin=max(1.1, 0.075 * max(map(len, labels))))
     ax.imshow(picture.numpy(), interpolation="nearest")
     cell_height, cell_width = height / len(images), width / n
     ax.set_yticks([(i + 0.5) * cell_height for i in range(len(images))], labels)
@@ -80,11 +82,23 @@ def image_grid(
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.grid(False)
+    ax.set_anchor("W")
     for spine in ax.spines.values():
         spine.set_visible(False)
     if title:
-        ax.set_title(title)
+        ax.set_title(title, loc="left")
     return ax
+
+
+def _axes(rows: int, columns: int, margin: float) -> Axes:
+    """Axes of a new figure whose images have one size and begin at one place, whatever their labels."""
+    import matplotlib.pyplot as plt
+
+    cell = min(0.52, (WIDTH - margin) / columns)
+    width, height = margin + cell * columns, cell * rows + 0.45
+    figure = plt.figure(figsize=(width, height))
+    figure.set_layout_engine("none")
+    return figure.add_axes((margin / width, 0.05 / height, 1 - margin / width, cell * rows / height))
 
 
 def sample_grid(
@@ -118,10 +132,11 @@ def generation_grid(
     """
     others = [name for name in model.modalities if name != given]
     rows = {f"given: {given}": batch[given]} if show_given else {}
-    for draw in range(n_draws):
-        generated = model.generate({given: batch[given]}, given=[given], to=others, generator=generator)
-        for name in others:
-            rows[name if draw == 0 else f"{name}{' ' * draw}"] = generated[name]
+    draws = [
+        model.generate({given: batch[given]}, given=[given], to=others, generator=generator)
+        for _ in range(n_draws)
+    ]
+    rows |= {f"{name}{' ' * i}": draw[name] for name in others for i, draw in enumerate(draws)}
     return image_grid(rows, title=title, ax=ax)
 
 

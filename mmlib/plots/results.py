@@ -1,5 +1,7 @@
 """Recorded numbers: as dots with intervals, and in a table beside what the paper reports."""
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -9,11 +11,13 @@ from mmlib.plots.style import look
 from mmlib.summary import Summary
 
 
-class MarkdownTable(str):
-    """A table that Jupyter and the book render, and that prints as Markdown."""
+class Table(str):
+    """A table that Jupyter and the book show as HTML, and that prints as Markdown."""
 
-    def _repr_markdown_(self) -> str:
-        return str(self)
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
 
     def __repr__(self) -> str:
         return str(self)
@@ -30,8 +34,8 @@ def dots(
     """One line a row: every seed a small dot, the mean a large one, the 95 % t-interval a bar; n beside it.
 
     Args:
-        rows: label -> summary over seeds, from ``mmlib.runs.results.summary``. A label that begins with a model's
-            name has the model's colour.
+        rows: label -> summary over seeds, from ``mmlib.runs.results.summary``. The label
+            decides the look: see :func:`mmlib.plots.look`.
         paper: label -> the paper's value, drawn as a star.
         chance: where guessing gets, drawn as a dotted line.
         xlabel: of the horizontal axis, with units.
@@ -51,7 +55,7 @@ def dots(
     if chance is not None:
         ax.axvline(chance, color=look("chance")["color"], linestyle=":", label="chance")
     for y, (label, summary) in enumerate(rows.items()):
-        style = _model_look(label)
+        style = look(label)
         if summary.low is not None:
             ax.plot([summary.low, summary.high], [y, y], color=style["color"], linewidth=2.5, alpha=0.5)
         ax.plot(summary.values, [y] * summary.n, linestyle="", marker=".", color=style["color"], alpha=0.6)
@@ -78,15 +82,20 @@ def dots(
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[object]], percent: bool = True, text: Sequence[str] = ()
-) -> MarkdownTable:
-    """A Markdown table; a cell may be text, None (a dash), or a summary (mean, sd and n): the same text everywhere.
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    percent: bool = True,
+    text: Sequence[str] = (),
+    caption: str = "",
+) -> Table:
+    """A table; a cell may be text, None (a dash), or a summary (mean, sd and n): the same text everywhere.
 
     Args:
         header: names of the columns.
-        rows: one cell for each column.
+        rows: one cell for each column; what stands between backticks is shown as code.
         percent: show summaries in per cent.
         text: columns aligned to the left, besides the first; the others are aligned to the right.
+        caption: what stands above the table.
 
     Raises:
         ValueError: if a row does not have one cell for each column.
@@ -94,22 +103,22 @@ def table(
     for row in rows:
         if len(row) != len(header):
             raise ValueError(f"a row has {len(row)} cells; expected {len(header)}: {', '.join(header)}")
-    align = [":--" if i == 0 or name in text else "--:" for i, name in enumerate(header)]
-    lines = [list(header), align, *[[cell(content, percent) for content in row] for row in rows]]
-    return MarkdownTable("\n".join(f"| {' | '.join(line)} |" for line in lines))
-
-
-def paper_versus_ours(
-    rows: Sequence[tuple[str, str | None, Summary | None, str]], paper: str = "paper", percent: bool = True
-) -> MarkdownTable:
-    """The table at the end of a chapter: quantity, the paper's value as printed there, ours, and why they differ.
-
-    Args:
-        rows: (quantity, paper's value, our summary over seeds, remark).
-        paper: heading of the paper's column, naming paper and table.
-        percent: show our numbers in per cent.
-    """
-    return table(["quantity", paper, "here: mean ± sd (seeds)", "remark"], rows, percent, text=["remark"])
+    left = [i == 0 or name in text for i, name in enumerate(header)]
+    lines = [list(header), *[[cell(content, percent) for content in row] for row in rows]]
+    align = [":--" if is_left else "--:" for is_left in left]
+    shown = [f"| {' | '.join(line)} |" for line in [lines[0], align, *lines[1:]]]
+    made = Table("\n".join([caption, "", *shown] if caption else shown))
+    head, *body = [
+        "".join(_html(text, is_left, "td" if i else "th") for text, is_left in zip(line, left, strict=True))
+        for i, line in enumerate(lines)
+    ]
+    made.html = (
+        '<table class="mm-results">'
+        + (f"<caption>{html.escape(caption)}</caption>" if caption else "")
+        + f"<thead><tr>{head}</tr></thead>"
+        + f"<tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>"
+    )
+    return made
 
 
 def cell(content: object, percent: bool = True) -> str:
@@ -123,10 +132,6 @@ def cell(content: object, percent: bool = True) -> str:
     return f"{unit * content.mean:.1f}{spread} ({content.n})"
 
 
-def _model_look(label: str) -> dict:
-    for word in label.lower().replace(",", " ").replace("-", " ").split():
-        try:
-            return look(word)
-        except ValueError:
-            continue
-    return {"color": "0.2", "marker": "o", "linestyle": "-"}
+def _html(text: str, left: bool, tag: str) -> str:
+    shown = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return f'<{tag} style="text-align: {"left" if left else "right"}">{shown}</{tag}>'

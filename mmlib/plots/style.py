@@ -1,65 +1,90 @@
 """How the book's figures look: one colour, marker and line for each modality and each model, wherever they appear."""
 
 import inspect
+import re
 from collections.abc import Callable
+from zlib import crc32
 
 import matplotlib
+import matplotlib.pyplot as plt
 import seaborn
 
+WIDTH = 7.0  # inches: the column of the book
+LINES = ("-", "--", "-.", ":")
 _COLOURS = seaborn.color_palette("colorblind").as_hex()
-DIGITS = seaborn.color_palette(
-    "tab10"
-).as_hex()  # one for each digit, wherever digits are told apart by colour
 
 # Colour says it to most, marker and line to all. Names of one role share a look: they never meet in one figure.
 MODALITIES = {
-    "hand": (0, "o", "-"),
-    "mnist": (0, "o", "-"),
-    "street": (1, "s", "--"),
-    "svhn": (1, "s", "--"),
-    "text": (7, "^", ":"),
-    "hand0": (0, "o", "-"),
-    "mnist0": (0, "o", "-"),
-    "hand90": (8, "s", "--"),
-    "mnist90": (8, "s", "--"),
-    "hand180": (9, "^", "-."),
-    "mnist180": (9, "^", "-."),
-    "hand270": (6, "D", ":"),
-    "mnist270": (6, "D", ":"),
+    "hand": (_COLOURS[0], "o", "-"),
+    "mnist": (_COLOURS[0], "o", "-"),
+    "street": (_COLOURS[1], "s", "--"),
+    "svhn": (_COLOURS[1], "s", "--"),
+    "hand0": (_COLOURS[0], "o", "-"),
+    "mnist0": (_COLOURS[0], "o", "-"),
+    "hand90": ("#6a3d9a", "s", "--"),
+    "mnist90": ("#6a3d9a", "s", "--"),
+    "hand180": (_COLOURS[9], "^", "-."),
+    "mnist180": (_COLOURS[9], "^", "-."),
+    "hand270": ("#b2182b", "D", ":"),
+    "mnist270": ("#b2182b", "D", ":"),
 }
 MODELS = {
-    "jmvae": (2, "D", "-."),
-    "mvae": (3, "v", "--"),
-    "mmvae": (4, "o", "-"),
-    "mmali": (5, "P", "-"),
+    "jmvae": (_COLOURS[2], "D", "-."),
+    "mvae": (_COLOURS[3], "v", "--"),
+    "mmvae": (_COLOURS[4], "o", "-"),
+    "mmali": (_COLOURS[5], "P", "-"),
 }
 REFERENCES = {
     "exact": ("black", "", "-"),
     "paper": ("0.35", "*", ":"),
     "chance": ("0.6", "", ":"),
 }
+# One for each digit; every eye tells them apart.
+DIGITS = (
+    *("#332288", "#88ccee", "#44aa99", "#117733", "#999933"),
+    *("#ddcc77", "#cc6677", "#882255", "#aa4499", "#777777"),
+)
+# What belongs to no modality and no model.
+NEUTRAL = {"loss", "objective", "elbo", "iwae", "kl", "joint", "both", "prior", "total", "penalty", "error"}
 
 
 def look(name: str) -> dict:
-    """Colour, marker and line style of a modality, model or reference: keywords for ``Axes.plot``.
+    """Colour, marker and line style: keywords for ``Axes.plot``.
 
-    Raises:
-        ValueError: if the name has no look; lists those that have.
+    A model's name at the head decides. A direction, such as ``"hand -> street"``, ``"hand to street"`` or
+    ``"cross_coherence/hand/street"``, has the colour of what is generated, and marker and line of what is given.
+    Losses and sentences are neutral; an unknown single word is a modality of your own, with a colour of its own.
     """
     known = {**MODALITIES, **MODELS, **REFERENCES}
-    if name.lower() not in known:
-        raise ValueError(f"name is {name!r}; expected one of {', '.join(known)}")
-    colour, marker, line = known[name.lower()]
-    return {
-        "color": _COLOURS[colour] if isinstance(colour, int) else colour,
-        "marker": marker,
-        "linestyle": line,
-    }
+    found = [known[word] for word in re.findall(r"[a-z0-9_]+", name.lower()) if word in known]
+    last = re.split(r"[/.]", name.lower())[-1]
+    if found:
+        colour, marker, line = found[0]
+        colour = colour if found[0] in MODELS.values() else found[-1][0]
+    elif last in NEUTRAL or not re.fullmatch(r"[a-z]+[0-9]*", last):
+        colour, marker, line = "0.3", ".", "-"
+    else:
+        spot = crc32(last.encode())
+        colour = seaborn.husl_palette(1, h=spot / 2**32, l=0.5).as_hex()[0]
+        marker, line = "<>pXh"[spot % 5], LINES[spot % 4]
+    return {"color": colour, "marker": marker, "linestyle": line}
 
 
 def colour(name: str) -> str:
-    """The colour of a modality, model or reference, as hexadecimal or grey level."""
+    """The colour of a modality, direction, model or reference, as hexadecimal or grey level."""
     return look(name)["color"]
+
+
+def panels(columns: int = 1, rows: int = 1, height: float = 2.6, **options):
+    """A new figure as wide as the book's column, and its axes.
+
+    Args:
+        columns: panels side by side.
+        rows: panels above each other.
+        height: of one panel, in inches.
+        options: for ``plt.subplots``.
+    """
+    return plt.subplots(rows, columns, figsize=(WIDTH, height * rows), **options)
 
 
 def use_style() -> None:
@@ -70,18 +95,23 @@ def use_style() -> None:
             "axes.prop_cycle": matplotlib.cycler(color=_COLOURS),
             "axes.spines.right": False,
             "axes.spines.top": False,
-            "axes.titlesize": "medium",
+            "axes.labelsize": 9,
+            "axes.titlesize": 9.5,
             "figure.constrained_layout.use": True,
             "figure.dpi": 110,
             "figure.facecolor": "white",
-            "font.size": 9.5,
+            "figure.figsize": (WIDTH, 2.8),
+            "font.size": 9,
             "grid.alpha": 0.3,
             "grid.linewidth": 0.6,
+            "legend.fontsize": 8.5,
             "legend.frameon": False,
             "lines.linewidth": 1.6,
             "lines.markersize": 5,
             "savefig.dpi": 150,
             "savefig.facecolor": "white",
+            "xtick.labelsize": 8.5,
+            "ytick.labelsize": 8.5,
         }
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from mmlib.plots.style import look
+from mmlib.plots.style import LINES, look
 from mmlib.train.history import History
 
 
@@ -20,7 +20,8 @@ def history_curves(
     """Columns of one history, or of several side by side, against the training step.
 
     Args:
-        history: what ``fit`` returned; or label -> history. A label that is a model's name has the model's look.
+        history: what ``fit`` returned; or label -> history. The label or the column decides the look: see
+            :func:`mmlib.plots.look`.
         columns: one column or several.
         ylabel: of the vertical axis, with units.
         title: of the plot.
@@ -33,14 +34,14 @@ def history_curves(
     columns = [columns] if isinstance(columns, str) else list(columns)
     runs = history if isinstance(history, Mapping) else {"": history}
     if ax is None:
-        _, ax = plt.subplots(figsize=(5.2, 3.0))
+        _, ax = plt.subplots(figsize=(5.2, 2.8))
     for label, run in runs.items():
         for i, column in enumerate(columns):
             name = (labels or {}).get(column, column)
             text = ", ".join(part for part in (label, name if len(columns) > 1 or not label else "") if part)
-            style = _look_or(label or name, {"marker": "."})
-            if label and len(columns) > 1:
-                style["linestyle"] = ("-", "--", "-.", ":")[i % 4]
+            style = look(label or column)
+            if len(columns) > 1 and (label or style == look("loss")):
+                style["linestyle"] = LINES[i % 4]
             ax.plot(
                 run.steps(column), run.column(column), label=text, markevery=max(1, len(run) // 12), **style
             )
@@ -51,10 +52,3 @@ def history_curves(
     if len(runs) * len(columns) > 1:
         ax.legend()
     return ax
-
-
-def _look_or(name: str, otherwise: dict) -> dict:
-    try:
-        return look(name)
-    except ValueError:
-        return dict(otherwise)

@@ -1,0 +1,79 @@
+"""Sphinx extension of the book: links that two readers share, one line on the state of the ledger, no live kernels.
+
+A chapter is read here and in Jupyter, so it links by ordinary Markdown: ``[words](bounds.ipynb#eq-iwae)`` leads to
+the equation, theorem, figure or section of that label, and ``[Shi et al. (2019)](bibliography.md#shi2019mmvae)`` to an
+entry of the bibliography.
+"""
+
+from docutils import nodes
+from mm_pages import Page, paragraph
+from sphinx import addnodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
+
+
+class LinksToLabels(SphinxPostTransform):
+    """Resolve links to labels that the Markdown reader does not know; what stays open, it complains about."""
+
+    default_priority = 8  # the Markdown reader's own pass has 9
+
+    def run(self):
+        """Replace each link whose label has a place."""
+        places = self.places()
+        for node in list(self.document.findall(addnodes.pending_xref)):
+            if node["reftype"] != "myst":
+                continue
+            page = node["reftarget"] if node.get("refdomain") == "doc" else None
+            place = places.get(node["reftargetid"] if page else node["reftarget"])
+            if place and page in (None, place[0]) and node["refexplicit"]:
+                words = nodes.inline("", "", *node[0].children)
+                node.replace_self(make_refnode(self.app.builder, self.env.docname, *place, words))
+
+    def places(self) -> dict[str, tuple[str, str]]:
+        """Page and anchor of every label: sections, figures, theorems, exercises; equations; works that are cited."""
+        domains = self.env.domains
+        found = {label: place[:2] for label, place in domains["std"].anonlabels.items()}
+        for label, (page, _) in domains["math"].equations.items():
+            found[label] = (page, nodes.make_id(f"equation-{label}"))
+        for work in domains["cite"].citations:
+            found[work.key] = (work.bibliography_key.docname, work.citation_id)
+        return found
+
+
+class LedgerState(Page):
+    """One sentence: how many printed results hold, and how many equations the book derives."""
+
+    optional_arguments = 0
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """The sentence."""
+        from mmlib.book import equation_index
+        from mmlib.book.ledger import coverage
+        from mmlib.book.ledger_rule import STATUSES
+
+        papers = coverage()
+        counts = {status: sum(paper.cells[status] for paper in papers) for status in STATUSES}
+        equations = equation_index.load().values()
+        derived = sum(bool(statement.labels) for statement in equations)
+        states = ", ".join(f"{count} {status}" for status, count in counts.items())
+        return [
+            paragraph(
+                f"Of {sum(counts.values())} results printed in {len(papers)} papers: {states}. "
+                f"Of their {len(equations)} equations and named statements, {derived} are derived here.",
+                classes=["mm-state"],
+            )
+        ]
+
+
+def without(app, extension: str) -> None:
+    """Silence an extension that the builder loads by itself."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [one for one in listeners if not one.handler.__module__.startswith(extension)]
+
+
+def setup(app):
+    """Register the links and the directive; leave out what would run cells on a server of others."""
+    without(app, "sphinx_thebe")
+    app.add_post_transform(LinksToLabels)
+    app.add_directive("ledger-state", LedgerState)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
