@@ -312,7 +312,9 @@ class MMALI(nn.Module):
             batch: tensors [B, *shape] by modality name.
             mask: bool [B] by name, True = observed.
             generator: source of the draws.
-            second: another minibatch and its mask for all terms but the joint game; default: the same one.
+            second: another minibatch and its mask for all terms but the joint game; default: the same one. (The released
+                code pays classes of foreign content and reconstructions on the first, and draws codes for the second
+                anew: equal in expectation.)
             validate: as in `discriminator_loss`.
 
         Returns:

@@ -26,8 +26,8 @@ class MMVAE(MultimodalVAE):
         scale: rule for the experts' scales; ``"softmax_budget"`` is what the released code uses for digits.
         learn_prior: learn the prior's scale, as all published runs do.
         objective: ``"elbo"``; ``"iwae"``, all draws inside one logarithm; ``"iwae_looser"``, the mixture outside the
-            logarithm (all published runs); ``"elbo_own_decodes"``, the released code's ELBO, in which each modality
-            decodes its own expert's draw only and importance ratios do the rest.
+            logarithm (all published runs); ``"elbo_own_decodes"``, the released code's ELBO, of each modality the
+            decode of its own expert's draw only, and importance ratios do the rest.
         estimator: how the IWAE objectives are differentiated with respect to the experts. ``"plain"``: through
             everything, unbiased. ``"squared"``: doubly reparameterised, squared weights, what the paper intends.
             ``"normalised"``: density detached, weights not squared, what the released code computes. The last two
@@ -133,7 +133,7 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
 
 
 def elbo_own_decodes(log_likelihood: Tensor, ratios: Tensor, kl: Tensor, log_mixture: Tensor) -> Tensor:
-    r"""The released code's ELBO, M decodes in place of M^2: [B], nats.
+    r"""The released code's ELBO, which needs M decodes (there M^2 are made): [B], nats.
 
     Equation: ``eq-mmvae-own-decodes``. Source: Shi et al. 2019, released objective.
         sum_r pi_r [ sum_d omega_rd lambda_d log p(x_d | z_d) - KL(q_r || p) ]

@@ -33,7 +33,8 @@ class MVAE(MultimodalVAE):
             used baseline of MVAE optimises.
         sampled: number of subsets drawn for each batch if M > 2.
         weigh_partial_terms: use lambda_m in every ELBO (as the paper writes); False drops it (to 1) outside the full
-            term, as released code does.
+            term, as the released script for 19 modalities does (but for the image alone, whose weight is 1 there
+            unless one asks for another).
 
     Raises:
         ValueError: for an unknown or missing term, or negative numbers.
