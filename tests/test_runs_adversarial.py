@@ -124,7 +124,8 @@ def test_faithful_recipes_have_the_paper_s_budget():
     assert len(faithful) == 8
     for recipe in faithful:
         assert (recipe.steps, recipe.batch_size, recipe.learning_rate) == (250_000, 64, 2e-4)
-        assert (recipe.ema, recipe.ema_start, recipe.ema_ramp) == (0.9999, 50_000, False)
+        assert (recipe.ema, recipe.ema_start, recipe.ema_ramp) == (0.9999, 50_001, False)
+        assert recipe.model_options["power_iterations"] == "released"
         assert recipe.width == 1.0 and "layers" not in recipe.model_options
         assert recipe.minibatches == (1 if recipe.model_options.get("discriminator") == "joint" else 2)
     # those of the released code, see tests/test_mmali.py

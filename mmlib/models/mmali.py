@@ -44,9 +44,12 @@ class MMALI(nn.Module):
         factors: of the factorised one, see `FactorisedDiscriminator`.
         dependence: head of T, ``"perceptron"`` or ``"inner"``.
         layers: units of the discriminators, by name (``"paper"``, ``"small"``) or as `Layers` that say all of the next
-            three arguments themselves.
+            four arguments themselves.
         width: factor on the discriminators' units.
         multiplier: largest singular value of every weight of a discriminator; 1 in the paper.
+        power_iterations: steps of power iteration that estimate it, in every update of the discriminator;
+            ``"released"``: as many as the released code makes in a step, nine for each D0 at M = 2, whose estimates
+            are closer: see `Layers`.
         init_std: draw all initial weights, those of encoders and decoders too, from N(0, init_std^2) (0.02 in the
             released code); None: PyTorch's own.
         unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs; 0.1 in the released
@@ -75,6 +78,7 @@ class MMALI(nn.Module):
         layers: str | Layers = "paper",
         width: float = 1.0,
         multiplier: float = 1.0,
+        power_iterations: int | str = 1,
         init_std: float | None = None,
         unimodal: float = 0.0,
         reconstruction: float | Mapping[str, float] = 0.0,
@@ -115,7 +119,8 @@ class MMALI(nn.Module):
         if init_std is not None:
             initialise(self.modalities, init_std)
         shapes = {modality.name: modality.shape for modality in modalities}
-        sizes = shapes, style_dim, content_dim, layers_named(layers, width, multiplier, init_std)
+        made = {"width": width, "multiplier": multiplier, "power_iterations": power_iterations}
+        sizes = shapes, style_dim, content_dim, layers_named(layers, **made, init_std=init_std)
         if discriminator == "joint":
             self.discriminator = JointDiscriminator(*sizes, factors if unimodal else None)
         else:
@@ -312,9 +317,9 @@ class MMALI(nn.Module):
             batch: tensors [B, *shape] by modality name.
             mask: bool [B] by name, True = observed.
             generator: source of the draws.
-            second: another minibatch and its mask for all terms but the joint game; default: the same one. (The released
-                code pays classes of foreign content and reconstructions on the first, and draws codes for the second
-                anew: equal in expectation.)
+            second: another minibatch and its mask for all terms but the joint game; default: the same one. (The
+                released code pays classes of foreign content and reconstructions on the first and draws codes for the
+                second anew: equal in expectation.)
             validate: as in `discriminator_loss`.
 
         Returns:

@@ -64,6 +64,7 @@ class UnimodalFactors(nn.ModuleDict):
             raise ValueError(f"factors is {factors!r}; expected one of {', '.join(FACTORS)}")
         self.multiway = factors == "multiway"
         outputs = len(shapes) + 1 if self.multiway else 1
+        layers = layers.called(3 * (len(shapes) + 1))
         super().__init__({name: pair(shape, code_dim, outputs, layers) for name, shape in shapes.items()})
 
     def ratio(self, said: Tensor) -> Tensor:
@@ -151,7 +152,8 @@ class JointDiscriminator(nn.Module):
         factors: str | None = None,
     ) -> None:
         super().__init__()
-        self.network = Everything(shapes, len(shapes) * style_dim + content_dim, len(shapes) + 1, layers)
+        codes, outputs = len(shapes) * style_dim + content_dim, len(shapes) + 1
+        self.network = Everything(shapes, codes, outputs, layers.called(4 * outputs))
         code_dim = style_dim + content_dim
         self.unimodal = None if factors is None else UnimodalFactors(shapes, code_dim, layers, factors)
 
@@ -212,9 +214,9 @@ class FactorisedDiscriminator(nn.Module):
         code_dim, several = style_dim + content_dim, len(shapes) > 1
         self.unimodal = UnimodalFactors(shapes, code_dim, layers, factors)
         self.posterior = nn.ModuleDict(
-            {n: pair(s, code_dim, 1, layers) for n, s in shapes.items() if several}
+            {n: pair(s, code_dim, 1, layers.called(len(shapes) + 3)) for n, s in shapes.items() if several}
         )
-        self.dependence = Dependence(shapes, layers, dependence) if several else None
+        self.dependence = Dependence(shapes, layers.called(4), dependence) if several else None
 
     def logits(self, real: Side, fake: Side) -> tuple[Tensor, list[Tensor]]:
         """Joint logits [n_from, n_class, B] on samples of all n distributions, and what every D0 says of them.

@@ -1,9 +1,9 @@
 """Spectrally normalised discriminators: of pairs (item, code), of items against each other, and of everything at once.
 
-The largest singular value of every weight matrix is held at ``multiplier`` (1 in the paper), estimated by one step of
-power iteration in every forward pass in training mode. With LeakyReLU between them, L perceptron layers then have a
-slope of at most ``multiplier ** L``. The kernel of a convolution is normalised as a matrix [out, in * height * width],
-which bounds its slope only up to a factor.
+The largest singular value of every weight matrix is held at ``multiplier`` (1 in the paper), estimated by
+``power_iterations`` steps of power iteration in every forward pass in training mode. With LeakyReLU between them, L
+perceptron layers then have a slope of at most ``multiplier ** L``, as far as the estimate is right. The kernel of a
+convolution is normalised as a matrix [out, in * height * width], which bounds its slope only up to a factor.
 
 An item is often judged beside several codes. The networks therefore take the items ``x`` [A, B, *shape], blocks of
 codes [n, B, D] and, for every block of codes, the number of the block of items that it goes with: what depends on the
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from mmlib.checks import whole
 from mmlib.nets.common import check_shape, scaled
 from mmlib.nets.joint import encoder_for
 from mmlib.nets.svhn import SvhnEncoder, channel_plan
@@ -43,6 +44,8 @@ class Layers:
         convolutions: False: colour images are vectors too.
         width: factor on all of them.
         multiplier: largest singular value of every weight.
+        power_iterations: by which it is estimated, in every forward pass in training mode. ``"released"``: as many as
+            the calls of a network in a step of the released code, see `called`.
         init_std: standard deviation of the initial weights, with biases 0; None: PyTorch's own.
     """
 
@@ -52,11 +55,22 @@ class Layers:
     convolutions: bool = True
     width: float = 1.0
     multiplier: float = 1.0
+    power_iterations: int | str = 1
     init_std: float | None = None
 
     def __post_init__(self) -> None:
         if not self.multiplier > 0:
             raise ValueError(f"multiplier is {self.multiplier}; expected a positive number")
+        if self.power_iterations != "released":
+            whole("power_iterations", self.power_iterations)
+
+    def called(self, times: int) -> Layers:
+        """Those of a network that the released code calls so often in a step, its generator's update included.
+
+        There each call is one power iteration. Here they are all made ahead of the discriminator's update, the only
+        time in a step at which weights are normalised anew.
+        """
+        return replace(self, power_iterations=times) if self.power_iterations == "released" else self
 
     def units(self, part: str) -> list[int]:
         """Units of the layers of ``"pair"``, ``"branch"`` or ``"head"`` after the width factor."""
@@ -75,7 +89,7 @@ class Layers:
         """The layer with its weight kept at the largest singular value ``multiplier``."""
         if self.init_std is not None:
             initialise(layer, self.init_std)
-        parametrizations.spectral_norm(layer)
+        parametrizations.spectral_norm(layer, n_power_iterations=self.power_iterations)
         if self.multiplier != 1.0:
             parametrize.register_parametrization(layer, "weight", Multiplied(self.multiplier))
         return layer
@@ -113,9 +127,7 @@ LAYERS = {
 }
 
 
-def layers_named(
-    layers: str | Layers, width: float = 1.0, multiplier: float = 1.0, init_std: float | None = None
-) -> Layers:
+def layers_named(layers: str | Layers, **attributes) -> Layers:
     """The layers of that name with these attributes; `Layers` are returned as they are.
 
     Raises:
@@ -125,7 +137,7 @@ def layers_named(
         return layers
     if layers not in LAYERS:
         raise ValueError(f"layers is {layers!r}; expected one of {', '.join(LAYERS)}")
-    return replace(LAYERS[layers], width=width, multiplier=multiplier, init_std=init_std)
+    return replace(LAYERS[layers], **attributes)
 
 
 class Multiplied(nn.Module):

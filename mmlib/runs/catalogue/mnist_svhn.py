@@ -115,13 +115,13 @@ for _always in ("svhn", "mnist", "split"):
 
 CYCLES = {"reconstruction": 0.05, "content_cycle": 0.05, "style_cycle": 0.05, "joint_reconstruction": True}
 MNIST_SVHN = {**MULTIWAY, **CYCLES, "dependence": "inner"}
-for _share, _suffix in ((100, ""), (20, "-20")):
+for _share, _suffix, _of in ((100, "", ""), (20, "-20", " (there of each class)")):
     RECIPES.append(
         Recipe(
             name=f"mnist-svhn{_suffix}-mmali",
             model="mmali",
             dataset="mnist-svhn",
-            source=f"Chen and Zhu 2022, Tables 2 and 3, MMALI, {_share} % of the data, as released",
+            source=f"Chen and Zhu 2022, Tables 2 and 3, MMALI, {_share} % of the data{_of}, as released",
             model_options={**RELEASED, **MNIST_SVHN},
             data_options={"svhn": "official", "dm": 30} | ({} if _share == 100 else {"fraction": 0.2}),
             minibatches=2,

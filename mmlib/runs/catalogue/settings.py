@@ -16,9 +16,9 @@ MULTIWAY = {**FACTORISED, "factors": "multiway"}
 QUICK = {**ADAM, "learning_rate": 1e-3, "ema": 0.999, "ema_ramp": True}
 SHORT = "embedded digits of {}x{} pixels, small networks, {} steps in place of 250,000"
 
-# The paper's budget: 250,000 steps of 64 rows; the average of the weights is a copy of them for 50,000 steps. What the
-# paper leaves open is as in the released code: (M+1)-way D0, initial weights, and two minibatches an update of the
-# factorised discriminator, of which the joint one uses one.
+# The paper's budget: 250,000 steps of 64 rows. What the paper leaves open is as in the released code: (M+1)-way D0,
+# initial weights, power iterations, an average that is a copy of the weights for 50,000 steps (and one, since steps are
+# counted from 0 there), and two minibatches an update of the factorised discriminator, of which the joint one uses one.
 
 PAPER = {
     **ADAM,
@@ -26,7 +26,7 @@ PAPER = {
     "faithful": True,
     "learning_rate": 2e-4,
     "ema": 0.9999,
-    "ema_start": 50_000,
+    "ema_start": 50_001,
     "steps": 250_000,
 }
-RELEASED = {"init_std": 0.02}
+RELEASED = {"init_std": 0.02, "power_iterations": "released"}
