@@ -211,10 +211,10 @@ def test_initial_weights_and_layers_by_name():
     assert float(initialise(nn.Conv2d(3, 40, 4), 0.02).weight.detach().std()) == pytest.approx(0.02, rel=0.1)
     with pytest.raises(ValueError, match="layers is 'large'; expected one of paper, small"):
         layers_named("large")
-    with pytest.raises(ValueError, match="multiplier is 0"):
-        Layers(multiplier=0.0)
-    with pytest.raises(ValueError, match="power_iterations is 'often'; expected"):
-        make(layers="small", power_iterations="often")
+    wrong = {"width": 0, "multiplier": math.inf, "init_std": "0.02", "power_iterations": "often"}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=f"{name} is {value!r}; expected"):
+            make(layers="small", **{name: value})
 
 
 # --- exact densities ------------------------------------------------------------------------------------------------
@@ -679,7 +679,7 @@ def test_one_modality_is_plain_ali():
 
 
 def test_reconstruction_terms_written_out():
-    weights = {"a": 2.0, "b": 0.5}
+    weights = {"b": 0.5, "a": 2.0}  # in whatever order
     model, batch = make(reconstruction=weights, content_cycle=3.0, style_cycle=4.0, unimodal=0.0), images()
     _, parts = model.generator_loss(batch, generator=generator(6))
     noise = generator(6)
@@ -859,7 +859,7 @@ def test_released_coherence_uses_the_source_s_style_and_one_style_for_all():
         ]
         own = model.encode_style("hand0", batch["hand0"]).loc[:, 0]
     torch.testing.assert_close(style[:, 0, 0, 0], torch.sigmoid(50 * own))
-    with pytest.raises(ValueError, match="style 'tied'; expected at least 1, and own or shared"):
+    with pytest.raises(ValueError, match="style is 'tied'; expected one of own, shared"):
         model.sample(2, style="tied")
 
 
@@ -878,7 +878,8 @@ def test_it_is_found_by_name_and_refuses_what_cannot_be():
     refused("loss is 'hinge'; expected one of non_saturating, minimax", loss="hinge")
     refused("factors is 'three'", factors="three")
     refused("head is 'outer'", dependence="outer")
-    refused("a weight of the loss is negative", unimodal=-0.1)
+    for weight in ("unimodal", "reconstruction", "content_cycle", "style_cycle"):
+        refused(f"{weight} is -0.1; expected a number of at least 0", **{weight: -0.1})
     refused("reconstruction names", reconstruction={"a": 1.0})
     model = make()
     with pytest.raises(ValueError, match="code has shape"):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmlib.checks import one_of, real, whole
 from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, scale_from, single
 from mmlib.modality import Batch, Mask, Modality, all_observed, check_batch, check_given, check_names
 from mmlib.models.mmali_discriminators import (
@@ -92,36 +93,23 @@ class MMALI(nn.Module):
         names = [modality.name for modality in modalities]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"modalities are named {names}; expected at least one, with different names")
-        if content_dim < 1 or style_dim < 0:
-            raise ValueError(
-                f"content_dim is {content_dim} and style_dim {style_dim}; expected at least 1 and 0"
-            )
-        for argument, value, known in (
-            ("discriminator", discriminator, DISCRIMINATORS),
-            ("loss", loss, LOSSES),
-        ):
-            if value not in known:
-                raise ValueError(f"{argument} is {value!r}; expected one of {', '.join(known)}")
         self.modalities = nn.ModuleDict({modality.name: modality for modality in modalities})
-        self.content_dim, self.style_dim = content_dim, style_dim
-        self.scale_rule, self.game = scale, loss
-        self.reconstruction = (
-            dict(reconstruction)
-            if isinstance(reconstruction, Mapping)
-            else dict.fromkeys(names, reconstruction)
-        )
-        if set(self.reconstruction) != set(names):
-            raise ValueError(f"reconstruction names {sorted(self.reconstruction)}; expected {sorted(names)}")
-        self.unimodal, self.content_cycle, self.style_cycle = unimodal, content_cycle, style_cycle
-        if min(unimodal, content_cycle, style_cycle, *self.reconstruction.values()) < 0:
-            raise ValueError("a weight of the loss is negative; expected none of them to be")
+        self.content_dim, self.style_dim = whole("content_dim", content_dim), whole("style_dim", style_dim, 0)
+        self.scale_rule, self.game = scale, one_of("loss", loss, LOSSES)
+        each = reconstruction if isinstance(reconstruction, Mapping) else dict.fromkeys(names, reconstruction)
+        if set(each) != set(names):
+            raise ValueError(f"reconstruction names {sorted(each)}; expected {sorted(names)}")
+        self.reconstruction = {name: real("reconstruction", each[name], 0.0) for name in names}
+        self.unimodal = real("unimodal", unimodal, 0.0)
+        self.content_cycle = real("content_cycle", content_cycle, 0.0)
+        self.style_cycle = real("style_cycle", style_cycle, 0.0)
         self.joint_reconstruction = joint_reconstruction
+        shapes = {modality.name: modality.shape for modality in modalities}
+        how = {"width": width, "multiplier": multiplier, "power_iterations": power_iterations}
+        sizes = shapes, style_dim, content_dim, layers_named(layers, **how, init_std=init_std)
         if init_std is not None:
             initialise(self.modalities, init_std)
-        shapes = {modality.name: modality.shape for modality in modalities}
-        made = {"width": width, "multiplier": multiplier, "power_iterations": power_iterations}
-        sizes = shapes, style_dim, content_dim, layers_named(layers, **made, init_std=init_std)
-        if discriminator == "joint":
+        if one_of("discriminator", discriminator, DISCRIMINATORS) == "joint":
             self.discriminator = JointDiscriminator(*sizes, factors if unimodal else None)
         else:
             self.discriminator = FactorisedDiscriminator(*sizes, factors, dependence)
@@ -177,8 +165,7 @@ class MMALI(nn.Module):
 
     def _content(self, experts: Diagonal, seen: Tensor, product: str = "geometric") -> Diagonal:
         """Codes [M, B, D] of the modalities that rows have ``seen`` [M, B] to one content, [B, C]."""
-        if product not in PRODUCTS:
-            raise ValueError(f"product is {product!r}; expected one of {', '.join(PRODUCTS)}")
+        one_of("product", product, PRODUCTS)
         contents = Diagonal(experts.loc[..., self.style_dim :], experts.scale[..., self.style_dim :])
         return (geometric_mean if product == "geometric" else product_of_experts)(contents, seen)
 
@@ -211,10 +198,8 @@ class MMALI(nn.Module):
 
         With ``style="shared"`` all of them have the first one's style, as in the released code's evaluation.
         """
-        if n < 1 or style not in PRIOR_STYLES:
-            raise ValueError(f"n is {n} and style {style!r}; expected at least 1, and own or shared")
-        drawn = self._decoder_side(n, generator)
-        if style == "own":
+        drawn = self._decoder_side(whole("n", n), generator)
+        if one_of("style", style, PRIOR_STYLES) == "own":
             return drawn.x
         return {name: self._item(name, drawn.style[0], drawn.content[0]) for name in drawn.x}
 
@@ -247,8 +232,7 @@ class MMALI(nn.Module):
         Raises:
             ValueError: for bad input or an unknown style.
         """
-        if style not in STYLES:
-            raise ValueError(f"style is {style!r}; expected one of {', '.join(STYLES)}")
+        one_of("style", style, STYLES)
         to = check_names(self.modalities, to, "to")
         batch, mask = check_batch(self.modalities, batch, mask)
         first, *_ = check_names(self.modalities, given, "given")

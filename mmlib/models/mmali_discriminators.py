@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmlib.checks import one_of
 from mmlib.distributions import Diagonal
 from mmlib.nets.discriminators import Dependence, Everything, Layers, blocks, pair
 from mmlib.ratios import (
@@ -60,9 +61,7 @@ class UnimodalFactors(nn.ModuleDict):
     def __init__(
         self, shapes: Mapping[str, tuple[int, ...]], code_dim: int, layers: Layers, factors: str
     ) -> None:
-        if factors not in FACTORS:
-            raise ValueError(f"factors is {factors!r}; expected one of {', '.join(FACTORS)}")
-        self.multiway = factors == "multiway"
+        self.multiway = one_of("factors", factors, FACTORS) == "multiway"
         outputs = len(shapes) + 1 if self.multiway else 1
         layers = layers.called(3 * (len(shapes) + 1))
         super().__init__({name: pair(shape, code_dim, outputs, layers) for name, shape in shapes.items()})

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from mmlib.checks import whole
+from mmlib.checks import look_up, positive, whole
 from mmlib.nets.common import check_shape, scaled
 from mmlib.nets.joint import encoder_for
 from mmlib.nets.svhn import SvhnEncoder, channel_plan
@@ -59,8 +59,10 @@ class Layers:
     init_std: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.multiplier > 0:
-            raise ValueError(f"multiplier is {self.multiplier}; expected a positive number")
+        positive("width", self.width)
+        positive("multiplier", self.multiplier)
+        if self.init_std is not None:
+            positive("init_std", self.init_std)
         if self.power_iterations != "released":
             whole("power_iterations", self.power_iterations)
 
@@ -135,9 +137,7 @@ def layers_named(layers: str | Layers, **attributes) -> Layers:
     """
     if isinstance(layers, Layers):
         return layers
-    if layers not in LAYERS:
-        raise ValueError(f"layers is {layers!r}; expected one of {', '.join(LAYERS)}")
-    return replace(LAYERS[layers], **attributes)
+    return replace(look_up("layers", layers, LAYERS), **attributes)
 
 
 class Multiplied(nn.Module):
