@@ -37,10 +37,12 @@ for _modalities in (2, 3, 4):
 _add("factorised-alone", "factorised", {**BINARY, "unimodal": 0.0}, note="; the joint game alone")
 _add("joint-unimodal", "joint", {**JOINT, **BINARY}, note="; with D0s beside it for a unimodal term")
 
-# Three times as long: does the order of the two stay what it is?
+# Three times as long, or with the released number of power iterations: does the order of the two stay what it is?
 
 for _name, _options in (("factorised", BINARY), ("joint", JOINT)):
     _add(f"{_name}-long", _name, _options, steps=16_500)
+    _iterated = {**_options, "power_iterations": "released"}
+    _add(f"{_name}-iterated", _name, _iterated, note="; power iterations as released")
 
 # A fair rival for the factorised discriminator: as many parameters (110,841 against 110,213), and as steep. For M = 2,
 # log r_1 = T + D0_1 + D0_2 - D1_2: four layers in T and two in each other factor. With a largest singular value of k
