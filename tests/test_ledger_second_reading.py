@@ -1,7 +1,8 @@
 """Every printed cell of the ledger against a second reading of the same tables, made from the papers alone.
 
 ``ledger_second_reading/<table>.csv`` holds one table in printed order, written down without sight of the ledger, so
-that a later edit of a printed number in one of the two places does not go unseen.
+that a later edit of a printed number in one of the two places does not go unseen. Seven cells of ``meme-table-2`` and
+``meme-table-6`` are from a review version of the paper, as the notes there say.
 """
 
 import csv
