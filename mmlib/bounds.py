@@ -1,17 +1,32 @@
 """Bounds on log p(x) from log-weights, and nothing else.
 
 A model draws K latent samples from each of the R components of its posterior (R = 1 if the posterior is not a
-mixture) and returns log-weights [R, K, B] in nats. Each function here turns them into one number per row, [B].
-``log_mixture`` [R, B] holds the log mixture weights pi_r; None means equal weights.
+mixture) and returns `LogWeights`, which know the mixture that they were drawn from. Each function here turns them into
+one number per row, [B]. Plain tensors [R, K, B] will do as well, with the log mixture weights ``log_mixture`` [R, B]
+beside them; None means equal weights. What stands where a row lacks a component (-inf) never matters.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LogWeights:
+    """Log importance weights and the mixture that their draws come from, which every bound needs; nats.
+
+    Attributes:
+        values: [R, K, B], of K draws from each of R components.
+        log_mixture: [R, B], the components' log mixture weights; ``-inf`` where a row does not have the component.
+    """
+
+    values: Tensor
+    log_mixture: Tensor
 
 
 def log_weights(log_likelihoods: Iterable[Tensor], log_prior: Tensor, log_posterior: Tensor) -> Tensor:
@@ -23,28 +38,27 @@ def log_weights(log_likelihoods: Iterable[Tensor], log_prior: Tensor, log_poster
     return sum(log_likelihoods) + log_prior - log_posterior
 
 
-def elbo(log_weights: Tensor, log_mixture: Tensor | None = None) -> Tensor:
+def elbo(log_weights: LogWeights | Tensor, log_mixture: Tensor | None = None) -> Tensor:
     r"""Evidence lower bound, the mean log-weight: [B], nats.
 
     Equation: ``eq-elbo``. Source: Kingma and Welling 2014, Eq. 2; strata as in Shi et al. 2019, Section 3.
         ELBO = sum_r pi_r (1/K) sum_k log w_rk
     """
-    log_mixture = _checked(log_weights, log_mixture)
-    return _over_components(log_weights.mean(1), log_mixture)
+    log_w, log_pi = _parts(log_weights, log_mixture)
+    return (log_pi.exp() * log_w.mean(1)).sum(0)
 
 
-def iwae(log_weights: Tensor, log_mixture: Tensor | None = None) -> Tensor:
+def iwae(log_weights: LogWeights | Tensor, log_mixture: Tensor | None = None) -> Tensor:
     r"""Importance-weighted bound with all strata inside one logarithm (*tight* for a mixture): [B], nats.
 
     Equation: ``eq-iwae``. Source: Burda et al. 2016, Eq. 8; Shi et al. 2019, Section 3.
         IWAE = log sum_r pi_r (1/K) sum_k w_rk
     """
-    log_mixture = _checked(log_weights, log_mixture)
-    k = log_weights.shape[1]
-    return torch.logsumexp(log_weights + log_mixture[:, None], dim=(0, 1)) - math.log(k)
+    log_w, log_pi = _parts(log_weights, log_mixture)
+    return torch.logsumexp(log_w + log_pi[:, None], dim=(0, 1)) - math.log(log_w.shape[1])
 
 
-def iwae_looser(log_weights: Tensor, log_mixture: Tensor | None = None) -> Tensor:
+def iwae_looser(log_weights: LogWeights | Tensor, log_mixture: Tensor | None = None) -> Tensor:
     r"""Importance-weighted bound with the mixture outside the logarithm: [B], nats.
 
     As K grows it tends to a limit strictly below log p(x) unless every component gives the same mean weight.
@@ -52,12 +66,11 @@ def iwae_looser(log_weights: Tensor, log_mixture: Tensor | None = None) -> Tenso
     Equation: ``eq-iwae-looser``. Source: Shi et al. 2019, Section 3 and its released objective.
         looser = sum_r pi_r log (1/K) sum_k w_rk
     """
-    log_mixture = _checked(log_weights, log_mixture)
-    k = log_weights.shape[1]
-    return _over_components(torch.logsumexp(log_weights, dim=1) - math.log(k), log_mixture)
+    log_w, log_pi = _parts(log_weights, log_mixture)
+    return (log_pi.exp() * (torch.logsumexp(log_w, dim=1) - math.log(log_w.shape[1]))).sum(0)
 
 
-def cubo(log_weights: Tensor, log_mixture: Tensor | None = None) -> Tensor:
+def cubo(log_weights: LogWeights | Tensor, log_mixture: Tensor | None = None) -> Tensor:
     r"""Estimate of the chi upper bound, wholly in log space: [B], nats.
 
     Only the limit 1/2 log E[w^2] is an upper bound, and only where q has wide enough tails for it to exist. The
@@ -67,10 +80,13 @@ def cubo(log_weights: Tensor, log_mixture: Tensor | None = None) -> Tensor:
     expectation wrongly stands outside the logarithm.
         CUBO_K = 1/2 log sum_r pi_r (1/K) sum_k w_rk^2
     """
-    return 0.5 * iwae(2 * log_weights, log_mixture)
+    log_w, log_pi = _parts(log_weights, log_mixture)
+    return 0.5 * iwae(2 * log_w, log_pi)
 
 
-def dreg(log_weights: Tensor, z: Tensor, log_mixture: Tensor | None = None, looser: bool = False) -> Tensor:
+def dreg(
+    log_weights: LogWeights | Tensor, z: Tensor, log_mixture: Tensor | None = None, looser: bool = False
+) -> Tensor:
     r"""IWAE's value with the doubly reparameterised gradient with respect to the posterior: [B], nats.
 
     ``log_weights`` must have been computed with the posterior's *density* cut from the graph, so that its parameters
@@ -83,38 +99,38 @@ def dreg(log_weights: Tensor, z: Tensor, log_mixture: Tensor | None = None, loos
         grad_phi = sum_k wtilde_k^2 (d log w_k / d z_k) (d z_k / d phi),  wtilde_k = w_k / sum_j w_j
 
     Args:
-        log_weights: [R, K, B].
+        log_weights: of K draws from each of R components and B rows.
         z: [R, K, B, D], the samples the log-weights came from.
-        log_mixture: [R, B] or None.
+        log_mixture: [R, B] or None, as in every bound.
         looser: normalise within each component and put the mixture outside the logarithm.
 
     Raises:
         ValueError: if ``z`` does not carry one sample for each log-weight.
     """
-    log_mixture = _checked(log_weights, log_mixture)
-    if z.shape[:-1] != log_weights.shape:
-        raise ValueError(f"z has shape {tuple(z.shape)}; expected {tuple(log_weights.shape)} + (D,)")
-    normalised = normalised_weights(log_weights.detach(), log_mixture, looser)
-    if z.requires_grad:
-        z.register_hook(lambda gradient: gradient * normalised[..., None])
-    return (iwae_looser if looser else iwae)(log_weights, log_mixture)
+    log_w, log_pi = _parts(log_weights, log_mixture)
+    if z.shape[:-1] != log_w.shape:
+        raise ValueError(f"z has shape {tuple(z.shape)}; expected {tuple(log_w.shape)} + (D,)")
+    normalised = normalised_weights(log_w.detach(), log_pi, looser)[..., None]
+    if z.requires_grad:  # what arrives may be of lower precision than the weights, under autocast
+        z.register_hook(lambda gradient: torch.where(normalised > 0, gradient * normalised, 0).to(gradient))
+    return (iwae_looser if looser else iwae)(log_w, log_pi)
 
 
 def normalised_weights(
-    log_weights: Tensor, log_mixture: Tensor | None = None, looser: bool = False
+    log_weights: LogWeights | Tensor, log_mixture: Tensor | None = None, looser: bool = False
 ) -> Tensor:
     r"""Self-normalised importance weights [R, K, B], over all samples or (``looser``) within each component.
 
     Equation: ``eq-normalised-weights``. Source: Burda et al. 2016, Eq. 14.
         wtilde_rk = pi_r w_rk / sum_r'k' pi_r' w_r'k'
     """
-    log_mixture = _checked(log_weights, log_mixture)
+    log_w, log_pi = _parts(log_weights, log_mixture)
     if looser:
-        return log_weights.softmax(1)
-    return (log_weights + log_mixture[:, None]).flatten(0, 1).softmax(0).reshape(log_weights.shape)
+        return log_w.softmax(1).masked_fill((log_pi == -math.inf)[:, None], 0)
+    return (log_w + log_pi[:, None]).flatten(0, 1).softmax(0).reshape(log_w.shape)
 
 
-def effective_sample_size(log_weights: Tensor, log_mixture: Tensor | None = None) -> Tensor:
+def effective_sample_size(log_weights: LogWeights | Tensor, log_mixture: Tensor | None = None) -> Tensor:
     r"""Kish's effective number of samples, between 1 and R K: [B].
 
     Equation: ``eq-effective-sample-size``. Source: Owen 2013, Chapter 9.
@@ -123,22 +139,20 @@ def effective_sample_size(log_weights: Tensor, log_mixture: Tensor | None = None
     return 1 / normalised_weights(log_weights, log_mixture).square().sum((0, 1))
 
 
-def _over_components(per_component: Tensor, log_mixture: Tensor) -> Tensor:
-    """sum_r pi_r f_r for f [R, B]; a component that a row lacks counts as nothing, whatever it holds."""
-    absent = log_mixture == -math.inf
-    return (log_mixture.exp() * per_component.masked_fill(absent, 0)).sum(0)
-
-
-def _checked(log_weights: Tensor, log_mixture: Tensor | None) -> Tensor:
-    if log_weights.ndim != 3 or 0 in log_weights.shape:
-        raise ValueError(
-            f"log_weights has shape {tuple(log_weights.shape)}; expected [R, K, B], no axis empty"
-        )
+def _parts(log_weights: LogWeights | Tensor, log_mixture: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Log-weights [R, K, B], 0 where a row lacks the component, and the log mixture weights [R, B]."""
+    if isinstance(log_weights, LogWeights):
+        log_mixture = log_weights.log_mixture if log_mixture is None else log_mixture
+        log_weights = log_weights.values
+    if not isinstance(log_weights, Tensor) or log_weights.ndim != 3 or 0 in log_weights.shape:
+        tensor = isinstance(log_weights, Tensor)
+        found = f"has shape {tuple(log_weights.shape)}" if tensor else f"is a {type(log_weights).__name__}"
+        raise ValueError(f"log_weights {found}; expected [R, K, B], no axis empty")
     components, _, rows = log_weights.shape
     if log_mixture is None:
-        return log_weights.new_full((components, rows), -math.log(components))
+        return log_weights, log_weights.new_full((components, rows), -math.log(components))
     if log_mixture.shape != (components, rows):
         raise ValueError(
             f"log_mixture has shape {tuple(log_mixture.shape)}; expected {(components, rows)} ([R, B])"
         )
-    return log_mixture
+    return log_weights.masked_fill((log_mixture == -math.inf)[:, None], 0), log_mixture

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmlib.checks import one_of, whole
+
 _ELEMENTWISE = {"normal": torch.distributions.Normal, "laplace": torch.distributions.Laplace}
 FAMILIES = tuple(_ELEMENTWISE)
 SCALES = ("softplus", "softmax_budget", "log_variance")
@@ -33,8 +35,7 @@ class Diagonal:
     family: str = "normal"
 
     def __post_init__(self) -> None:
-        if self.family not in _ELEMENTWISE:
-            raise ValueError(f"family is {self.family!r}; expected one of {', '.join(FAMILIES)}")
+        one_of("family", self.family, FAMILIES)
         if self.loc.shape != self.scale.shape:
             raise ValueError(
                 f"scale has shape {tuple(self.scale.shape)}; expected {tuple(self.loc.shape)} to match loc"
@@ -51,7 +52,7 @@ class Diagonal:
 
     def rsample(self, k: int, generator: torch.Generator | None = None) -> Tensor:
         """``k`` reparameterised draws, [k, ..., D]."""
-        noise = torch.empty(k, *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
+        noise = torch.empty(whole("k", k), *self.loc.shape, dtype=self.loc.dtype, device=self.loc.device)
         if self.family == "normal":
             noise.normal_(generator=generator)
         else:  # the inverse distribution function at a uniform number in (-1, 1)
@@ -63,13 +64,18 @@ class Diagonal:
         """The same distribution, cut from the graph."""
         return Diagonal(self.loc.detach(), self.scale.detach(), self.family)
 
+    def where(self, present: Tensor) -> Diagonal:
+        """The same where bool ``present`` [...] is True; elsewhere loc 0 and scale 1, so that NaN goes nowhere."""
+        absent = ~present[..., None]
+        return Diagonal(self.loc.masked_fill(absent, 0), self.scale.masked_fill(absent, 1), self.family)
+
 
 @dataclass(frozen=True)
 class Mixture:
     """A mixture of R diagonal distributions for each of B rows; every posterior is one (R = 1: no mixture).
 
     Attributes:
-        components: loc and scale [R, B, D].
+        components: loc and scale [R, B, D]; 0 and 1 where a row does not have the component, whatever was given.
         log_mixture: [R, B], log mixture weights; ``-inf`` where a row does not have the component.
     """
 
@@ -86,6 +92,8 @@ class Mixture:
                 f"log_mixture has shape {tuple(self.log_mixture.shape)}; "
                 f"expected {tuple(self.components.loc.shape[:2])}, one weight for each component and row"
             )
+        if len(self.log_mixture) > 1:
+            object.__setattr__(self, "components", self.components.where(self.log_mixture > -math.inf))
 
     @property
     def mean(self) -> Tensor:
@@ -163,6 +171,7 @@ def product_of_experts(experts: Diagonal, observed: Tensor, prior: Diagonal | No
                 f"{name} are {factor.family}; a product of experts has a closed form for normal only"
             )
     _check_observed(experts, observed, allow_none=prior is not None)
+    experts = experts.where(observed)
     precision = observed[..., None] / experts.scale**2  # [M, B, D]
     total = precision.sum(0)
     weighted = (precision * experts.loc).sum(0)
@@ -184,17 +193,18 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
     Args:
         experts: normal, loc and scale [M, B, D].
         observed: [M, B] bool; a row must observe at least one modality.
-        weights: [M] or [M, B], positive; normalised over the experts each row observes. None: equal.
+        weights: [M] or [M, B], positive where observed; normalised over the experts each row observes. None: equal.
 
     Returns:
         Normal with loc and scale [B, D].
 
     Raises:
-        ValueError: if an expert is not normal, a row observes nothing, or the weights have another shape.
+        ValueError: if an expert is not normal, a row observes nothing, or the weights have another shape or sign.
     """
     if experts.family != "normal":
         raise ValueError(f"experts are {experts.family}; a geometric mean has a closed form for normal only")
     _check_observed(experts, observed)
+    experts = experts.where(observed)
     share = observed.to(experts.loc.dtype)
     if weights is not None:
         if weights.shape not in (observed.shape, observed.shape[:1]):
@@ -202,7 +212,9 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
                 f"weights have shape {tuple(weights.shape)}; expected "
                 f"{tuple(observed.shape[:1])} or {tuple(observed.shape)}"
             )
-        share = share * (weights if weights.ndim == 2 else weights[:, None])
+        share = (weights if weights.ndim == 2 else weights[:, None]).where(observed, 0)
+        if not bool((share > 0).eq(observed).all()):
+            raise ValueError(f"weights are {weights.tolist()}; expected positive numbers")
     share = share / share.sum(0)
     precision = share[..., None] / experts.scale**2  # [M, B, D]
     total = precision.sum(0)
@@ -246,13 +258,9 @@ def scale_from(raw: Tensor, kind: str) -> Tensor:
     Raises:
         ValueError: if the rule is unknown.
     """
-    if kind == "softplus":
+    if one_of("scale", kind, SCALES) == "softplus":
         return F.softplus(raw) + MINIMUM_SCALE
-    if kind == "softmax_budget":
-        return softmax_budget(raw)
-    if kind == "log_variance":
-        return torch.exp(0.5 * raw.clamp(-10, 10))
-    raise ValueError(f"scale is {kind!r}; expected one of {', '.join(SCALES)}")
+    return softmax_budget(raw) if kind == "softmax_budget" else torch.exp(0.5 * raw.clamp(-10, 10))
 
 
 def softmax_budget(raw: Tensor) -> Tensor:
