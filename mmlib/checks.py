@@ -99,3 +99,16 @@ def unknown(name: str, value: object, known: Iterable, listed: str = "") -> Valu
         expected = f"one of {len(known)} names" + f" that {listed} lists" * bool(listed)
         expected += f", such as {' or '.join(near)}" if near else ""
     return ValueError(f"{name} is {value!r}; expected {expected}")
+
+
+def sizes(name: str, value: object) -> tuple[int, ...]:
+    """``value`` as the shape of one item: a tuple of integers of at least 1, empty for a single number.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        value = tuple(value)
+        if all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in value):
+            return tuple(int(size) for size in value)
+    raise ValueError(f"{name} is {value!r}; expected sizes of at least 1, for example (1, 28, 28)")

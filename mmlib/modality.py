@@ -2,138 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmlib.checks import positive, sizes
+from mmlib.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+    NormalLikelihood,
+)
+
+__all__ = [
+    "Batch",
+    "BernoulliLikelihood",
+    "CategoricalLikelihood",
+    "LaplaceLikelihood",
+    "Likelihood",
+    "Mask",
+    "Modality",
+    "NormalLikelihood",
+    "all_observed",
+    "check_batch",
+    "check_given",
+    "check_names",
+    "shown",
+]
 
 Batch = Mapping[str, Tensor]
 Mask = Mapping[str, Tensor]
-
-
-def _sum_event(log_density: Tensor, event_dims: int) -> Tensor:
-    return log_density.flatten(-event_dims).sum(-1) if event_dims else log_density
-
-
-class LaplaceLikelihood:
-    """Laplace observation noise of a fixed scale around the decoder's output, which is the location.
-
-    Args:
-        scale: the diversity b, in pixels.
-
-    Raises:
-        ValueError: if ``scale`` is not positive.
-    """
-
-    discrete = False
-
-    def __init__(self, scale: float = 0.75) -> None:
-        self.scale = _positive("scale", scale)
-
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        r"""log p(x | z): ``params`` [..., B, *shape] and ``x`` [B, *shape] to [..., B], nats, summed over the event.
-
-        Equation: ``eq-laplace-likelihood``. Source: Shi et al. 2019, Appendix (scale 0.75 in its published runs).
-            log p(x | z) = - sum_i |x_i - mu_i| / b - n log 2b
-        """
-        event_dims = x.ndim - 1
-        deviation = _sum_event((params - x).abs(), event_dims)
-        return -deviation / self.scale - math.prod(x.shape[1:]) * math.log(2 * self.scale)
-
-    def mean(self, params: Tensor) -> Tensor:
-        """Mean observation, in data space, of the shape of ``params``."""
-        return params
-
-    def check(self, name: str, x: Tensor) -> None:
-        """Raise ValueError if observed values of ``x`` are not pixels in [0, 1]."""
-        _check_unit_interval(name, x)
-
-
-class NormalLikelihood:
-    """Normal observation noise of a fixed standard deviation around the decoder's output.
-
-    Args:
-        scale: standard deviation, in the units of the data.
-
-    Raises:
-        ValueError: if ``scale`` is not positive.
-    """
-
-    discrete = False
-
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = _positive("scale", scale)
-
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """log p(x | z): ``params`` [..., B, *shape] and ``x`` [B, *shape] to [..., B], nats, summed over the event."""
-        squared = _sum_event(((params - x) / self.scale).square(), x.ndim - 1)
-        normaliser = math.log(self.scale) + 0.5 * math.log(2 * math.pi)
-        return -0.5 * squared - math.prod(x.shape[1:]) * normaliser
-
-    def mean(self, params: Tensor) -> Tensor:
-        """Mean observation, of the shape of ``params``."""
-        return params
-
-    def check(self, name: str, x: Tensor) -> None:
-        """Raise ValueError if observed values of ``x`` are not finite."""
-        _check_finite(name, x)
-
-
-class BernoulliLikelihood:
-    """Independent Bernoulli pixels; the decoder gives logits. Pixels between 0 and 1 are scored by cross-entropy."""
-
-    discrete = False
-
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """log p(x | z): logits ``params`` [..., B, *shape] and ``x`` [B, *shape] to [..., B], nats, summed."""
-        log_density = -F.binary_cross_entropy_with_logits(params, x.expand_as(params), reduction="none")
-        return _sum_event(log_density, x.ndim - 1)
-
-    def mean(self, params: Tensor) -> Tensor:
-        """Pixel probabilities, of the shape of ``params``."""
-        return params.sigmoid()
-
-    def check(self, name: str, x: Tensor) -> None:
-        """Raise ValueError if observed values of ``x`` are not pixels in [0, 1]."""
-        _check_unit_interval(name, x)
-
-
-class CategoricalLikelihood:
-    """Categorical symbols; the decoder gives logits over ``classes`` on a last axis of its own.
-
-    Args:
-        classes: number of symbols.
-
-    Raises:
-        ValueError: if ``classes`` is not positive.
-    """
-
-    discrete = True
-
-    def __init__(self, classes: int) -> None:
-        self.classes = int(_positive("classes", classes))
-
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """log p(x | z): logits [..., B, *shape, classes] and int64 ``x`` [B, *shape] to [..., B], nats, summed."""
-        chosen = x.expand(params.shape[:-1])[..., None]
-        return _sum_event(params.log_softmax(-1).gather(-1, chosen)[..., 0], x.ndim - 1)
-
-    def mean(self, params: Tensor) -> Tensor:
-        """Class probabilities, of the shape of ``params``."""
-        return params.softmax(-1)
-
-    def check(self, name: str, x: Tensor) -> None:
-        """Raise ValueError if ``x`` holds anything but symbols 0 .. classes - 1."""
-        if x.is_floating_point():
-            raise ValueError(f"batch[{name!r}] is {x.dtype}; expected int64 symbols")
-        if x.numel() and (int(x.min()) < 0 or int(x.max()) >= self.classes):
-            found = f"{int(x.min())} .. {int(x.max())}"
-            raise ValueError(f"batch[{name!r}] holds symbols {found}; expected 0 .. {self.classes - 1}")
-
-
-Likelihood = LaplaceLikelihood | NormalLikelihood | BernoulliLikelihood | CategoricalLikelihood
 
 
 class Modality(nn.Module):
@@ -143,12 +44,13 @@ class Modality(nn.Module):
         name: key of the modality in every batch.
         shape: shape of one observation, without the batch axis.
         encoder: maps x [B, *shape] to (loc [B, D], raw scale [B, D]).
-        decoder: maps z [N, D] to the likelihood's parameters [N, *shape].
-        likelihood: one of the likelihoods of this module.
+        decoder: maps z [N, D] to the likelihood's parameters [N, *shape], symbols having a last axis of logits.
+        likelihood: one of the likelihoods of this module, or a subclass of `Likelihood`.
         weight: lambda_m, multiplies log p(x_m | z) in training objectives, never in a reported likelihood.
 
     Raises:
-        ValueError: if ``weight`` is not positive.
+        ValueError: for a name that PyTorch's ``ModuleDict`` cannot take, a shape that is none, a class in place of a
+            network or likelihood, or a weight that is not positive.
     """
 
     def __init__(
@@ -161,53 +63,111 @@ class Modality(nn.Module):
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.name = name
-        self.shape = tuple(shape)
+        self.name = module_name(name)
+        self.shape = sizes("shape", shape)
+        for role, network in (("encoder", encoder), ("decoder", decoder)):
+            if isinstance(network, type) or not callable(network):
+                raise ValueError(
+                    f"{role} of modality {name!r} is {network!r}; expected a network, an instance of it"
+                )
+        if not isinstance(likelihood, Likelihood):
+            raise ValueError(
+                f"likelihood of modality {name!r} is {likelihood!r}; expected an instance of a Likelihood"
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
-        self.weight = _positive("weight", weight)
+        self.weight = positive("weight", weight)
+
+    def encode(self, x: Tensor, latent_dim: int) -> tuple[Tensor, Tensor]:
+        """Location and raw scale, [B, latent_dim] each, of the code of items ``x`` [B, *shape].
+
+        Raises:
+            ValueError: if that is not what the encoder gives.
+        """
+        return loc_and_raw(f"encoder of modality {self.name!r}", self.encoder(x), (len(x), latent_dim))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Likelihood parameters [..., *shape] at codes ``z`` [..., D]; all leading axes go through in one call."""
+        """Likelihood parameters [..., *shape] at codes ``z`` [..., D]; all leading axes go through in one call.
+
+        Raises:
+            ValueError: if the decoder gives another shape, which would be broadcast into another likelihood.
+        """
         params = self.decoder(z.flatten(0, -2))
+        expected = (z.shape[:-1].numel(), *self.likelihood.params_shape(self.shape))
+        if tuple(params.shape) != expected:
+            found = f"decoder of modality {self.name!r} gives shape {tuple(params.shape)}"
+            raise ValueError(f"{found} for {expected[0]} codes; expected {expected}")
         return params.unflatten(0, z.shape[:-1])
 
 
-def check_names(known: Mapping[str, object], names: object, argument: str) -> tuple[str, ...]:
+def loc_and_raw(what: str, output: object, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """What an encoder gave, if it is a location and a raw scale of this shape [B, D].
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    parts = tuple(output) if isinstance(output, tuple | list) else (output,)
+    shapes = [tuple(getattr(part, "shape", ())) for part in parts]
+    if shapes != [shape, shape]:
+        raise ValueError(
+            f"{what} gives {', '.join(map(str, shapes))}; expected loc and raw scale, {shape} each"
+        )
+    return parts
+
+
+def module_name(name: str, owner: type[nn.ModuleDict] = nn.ModuleDict) -> str:
+    """``name``, if a ``ModuleDict`` can have a module of that name.
+
+    Raises:
+        ValueError: for no string, an empty one, one with a dot, or an attribute such as ``"type"``.
+    """
+    if not isinstance(name, str) or not name or "." in name or hasattr(owner, name) or hasattr(_EMPTY, name):
+        raise ValueError(
+            f"name is {name!r}; expected a string without a dot that is no attribute of PyTorch's modules, such as "
+            "'image'"
+        )
+    return name
+
+
+_EMPTY = nn.ModuleDict()
+
+
+def check_names(
+    known: Mapping[str, object], names: object, argument: str, where: str = "the model's modalities are"
+) -> tuple[str, ...]:
     """``names`` as a tuple, after checking that each names a known modality.
 
     Raises:
-        ValueError: if a name is unknown, or if there is none.
+        ValueError: if a name is unknown, if there is none, or if they are no collection of names.
     """
-    if isinstance(names, str):
+    if isinstance(names, str) or not isinstance(names, Iterable):
         raise ValueError(
-            f"{argument} is the string {names!r}; expected a collection of names, for example [{names!r}]"
+            f"{argument} is {names!r}; expected a collection of names, for example {list(known)[:1]}"
         )
     names = tuple(names)
     for name in names:
-        if name not in known:
-            raise ValueError(f"{argument} names {name!r}; the model's modalities are {', '.join(known)}")
+        if not isinstance(name, str) or name not in known:
+            raise ValueError(f"{argument} names {name!r}; {where} {', '.join(known)}")
     if not names:
         raise ValueError(f"{argument} is empty; expected at least one of {', '.join(known)}")
     return names
 
 
 def check_given(
-    modalities: Mapping[str, object], batch: Batch, mask: Mask, given: Collection[str]
+    batch: Batch, mask: Mask, names: Collection[str] | None, argument: str = "given"
 ) -> tuple[str, ...]:
-    """The names that a posterior may see, in the order of the modalities, of a batch that has been checked.
+    """Names chosen of a batch that has been checked (None: all), in the order of its modalities.
 
     Raises:
-        ValueError: for an unknown name, one that is not in the batch, or a row that observes none of them.
+        ValueError: for a name that is not in the batch, or a row that observes none of them.
     """
-    given = check_names(modalities, given, "given")
-    for name in given:
-        if name not in batch:
-            raise ValueError(f"given names {name!r}, which is not in the batch ({', '.join(batch)})")
-    if not bool(torch.stack([mask[name] for name in given]).any(0).all()):
-        raise ValueError(f"given is {', '.join(given)}, but a row observes none of them")
-    return tuple(name for name in modalities if name in given)
+    if names is None:
+        return tuple(batch)
+    names = check_names(batch, names, argument, "the batch holds")
+    if not bool(torch.stack([mask[name] for name in names]).any(0).all()):
+        raise ValueError(f"{argument} is {', '.join(names)}, but a row observes none of them")
+    return tuple(name for name in batch if name in names)
 
 
 def all_observed(mask: Mask) -> bool:
@@ -221,10 +181,30 @@ def all_observed(mask: Mask) -> bool:
     return all(bool(observed.all()) for observed in mask.values())
 
 
+def shown(batch: Batch, mask: Mask) -> tuple[Batch, Mask]:
+    """What networks may see of a checked batch: nothing that is hidden, not even as a row of zeros.
+
+    A modality that no row observes is left out, as an absent key. Any other hidden item is replaced by an observed one
+    of its modality: a network that is not finite at zero would send NaN into gradients, even multiplied by zero.
+    """
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        return batch, mask
+    rows = torch.stack(list(mask.values()))  # [M, B]
+    some, every = torch.stack([rows.any(1), rows.all(1)]).tolist()
+    if all(every):
+        return batch, mask
+    names = [name for name, seen in zip(mask, some, strict=True) if seen]
+    first = {name: batch[name].index_select(0, mask[name].int().argmax().view(1)) for name in names}
+    clean = {name: torch.where(_rows(mask[name], batch[name]), batch[name], first[name]) for name in names}
+    return clean, {name: mask[name] for name in names}
+
+
 def check_batch(
     modalities: Mapping[str, Modality], batch: Batch, mask: Mask | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Check a batch and replace what is not observed by zeros.
+
+    Arrays and lists become tensors; numbers take the dtype of the modality's networks, symbols become int64.
 
     Args:
         modalities: the model's modalities by name.
@@ -236,40 +216,54 @@ def check_batch(
         hold zeros, whatever they held before, so that nothing computed from the batch can depend on them.
 
     Raises:
-        ValueError: for an unknown modality, a wrong shape or dtype, an empty batch, a row without any modality, or
-            an observed value that is not finite or not within the likelihood's range.
+        ValueError: for an unknown modality, a wrong shape, dtype or device, an empty batch, a row without any modality,
+            or an observed value that is not finite or not within the likelihood's range.
     """
-    names = check_names(modalities, batch, "batch")
-    mask = {} if mask is None else mask
+    for argument, given in (("batch", batch), ("mask", {} if mask is None else mask)):
+        if not isinstance(given, Mapping):
+            raise ValueError(
+                f"{argument} is {_kind(given)}; expected a mapping from modality names to tensors"
+            )
+    names, mask = check_names(modalities, batch, "batch"), {} if mask is None else mask
     for name in mask:
         if name not in batch:
             raise ValueError(f"mask names {name!r}, which is not in the batch ({', '.join(names)})")
-    rows = len(batch[names[0]])
-    if rows == 0:
-        raise ValueError(f"batch[{names[0]!r}] is empty; expected at least one row")
     clean: dict[str, Tensor] = {}
     observed: dict[str, Tensor] = {}
+    rows = None
     for name, modality in modalities.items():
         if name not in batch:
             continue
-        x = batch[name]
+        what, like = f"batch[{name!r}]", next(modality.parameters(), None)
+        x = _tensor(what, batch[name], like)
+        rows = x.shape[:1].numel() if rows is None else rows
         if tuple(x.shape) != (rows, *modality.shape):
-            raise ValueError(
-                f"batch[{name!r}] has shape {tuple(x.shape)}; expected {(rows, *modality.shape)}"
-            )
-        if not modality.likelihood.discrete and not x.is_floating_point():
-            raise ValueError(f"batch[{name!r}] is {x.dtype}; expected floating point")
+            raise ValueError(f"{what} has shape {tuple(x.shape)}; expected {(rows, *modality.shape)}")
+        if rows == 0:
+            raise ValueError(f"{what} is empty; expected at least one row")
+        if modality.likelihood.discrete:
+            if not torch.can_cast(x.dtype, torch.int64):
+                raise ValueError(f"{what} is {x.dtype}; expected int64 symbols")
+            x = x.long()
+        elif not x.is_floating_point():
+            raise ValueError(f"{what} is {x.dtype}; expected floating point")
+        elif like is not None:
+            x = x.to(like.dtype)
+        seen = torch.ones(rows, dtype=torch.bool, device=x.device)
         if name in mask:
-            seen = mask[name]
+            seen = _tensor(f"mask[{name!r}]", mask[name], seen)
             if seen.dtype != torch.bool or tuple(seen.shape) != (rows,):
                 found = f"{seen.dtype} of shape {tuple(seen.shape)}"
                 raise ValueError(
                     f"mask[{name!r}] is {found}; expected bool of shape {(rows,)}, True = observed"
                 )
-            x = torch.where(seen.view(-1, *[1] * len(modality.shape)), x, torch.zeros_like(x))
-        else:
-            seen = torch.ones(rows, dtype=torch.bool, device=x.device)
-        modality.likelihood.check(name, x)
+            x = torch.where(_rows(seen, x), x, torch.zeros_like(x))
+        bad = (~torch.isfinite(x)).reshape(rows, -1).any(1)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0, 0])
+            raise ValueError(f"{what} has NaN or infinity in observed row {row}; mask what is not observed")
+        if bool(seen.any()):
+            modality.likelihood.check(name, x[seen] if name in mask else x)
         clean[name], observed[name] = x, seen
     seen_any = torch.stack(list(observed.values())).any(0)
     if not bool(seen_any.all()):
@@ -280,23 +274,23 @@ def check_batch(
     return clean, observed
 
 
-def _check_finite(name: str, x: Tensor) -> None:
-    bad = (~torch.isfinite(x)).flatten(1).any(1)
-    if bool(bad.any()):
-        row = int(bad.nonzero()[0, 0])
-        raise ValueError(
-            f"batch[{name!r}] has NaN or infinity in observed row {row}; mask what is not observed"
-        )
+def _tensor(what: str, value: object, like: Tensor | None) -> Tensor:
+    """``value`` as a tensor, which must be on the device of ``like`` if it was one before."""
+    if isinstance(value, Tensor):
+        if like is not None and value.device != like.device:
+            raise ValueError(f"{what} is on {value.device}; expected it on the model's device, {like.device}")
+        return value
+    try:
+        return torch.from_numpy(np.array(value, order="C")).to(like.device if like is not None else "cpu")
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} is {_kind(value)}; expected a tensor [B, ...]") from None
 
 
-def _check_unit_interval(name: str, x: Tensor) -> None:
-    _check_finite(name, x)
-    low, high = float(x.min()), float(x.max())
-    if low < 0 or high > 1:
-        raise ValueError(f"batch[{name!r}] has pixels from {low:g} to {high:g}; expected pixels in [0, 1]")
+def _kind(value: object) -> str:
+    """A short word for a value that is no tensor and no mapping."""
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise ValueError(f"{name} is {value!r}; expected a positive number")
-    return value
+def _rows(seen: Tensor, x: Tensor) -> Tensor:
+    """Bool [B] for items ``x`` [B, *shape], ready to broadcast."""
+    return seen.view(-1, *[1] * (x.ndim - 1))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mmlib.bounds import LogWeights
 from mmlib.lab import LinearGaussian, joint_encoder
 from mmlib.lab import modalities as lab_modalities
 from mmlib.metrics import (
@@ -59,7 +60,7 @@ def fixed(log_weights, log_mixture=None):
     def draw(batch, k, given=None, target=None, generator=None):
         piece = log_weights[:, state.at : state.at + k]
         state.at += k
-        return SimpleNamespace(log_weights=piece, log_mixture=log_mixture)
+        return SimpleNamespace(log_weights=LogWeights(piece, log_mixture))
 
     return SimpleNamespace(draw=draw)
 

@@ -18,7 +18,7 @@ def test_snippets_run(snippet, capsys):
     names = {}
     exec(compile(snippet, "README.md", "exec"), names)
     assert names["street"].shape == (10, 3, 16, 16)
-    assert names["weights"].shape[1:] == (8, 10)
+    assert names["weights"].values.shape[1:] == (8, 10)
     assert "tensor" in capsys.readouterr().out
 
 

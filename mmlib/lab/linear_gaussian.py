@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from mmlib.bounds import LogWeights
 from mmlib.distributions import Diagonal, Mixture
 
 Batch = Mapping[str, Tensor]
@@ -195,10 +196,10 @@ class LinearGaussian:
         k: int,
         names: Iterable[str] | None = None,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Draw k times from every component of q: z [R, K, B, D] and log p(x, z) - log q(z) [R, K, B]."""
+    ) -> tuple[Tensor, LogWeights]:
+        """Draw k times from every component of q: z [R, K, B, D] and log p(x, z) - log q(z), values [R, K, B]."""
         z = q.rsample_stratified(k, generator)
-        return z, self.log_joint(z, batch, names) - q.log_prob(z)
+        return z, LogWeights(self.log_joint(z, batch, names) - q.log_prob(z), q.log_mixture)
 
     def _names(self, names: Iterable[str] | None, batch: Batch) -> tuple[str, ...]:
         chosen = tuple(n for n in self.views if n in batch) if names is None else tuple(names)

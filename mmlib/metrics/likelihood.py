@@ -117,10 +117,10 @@ def log_marginal(
     once, twice = [], []  # log sums of w and of w^2, [R, B] for each chunk
     for start in range(0, k, chunk):
         draws = model.draw(seen, min(chunk, k - start), given=given, target=names, generator=generator)
-        log_weights = draws.log_weights.double()
+        log_weights = draws.log_weights.values.double()
         once.append(torch.logsumexp(log_weights, dim=1))
         twice.append(torch.logsumexp(2 * log_weights, dim=1))
-    log_mixture = draws.log_mixture.double()
+    log_mixture = draws.log_weights.log_mixture.double()
     log_sum = torch.logsumexp(torch.stack(once), dim=0)  # [R, B]
     log_square = torch.logsumexp(torch.stack(twice), dim=0)
     value = importance_log_likelihood(log_sum, log_mixture, k)

@@ -1,7 +1,7 @@
-"""What all variational models share: encode, draw, decode, sample, generate, and the protocol that metrics rely on.
+"""What all models share: encode, decode, draw, sample, generate, and the protocol that metrics rely on.
 
-A method is a subclass that says what its posterior is and what its training objective is; it overrides
-``_posterior`` and ``_objective`` and nothing else.
+A variational method is a subclass of `MultimodalVAE` that says what its posterior is and what its training objective
+is; it overrides ``_posterior`` and ``_objective`` and nothing else.
 """
 
 from __future__ import annotations
@@ -14,24 +14,89 @@ import torch
 from torch import Tensor, nn
 
 from mmlib import bounds
+from mmlib.bounds import LogWeights
+from mmlib.checks import one_of, whole
 from mmlib.distributions import FAMILIES, SCALES, Diagonal, Mixture, scale_from
-from mmlib.modality import Batch, Mask, Modality, check_batch, check_given, check_names
+from mmlib.modality import Batch, Mask, Modality, check_batch, check_given, check_names, shown
 
 
 class Draws(NamedTuple):
     """Samples from a posterior and every density at them; R components, K samples from each, B rows; nats."""
 
     z: Tensor  # [R, K, B, D]
-    log_weights: Tensor  # [R, K, B]
-    log_mixture: Tensor  # [R, B]
+    log_weights: LogWeights  # values [R, K, B] and the mixture's weights
     log_likelihood: dict[
         str, Tensor
     ]  # name -> [R, K, B], unscaled, 0 in rows that do not observe the modality
     log_prior: Tensor  # [R, K, B]
     log_posterior: Tensor  # [R, K, B]
 
+    @property
+    def log_mixture(self) -> Tensor:
+        """Log mixture weights, [R, B]."""
+        return self.log_weights.log_mixture
 
-class MultimodalVAE(nn.Module):
+
+class MultimodalModel(nn.Module):
+    """What variational and adversarial models share: modalities, and codes that are encoded and decoded.
+
+    Args:
+        modalities: at least one, with different names.
+        latent_dim: D, the size of the code.
+        family: of the unimodal posteriors.
+        scale: rule that turns the encoders' raw output into scales, see ``distributions.scale_from``.
+
+    Raises:
+        ValueError: for no modality, a repeated name, or an unknown family or rule.
+    """
+
+    def __init__(
+        self, modalities: Sequence[Modality], latent_dim: int, family: str = "normal", scale: str = "softplus"
+    ) -> None:
+        super().__init__()
+        modalities = list(modalities)
+        for i, modality in enumerate(modalities):
+            if not isinstance(modality, Modality):
+                raise ValueError(f"modalities[{i}] is {modality!r}; expected a Modality")
+        names = [modality.name for modality in modalities]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"modalities are named {names}; expected at least one, with different names")
+        self.modalities = nn.ModuleDict(zip(names, modalities, strict=True))
+        self.latent_dim = whole("latent_dim", latent_dim)
+        self.family = one_of("posterior", family, FAMILIES)
+        self.scale_rule = one_of("scale", scale, SCALES)
+
+    def encode(self, name: str, x: Tensor) -> Diagonal:
+        """Unimodal posterior of the code, q(z | x_m): ``x`` [B, *shape] to loc and scale [B, D]."""
+        loc, raw = self.modalities[name].encode(x, self.latent_dim)
+        return Diagonal(loc, scale_from(raw, self.scale_rule), self.family)
+
+    def experts(self, batch: Batch, mask: Mask, given: Iterable[str]) -> tuple[Diagonal, Tensor]:
+        """Unimodal posteriors of ``given`` stacked to [M, B, D], and which rows observe them, [M, B]."""
+        experts = [self.encode(name, batch[name]) for name in given]
+        loc, scale = torch.stack([q.loc for q in experts]), torch.stack([q.scale for q in experts])
+        return Diagonal(loc, scale, self.family), torch.stack([mask[name] for name in given])
+
+    def decode(self, z: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Likelihood parameters [..., *shape] of each modality named (default: all) at codes ``z`` [..., D]."""
+        names = tuple(self.modalities) if names is None else check_names(self.modalities, names, "names")
+        if z.ndim < 2 or z.shape[-1] != self.latent_dim:
+            raise ValueError(f"z has shape {tuple(z.shape)}; expected [..., {self.latent_dim}]")
+        return {name: self.modalities[name].decode(z) for name in names}
+
+    def _means(self, z: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        params = self.decode(z, names)
+        return {name: self.modalities[name].likelihood.mean(value) for name, value in params.items()}
+
+    def _seen(self, batch: Batch, mask: Mask | None, **chosen: Collection[str] | None) -> tuple:
+        """A checked batch as networks may see it, its mask, and of each choice of names those that it shows."""
+        batch, mask = check_batch(self.modalities, batch, mask)
+        names = [check_given(batch, mask, choice, argument) for argument, choice in chosen.items()]
+        batch, mask = shown(batch, mask)
+        return batch, mask, *(tuple(name for name in choice if name in batch) for choice in names)
+
+
+class MultimodalVAE(MultimodalModel):
     """Base of the variational models: modalities, a prior over the code, and one protocol.
 
     Args:
@@ -53,21 +118,10 @@ class MultimodalVAE(nn.Module):
         scale: str = "softplus",
         learn_prior: bool = False,
     ) -> None:
-        super().__init__()
-        names = [modality.name for modality in modalities]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"modalities are named {names}; expected at least one, with different names")
-        if posterior not in FAMILIES:
-            raise ValueError(f"posterior is {posterior!r}; expected one of {', '.join(FAMILIES)}")
-        if scale not in SCALES:
-            raise ValueError(f"scale is {scale!r}; expected one of {', '.join(SCALES)}")
-        self.modalities = nn.ModuleDict({modality.name: modality for modality in modalities})
-        self.latent_dim = latent_dim
-        self.family = posterior
-        self.scale_rule = scale
-        start = {"softplus": math.log(math.e - 1), "softmax_budget": 0.0, "log_variance": 0.0}[scale]
-        self.prior_raw = nn.Parameter(torch.full((latent_dim,), start), requires_grad=learn_prior)
-        self.learn_prior = learn_prior
+        super().__init__(modalities, latent_dim, posterior, scale)
+        self.learn_prior = one_of("learn_prior", learn_prior, (True, False))
+        start = math.log(math.e - 1) if scale == "softplus" else 0.0
+        self.prior_raw = nn.Parameter(torch.full((self.latent_dim,), start), requires_grad=learn_prior)
 
     # --- distributions ------------------------------------------------------------------------------------------
 
@@ -77,19 +131,6 @@ class MultimodalVAE(nn.Module):
         loc = torch.zeros_like(self.prior_raw)
         scale = scale_from(self.prior_raw, self.scale_rule) if self.learn_prior else torch.ones_like(loc)
         return Diagonal(loc, scale, self.family)
-
-    def encode(self, name: str, x: Tensor) -> Diagonal:
-        """Unimodal posterior q(z | x_m): ``x`` [B, *shape] to loc and scale [B, D]."""
-        loc, raw = self.modalities[name].encoder(x)
-        return Diagonal(loc, scale_from(raw, self.scale_rule), self.family)
-
-    def experts(self, batch: Batch, mask: Mask, given: Iterable[str]) -> tuple[Diagonal, Tensor]:
-        """Unimodal posteriors of ``given`` stacked to [M, B, D], and which rows observe them, [M, B]."""
-        experts = [self.encode(name, batch[name]) for name in given]
-        stacked = Diagonal(
-            torch.stack([q.loc for q in experts]), torch.stack([q.scale for q in experts]), self.family
-        )
-        return stacked, torch.stack([mask[name] for name in given])
 
     def posterior(
         self, batch: Batch, given: Collection[str] | None = None, mask: Mask | None = None
@@ -107,30 +148,17 @@ class MultimodalVAE(nn.Module):
         Raises:
             ValueError: for bad input, or if a row observes none of ``given``.
         """
-        batch, mask = check_batch(self.modalities, batch, mask)
-        return self._posterior(batch, mask, self._given(batch, mask, given))
+        return self._posterior(*self._seen(batch, mask, given=given))
 
     def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
         raise TypeError(f"{type(self).__name__} does not say what its posterior is")
 
-    def _given(self, batch: Batch, mask: Mask, given: Collection[str] | None) -> tuple[str, ...]:
-        return tuple(batch) if given is None else check_given(self.modalities, batch, mask, given)
-
     # --- generation ---------------------------------------------------------------------------------------------
-
-    def decode(self, z: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Likelihood parameters [..., *shape] of each modality named (default: all) at codes ``z`` [..., D]."""
-        names = tuple(self.modalities) if names is None else check_names(self.modalities, names, "names")
-        if z.shape[-1] != self.latent_dim:
-            raise ValueError(f"z has shape {tuple(z.shape)}; expected its last axis to be {self.latent_dim}")
-        return {name: self.modalities[name].decode(z) for name in names}
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``n`` draws from the prior, decoded to mean observations [n, *shape] of every modality."""
-        if n < 1:
-            raise ValueError(f"n is {n}; expected at least 1")
-        return self._means(self.prior.rsample(n, generator))
+        return self._means(self.prior.rsample(whole("n", n), generator))
 
     @torch.no_grad()
     def generate(
@@ -152,12 +180,9 @@ class MultimodalVAE(nn.Module):
             mask: bool [B] by name, True = observed.
             mean: decode the posterior's mean in place of a draw.
         """
+        to = check_names(self.modalities, to, "to")
         posterior = self.posterior(batch, given, mask)
         return self._means(posterior.mean if mean else posterior.sample(generator), to)
-
-    def _means(self, z: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        params = self.decode(z, names)
-        return {name: self.modalities[name].likelihood.mean(value) for name, value in params.items()}
 
     # --- weights and loss ---------------------------------------------------------------------------------------
 
@@ -187,11 +212,7 @@ class MultimodalVAE(nn.Module):
         Raises:
             ValueError: for bad input or ``k`` < 1.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}; expected at least 1")
-        batch, mask = check_batch(self.modalities, batch, mask)
-        given = self._given(batch, mask, given)
-        target = tuple(batch) if target is None else self._given(batch, mask, target)
+        batch, mask, given, target = self._seen(batch, mask, given=given, target=target)
         posterior = self._posterior(batch, mask, given)
         return self._draw(posterior, batch, mask, target, k, generator, weighted, detach_posterior)
 
@@ -211,20 +232,27 @@ class MultimodalVAE(nn.Module):
         log_prior = self.prior.log_prob(z)
         log_posterior = (posterior.detach() if detach_posterior else posterior).log_prob(z)
         terms = self.weighted(log_likelihood) if weighted else log_likelihood
-        weights = bounds.log_weights(terms.values(), log_prior, log_posterior)
-        return Draws(z, weights, posterior.log_mixture, log_likelihood, log_prior, log_posterior)
+        weights = LogWeights(
+            bounds.log_weights(terms.values(), log_prior, log_posterior), posterior.log_mixture
+        )
+        return Draws(z, weights, log_likelihood, log_prior, log_posterior)
 
     def log_likelihood(self, name: str, z: Tensor, x: Tensor, observed: Tensor) -> Tensor:
         """log p(x_m | z): ``z`` [..., B, D] to [..., B], nats; 0 in rows where ``observed`` [B] is False."""
-        modality = self.modalities[name]
-        return modality.likelihood.log_prob(modality.decode(z), x) * observed
+        modality, hidden = self.modalities[name], ~observed
+        x = x.masked_fill(hidden.view(-1, *[1] * (x.ndim - 1)), 0)
+        return modality.likelihood.log_prob(modality.decode(z), x).masked_fill(hidden, 0)
 
     def weighted(self, log_likelihood: dict[str, Tensor]) -> dict[str, Tensor]:
         """Log-likelihoods times the modalities' training weights lambda_m."""
         return {name: self.modalities[name].weight * value for name, value in log_likelihood.items()}
 
-    def log_weights(self, batch: Batch, k: int = 1, **options) -> Tensor:
-        """Log importance weights [R, K, B] in nats, with unscaled likelihoods; options as in ``draw``."""
+    def log_weights(self, batch: Batch, k: int = 1, **options) -> LogWeights:
+        """Log importance weights, values [R, K, B] in nats of unscaled likelihoods; options as in ``draw``.
+
+        They carry the mixture that they were drawn from: ``bounds.iwae(model.log_weights(batch, k, mask=mask))`` is
+        right in every row, whatever it observes.
+        """
         return self.draw(batch, k, **options).log_weights
 
     def loss(
@@ -248,7 +276,10 @@ class MultimodalVAE(nn.Module):
         """
         if validate or mask is None:
             batch, mask = check_batch(self.modalities, batch, mask)
-        objective, parts = self._objective(batch, mask, generator)
+        clean, observed = shown(batch, mask)
+        objective, parts = self._objective(clean, observed, generator)
+        if len(clean) < len(batch):  # whoever averages parts over steps counts on all of them
+            parts = {f"log_likelihood.{name}": torch.zeros_like(objective) for name in batch} | parts
         return -objective.mean(), {"objective": objective, **parts}
 
     def _objective(

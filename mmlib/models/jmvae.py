@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmlib.checks import real
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, scale_from, single
-from mmlib.modality import Batch, Mask, Modality, all_observed
+from mmlib.modality import Batch, Mask, Modality, all_observed, loc_and_raw
 from mmlib.models.base import MultimodalVAE
 
 
@@ -44,14 +45,14 @@ class JMVAE(MultimodalVAE):
         learn_prior: bool = False,
     ) -> None:
         super().__init__(modalities, latent_dim, "normal", scale, learn_prior)
-        if alpha < 0 or beta < 0:
-            raise ValueError(f"alpha is {alpha} and beta is {beta}; expected neither to be negative")
         self.joint_encoder = joint_encoder
-        self.alpha, self.beta = alpha, beta
+        self.alpha, self.beta = real("alpha", alpha, 0.0), real("beta", beta, 0.0)
 
     def encode_joint(self, batch: Batch) -> Diagonal:
         """Joint posterior q(z | x_1..M) of a complete batch: loc and scale [B, D]."""
-        loc, raw = self.joint_encoder({name: batch[name] for name in self.modalities})
+        output = self.joint_encoder({name: batch[name] for name in self.modalities})
+        rows = len(next(iter(batch.values())))
+        loc, raw = loc_and_raw("joint_encoder", output, (rows, self.latent_dim))
         return Diagonal(loc, scale_from(raw, self.scale_rule))
 
     def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:

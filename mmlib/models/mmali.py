@@ -156,7 +156,7 @@ class MMALI(nn.Module):
             ValueError: for bad input, or if a row observes none of ``given``.
         """
         batch, mask = check_batch(self.modalities, batch, mask)
-        given = tuple(batch) if given is None else check_given(self.modalities, batch, mask, given)
+        given = tuple(batch) if given is None else check_given(batch, mask, given)
         experts, seen = self._experts(batch, mask, given)
         return single(self._content(experts, seen, product))
 
@@ -236,7 +236,7 @@ class MMALI(nn.Module):
         to = check_names(self.modalities, to, "to")
         batch, mask = check_batch(self.modalities, batch, mask)
         first, *_ = check_names(self.modalities, given, "given")
-        given = check_given(self.modalities, batch, mask, given)
+        given = check_given(batch, mask, given)
         experts, seen = self._experts(batch, mask, given)
         content, own = self._content(experts, seen, product), self._style(experts)
         content = content.loc if mean else content.rsample(1, generator)[0]

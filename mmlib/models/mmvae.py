@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmlib import bounds
+from mmlib.checks import one_of, whole
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, mixture_of_experts
 from mmlib.modality import Batch, Mask, Modality
 from mmlib.models.base import MultimodalVAE, average_over_draws
@@ -52,19 +53,15 @@ class MMVAE(MultimodalVAE):
         k: int = 1,
     ) -> None:
         super().__init__(modalities, latent_dim, posterior, scale, learn_prior)
-        for argument, value, known in (
-            ("objective", objective, OBJECTIVES),
-            ("estimator", estimator, ESTIMATORS),
-        ):
-            if value not in known:
-                raise ValueError(f"{argument} is {value!r}; expected one of {', '.join(known)}")
+        self.objective = one_of("objective", objective, OBJECTIVES)
+        self.estimator = one_of("estimator", estimator, ESTIMATORS)
         if estimator != "plain" and not objective.startswith("iwae"):
             raise ValueError(f"estimator is {estimator!r}, but objective {objective!r} has only 'plain'")
-        if k < 1 or (objective == "elbo_own_decodes" and k != 1):
+        self.k = whole("k", k)
+        if objective == "elbo_own_decodes" and k != 1:
             raise ValueError(
-                f"k is {k} with objective {objective!r}; expected at least 1, exactly 1 for own decodes"
+                f"k is {k}; expected 1, since objective {objective!r} has one draw of each expert"
             )
-        self.objective, self.estimator, self.k = objective, estimator, k
 
     def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
         return mixture_of_experts(*self.experts(batch, mask, given))
@@ -79,17 +76,13 @@ class MMVAE(MultimodalVAE):
         )
         looser = self.objective == "iwae_looser"
         if self.estimator == "squared":
-            objective = bounds.dreg(draws.log_weights, draws.z, draws.log_mixture, looser)
+            objective = bounds.dreg(draws.log_weights, draws.z, looser=looser)
         else:
-            bound = {"elbo": bounds.elbo, "iwae": bounds.iwae, "iwae_looser": bounds.iwae_looser}[
-                self.objective
-            ]
-            objective = bound(draws.log_weights, draws.log_mixture)
+            bound = {"elbo": bounds.elbo, "iwae": bounds.iwae, "iwae_looser": bounds.iwae_looser}
+            objective = bound[self.objective](draws.log_weights)
         parts = {f"log_likelihood.{name}": value for name, value in draws.log_likelihood.items()}
         parts["log_ratio"] = draws.log_posterior - draws.log_prior
-        return objective, {
-            name: average_over_draws(value, draws.log_mixture) for name, value in parts.items()
-        }
+        return objective, {name: average_over_draws(x, draws.log_mixture) for name, x in parts.items()}
 
     def _own_decodes(self, posterior: Mixture, batch: Batch, mask: Mask, generator: torch.Generator | None):
         z = posterior.rsample_stratified(1, generator)[:, 0]  # [M, B, D]: row m from expert m
@@ -109,7 +102,7 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
     r"""Importance ratios that let expert r borrow expert d's draw: [M, M, B], entry [r, d].
 
     The draw and the denominator are cut from the graph, the numerator is not, and the diagonal is exactly 1. Where a
-    row does not observe d, there is nothing to borrow: 0.
+    row does not observe d there is nothing to borrow, where it does not observe r nobody who could: 0.
 
     Equation: ``eq-expert-ratios``. Source: Shi et al. 2019, released objective.
         omega_rd = q_r(z_d) / sg[q_d(z_d)]
@@ -119,7 +112,7 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
         z: [M, B, D], draw d from expert d.
         observed: [M, B] bool.
     """
-    z = z.detach()
+    experts, z = experts.where(observed), z.detach().masked_fill(~observed[..., None], 0)
     log_density = torch.stack(
         [
             Diagonal(loc, scale, experts.family).log_prob(z)
@@ -129,7 +122,7 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
     own = torch.eye(len(z), dtype=torch.bool, device=z.device)[..., None]
     denominator = log_density.detach().diagonal(dim1=0, dim2=1).T  # [d, B]
     log_ratio = (log_density - denominator).masked_fill(own, 0)
-    return log_ratio.masked_fill(~observed, -torch.inf).exp()
+    return log_ratio.masked_fill(~(observed & observed[:, None]), -torch.inf).exp()
 
 
 def elbo_own_decodes(log_likelihood: Tensor, ratios: Tensor, kl: Tensor, log_mixture: Tensor) -> Tensor:
@@ -144,5 +137,7 @@ def elbo_own_decodes(log_likelihood: Tensor, ratios: Tensor, kl: Tensor, log_mix
         kl: [M, B], of each expert to the prior.
         log_mixture: [M, B].
     """
-    per_expert = (ratios * log_likelihood).sum(1) - kl  # [r, B]
+    absent = log_mixture == -torch.inf  # [M, B]
+    ratios = ratios.masked_fill(absent | absent[:, None], 0)
+    per_expert = (ratios * log_likelihood.masked_fill(absent, 0)).sum(1) - kl  # [r, B]
     return bounds.elbo(per_expert[:, None], log_mixture)

@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from mmlib.checks import one_of, real, whole
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, product_of_experts, single
 from mmlib.modality import Batch, Mask, Modality
 from mmlib.models.base import MultimodalVAE
@@ -54,12 +55,11 @@ class MVAE(MultimodalVAE):
         weigh_partial_terms: bool = True,
     ) -> None:
         super().__init__(modalities, latent_dim, "normal", scale, learn_prior)
-        if not terms or not set(terms) <= set(TERMS):
-            raise ValueError(f"terms is {tuple(terms)}; expected some of {', '.join(TERMS)}")
-        if beta < 0 or sampled < 0:
-            raise ValueError(f"beta is {beta} and sampled is {sampled}; expected neither to be negative")
-        self.beta, self.terms, self.sampled = beta, tuple(terms), sampled
-        self.weigh_partial_terms = weigh_partial_terms
+        if isinstance(terms, str) or not terms or not set(terms) <= set(TERMS):
+            raise ValueError(f"terms is {terms!r}; expected some of {', '.join(TERMS)}")
+        self.terms = tuple(terms)
+        self.beta, self.sampled = real("beta", beta, 0.0), whole("sampled", sampled, 0)
+        self.weigh_partial_terms = one_of("weigh_partial_terms", weigh_partial_terms, (True, False))
 
     def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
         return single(product_of_experts(*self.experts(batch, mask, given), self.prior))
@@ -130,8 +130,8 @@ def sample_subsets(m: int, count: int, generator: torch.Generator | None = None)
     Raises:
         ValueError: if there are not so many different subsets.
     """
-    available = 2**m - m - 2
-    if count > available:
+    available = 2 ** whole("m", m, 2) - m - 2
+    if whole("sampled", count, 0) > available:
         raise ValueError(f"sampled is {count}; {m} modalities have only {available} subsets of 2 to {m - 1}")
     device = generator.device if generator is not None else None
     found: dict[tuple[int, ...], None] = {}
@@ -185,4 +185,4 @@ def mvae_objective(elbos: Tensor, counts: Tensor) -> Tensor:
         elbos: [S, B].
         counts: [S, B] bool.
     """
-    return (elbos * counts).sum(0)
+    return elbos.masked_fill(~counts, 0).sum(0)
