@@ -23,7 +23,7 @@ class Likelihood:
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """log p(x | z): ``params`` [..., B, *shape] and ``x`` [B, *shape] to [..., B], nats, summed over the item."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say how likely an item is")
 
     def mean(self, params: Tensor) -> Tensor:
         """Mean item, in data space, of the shape of ``params``; here they are the mean."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.checks import one_of, real, whole
-from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, scale_from, single
-from mmlib.modality import Batch, Mask, Modality, all_observed, check_batch, check_given, check_names
+from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, single
+from mmlib.modality import Batch, Mask, Modality, check_batch, check_names, shown
+from mmlib.models.base import MultimodalModel
 from mmlib.models.mmali_discriminators import (
     FactorisedDiscriminator,
     JointDiscriminator,
@@ -19,7 +20,7 @@ from mmlib.models.mmali_discriminators import (
     draw,
     mean_over,
 )
-from mmlib.nets.discriminators import Layers, held, initialise, layers_named
+from mmlib.nets.discriminators import HEADS, Layers, held, initialise, layers_named
 from mmlib.ratios import minimax_value, non_saturating_loss
 
 DISCRIMINATORS = ("factorised", "joint")
@@ -30,7 +31,7 @@ PRIOR_STYLES = ("own", "shared")
 Minibatch = tuple[Batch, Mask | None]
 
 
-class MMALI(nn.Module):
+class MMALI(MultimodalModel):
     """Multimodal adversarially learned inference: unimodal encoders, deterministic decoders, and a discriminator.
 
     A code is [style, content]: every modality has a style of its own, all share the content. In training all
@@ -89,22 +90,26 @@ class MMALI(nn.Module):
         loss: str = "non_saturating",
         scale: str = "log_variance",
     ) -> None:
-        super().__init__()
-        names = [modality.name for modality in modalities]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"modalities are named {names}; expected at least one, with different names")
-        self.modalities = nn.ModuleDict({modality.name: modality for modality in modalities})
-        self.content_dim, self.style_dim = whole("content_dim", content_dim), whole("style_dim", style_dim, 0)
-        self.scale_rule, self.game = scale, one_of("loss", loss, LOSSES)
-        each = reconstruction if isinstance(reconstruction, Mapping) else dict.fromkeys(names, reconstruction)
-        if set(each) != set(names):
-            raise ValueError(f"reconstruction names {sorted(each)}; expected {sorted(names)}")
-        self.reconstruction = {name: real("reconstruction", each[name], 0.0) for name in names}
+        content_dim, style_dim = whole("content_dim", content_dim), whole("style_dim", style_dim, 0)
+        super().__init__(modalities, style_dim + content_dim, "normal", scale)
+        self.content_dim, self.style_dim = content_dim, style_dim
+        for name, modality in self.modalities.items():
+            if modality.likelihood.params_shape(modality.shape) != modality.shape:
+                raise ValueError(
+                    f"modality {name!r} has {type(modality.likelihood).__name__}; expected one whose mean is an item"
+                )
+        self.game = one_of("loss", loss, LOSSES)
+        one_of("dependence", dependence, HEADS)
+        same = not isinstance(reconstruction, Mapping)
+        each = dict.fromkeys(self.modalities, reconstruction) if same else reconstruction
+        if set(each) != set(self.modalities):
+            raise ValueError(f"reconstruction names {sorted(each)}; expected {sorted(self.modalities)}")
+        self.reconstruction = {name: real("reconstruction", each[name], 0.0) for name in self.modalities}
         self.unimodal = real("unimodal", unimodal, 0.0)
         self.content_cycle = real("content_cycle", content_cycle, 0.0)
         self.style_cycle = real("style_cycle", style_cycle, 0.0)
-        self.joint_reconstruction = joint_reconstruction
-        shapes = {modality.name: modality.shape for modality in modalities}
+        self.joint_reconstruction = one_of("joint_reconstruction", joint_reconstruction, (True, False))
+        shapes = {name: modality.shape for name, modality in self.modalities.items()}
         how = {"width": width, "multiplier": multiplier, "power_iterations": power_iterations}
         sizes = shapes, style_dim, content_dim, layers_named(layers, **how, init_std=init_std)
         if init_std is not None:
@@ -117,20 +122,10 @@ class MMALI(nn.Module):
     # --- codes --------------------------------------------------------------------------------------------------
 
     @property
-    def latent_dim(self) -> int:
-        """D = S + C, the size of a modality's code."""
-        return self.style_dim + self.content_dim
-
-    @property
     def prior(self) -> Diagonal:
         """The prior N(0, I) over a modality's code, loc and scale [D]."""
         weight = next(self.modalities.parameters())
         return Diagonal(weight.new_zeros(self.latent_dim), weight.new_ones(self.latent_dim))
-
-    def encode(self, name: str, x: Tensor) -> Diagonal:
-        """Posterior of [style, content] given one modality: ``x`` [B, *shape] to loc and scale [B, D]."""
-        loc, raw = self.modalities[name].encoder(x)
-        return Diagonal(loc, scale_from(raw, self.scale_rule))
 
     def encode_style(self, name: str, x: Tensor) -> Diagonal:
         """Posterior of a modality's style given its item, loc and scale [B, S]."""
@@ -155,9 +150,7 @@ class MMALI(nn.Module):
         Raises:
             ValueError: for bad input, or if a row observes none of ``given``.
         """
-        batch, mask = check_batch(self.modalities, batch, mask)
-        given = tuple(batch) if given is None else check_given(batch, mask, given)
-        experts, seen = self._experts(batch, mask, given)
+        experts, seen = self.experts(*self._seen(batch, mask, given=given))
         return single(self._content(experts, seen, product))
 
     def _style(self, code: Diagonal) -> Diagonal:
@@ -165,25 +158,11 @@ class MMALI(nn.Module):
 
     def _content(self, experts: Diagonal, seen: Tensor, product: str = "geometric") -> Diagonal:
         """Codes [M, B, D] of the modalities that rows have ``seen`` [M, B] to one content, [B, C]."""
-        one_of("product", product, PRODUCTS)
+        rule = geometric_mean if one_of("product", product, PRODUCTS) == "geometric" else product_of_experts
         contents = Diagonal(experts.loc[..., self.style_dim :], experts.scale[..., self.style_dim :])
-        return (geometric_mean if product == "geometric" else product_of_experts)(contents, seen)
-
-    def _experts(self, batch: Batch, mask: Mask, given: Iterable[str]) -> tuple[Diagonal, Tensor]:
-        codes = [self.encode(name, batch[name]) for name in given]
-        stacked = Diagonal(torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]))
-        return stacked, torch.stack([mask[name] for name in given])
+        return rule(contents, seen)
 
     # --- generation ---------------------------------------------------------------------------------------------
-
-    def decode(self, code: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Likelihood parameters [..., *shape] of each modality named (default: all) at codes [..., D]."""
-        names = tuple(self.modalities) if names is None else check_names(self.modalities, names, "names")
-        if code.shape[-1] != self.latent_dim:
-            raise ValueError(
-                f"code has shape {tuple(code.shape)}; expected its last axis to be {self.latent_dim}"
-            )
-        return {name: self.modalities[name].decode(code) for name in names}
 
     def _item(self, name: str, style: Tensor, content: Tensor) -> Tensor:
         """What a decoder makes of styles [B, S] and contents [B, C]: items [B, *shape]."""
@@ -234,18 +213,19 @@ class MMALI(nn.Module):
         """
         one_of("style", style, STYLES)
         to = check_names(self.modalities, to, "to")
-        batch, mask = check_batch(self.modalities, batch, mask)
-        first, *_ = check_names(self.modalities, given, "given")
-        given = check_given(batch, mask, given)
-        experts, seen = self._experts(batch, mask, given)
+        first, *_ = given = check_names(self.modalities, given, "given")
+        batch, mask, given = self._seen(batch, mask, given=given)
+        experts, seen = self.experts(batch, mask, given)
         content, own = self._content(experts, seen, product), self._style(experts)
         content = content.loc if mean else content.rsample(1, generator)[0]
         own = own.loc if mean else own.rsample(1, generator)[0]  # [M, B, S]
         fallback = draw((len(to), *own.shape[1:]), own, generator)
         if style == "source":
-            for name in (*reversed(given), first):  # the last one that a row shows stands
-                shown = seen[given.index(name)][:, None]
-                fallback = torch.where(shown, own[given.index(name)], fallback)
+            for name in reversed(
+                [first, *given] if first in given else given
+            ):  # the last that a row shows stands
+                i = given.index(name)
+                fallback = torch.where(seen[i][:, None], own[i], fallback)
         out = {}
         for name, chosen in zip(to, fallback, strict=True):
             if style != "random" and name in given:
@@ -354,10 +334,16 @@ class MMALI(nn.Module):
         return self._content(side.posteriors, seen).rsample(1, generator).expand_as(side.content)
 
     def _encoder_side(self, batch: Batch, seen: Tensor | None, generator: torch.Generator | None) -> Side:
-        codes = [self.encode(name, batch[name]) for name in self.modalities]
+        like = next(iter(batch.values()))
+        nothing = Diagonal(*(x.expand(len(like), -1) for x in (self.prior.loc, self.prior.scale)))
+        codes = [self.encode(name, batch[name]) if name in batch else nothing for name in self.modalities]
         posteriors = Diagonal(torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]))
         style, content = posteriors.rsample(1, generator)[0].tensor_split([self.style_dim], -1)
-        return Side({name: batch[name] for name in self.modalities}, style, content, seen, posteriors)
+        x = {
+            name: batch[name] if name in batch else like.new_zeros(len(like), *modality.shape)
+            for name, modality in self.modalities.items()
+        }
+        return Side(x, style, content, seen, posteriors)
 
     def _decoder_side(self, rows: int, generator: torch.Generator | None, contents: int = 1) -> Side:
         """Draws from the prior, with one content for all modalities or as many contents as modalities."""
@@ -368,20 +354,16 @@ class MMALI(nn.Module):
         return Side({name: self._item(name, s, c) for name, s, c in triples}, style, content)
 
     def _ready(self, batch: Batch, mask: Mask | None, validate: bool) -> tuple[Batch, Tensor | None]:
-        """The batch with zeros for what is not observed, and what is, bool [M, B]; None if all of it is."""
+        """What the encoders may see of a batch, and which rows observe what, bool [M, B]; None if all of it is."""
         if validate:
             batch, mask = check_batch(self.modalities, batch, mask)
         elif mask is None:
             return batch, None
-        if len(batch) == len(self.modalities) and all_observed(mask):
+        clean, observed = shown(batch, mask)
+        if clean is batch and len(batch) == len(self.modalities):
             return batch, None
-        first = next(iter(batch.values()))
-        nothing = torch.zeros(len(first), dtype=torch.bool, device=first.device)
-        filled = {
-            name: batch[name] if name in batch else first.new_zeros(len(first), *modality.shape)
-            for name, modality in self.modalities.items()
-        }
-        return filled, torch.stack([mask[name] if name in batch else nothing for name in self.modalities])
+        nothing = torch.zeros_like(next(iter(observed.values())))
+        return clean, torch.stack([observed.get(name, nothing) for name in self.modalities])
 
     def with_modalities(self, modalities: nn.ModuleDict) -> MMALI:
         """The same model with other encoders and decoders, such as their running average; nothing is copied."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmlib.checks import one_of
 from mmlib.distributions import Diagonal
+from mmlib.modality import module_name
 from mmlib.nets.discriminators import Dependence, Everything, Layers, blocks, pair
 from mmlib.ratios import (
     assemble_logits,
@@ -58,9 +59,13 @@ class UnimodalFactors(nn.ModuleDict):
         ValueError: for unknown factors.
     """
 
+    multiway = False
+
     def __init__(
         self, shapes: Mapping[str, tuple[int, ...]], code_dim: int, layers: Layers, factors: str
     ) -> None:
+        for name in shapes:
+            module_name(name, UnimodalFactors)
         self.multiway = one_of("factors", factors, FACTORS) == "multiway"
         outputs = len(shapes) + 1 if self.multiway else 1
         layers = layers.called(3 * (len(shapes) + 1))
@@ -282,5 +287,5 @@ def mean_over(loss: Callable[..., Tensor], *values: Tensor, rows: Tensor | None)
     if rows is None:
         return loss(*values)
     if not bool(rows.any()):
-        return 0.0 * sum(value.sum() for value in values)
+        return sum(value[..., :0].sum() for value in values)  # 0, with a gradient of zeros
     return loss(*(value[..., rows] for value in values))
