@@ -1,4 +1,4 @@
-"""Recipes, runs, recorded results, claims and the command line."""
+"""Recipes, runs, recorded results and the command line."""
 
 import dataclasses
 import json
@@ -14,7 +14,6 @@ import torch
 from quick_runs import TINY
 
 from mmlib import __main__ as command_line
-from mmlib.book import claims
 from mmlib.runs import build, recipes, results, runner
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.runs.provenance import provenance
@@ -359,70 +358,6 @@ def test_provenance_has_what_a_number_needs():
     assert found["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
     assert found["commit"] is None or len(found["commit"]) == 40
     assert json.loads(json.dumps(found)) == found
-
-
-# --- claims ---------------------------------------------------------------------------------------------------------
-
-
-def list_of_claims(tmp_path, **changes):
-    row = {
-        "id": "a", "claim": "ours is better", "source": "Paper, Table 1", "relation": ">=", "threshold": 0.75,
-        "expected": "pass", **changes,
-    }  # fmt: skip
-    path = tmp_path / "claims.yaml"
-    path.write_text(json.dumps([{key: value for key, value in row.items() if value is not None}]))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("relation", "below", "at", "above"),
-    [
-        (">", False, False, True),
-        (">=", False, True, True),
-        ("<", True, False, False),
-        ("<=", True, True, False),
-    ],
-)
-def test_claim_verdicts(tmp_path, capsys, relation, below, at, above):
-    for measured, holds in ((0.7, below), (0.75, at), (0.8, above)):
-        for expected in ("pass", "not reproduced"):
-            path = list_of_claims(tmp_path, relation=relation, expected=expected)
-            if holds == (expected == "pass"):
-                claims.check("a", measured, path)
-                assert capsys.readouterr().out == f"{expected.upper()}  ours is better\n"
-            else:
-                with pytest.raises(
-                    claims.ClaimError, match=f"expected {expected}, got .*measured {measured}"
-                ):
-                    claims.check("a", measured, path)
-                assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("measured", [math.nan, math.inf, -math.inf])
-def test_what_is_not_a_number_shows_no_claim(tmp_path, measured):
-    with pytest.raises(ValueError, match="expected a finite number"):
-        claims.check("a", measured, list_of_claims(tmp_path, expected="not reproduced"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"relation": "=="}, "relation is '=='"),
-        ({"expected": "perhaps"}, "expected is 'perhaps'"),
-        ({"threshold": "much"}, "threshold is 'much'; expected a number"),
-        ({"source": None}, "a claim has fields"),
-        ({"why": "because"}, "a claim has fields"),
-    ],
-)
-def test_bad_claims_are_refused(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        claims.load(list_of_claims(tmp_path, **changes))
-
-
-def test_unknown_claim_and_the_book_s_own_list(tmp_path):
-    with pytest.raises(ValueError, match="claim_id is 'b'; expected one of a"):
-        claims.check("b", 1.0, list_of_claims(tmp_path))
-    claims.load()  # every row of data/claims.yaml is well-formed
 
 
 # --- command line ---------------------------------------------------------------------------------------------------

@@ -1,17 +1,25 @@
-"""Claims of the papers, each checked in a chapter, with the outcome that is expected written down beforehand."""
+"""Claims of the papers, each checked in a chapter, with the outcome that is expected written down beforehand.
 
+A claim passes, fails, or is *inconclusive*: measured over seeds, it is decided only where the whole interval lies on
+one side of the threshold. One that fails is *refuted* if a proof or an exact computation says so, and *not reached* if
+our data and budget do; which of the two, its row says.
+"""
+
+import math
 import operator
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-CLAIMS = Path(__file__).resolve().parents[2] / "data" / "claims.yaml"
-RELATIONS = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-}
-OUTCOMES = ("pass", "not reproduced")
+from mmlib.book import entries
+from mmlib.checks import look_up
+from mmlib.summary import Summary
+
+CLAIMS = entries.DATA / "claims.yaml"
+RELATIONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+FAILURES = ("refuted", "not reached")
+OUTCOMES = ("pass", *FAILURES, "inconclusive")
 
 
 class ClaimError(AssertionError):
@@ -28,71 +36,69 @@ class Claim:
         source: paper and place.
         relation: ``>``, ``>=``, ``<`` or ``<=``: measured relation threshold.
         threshold: number, with the margin at which the claim counts as shown.
-        expected: ``"pass"`` or ``"not reproduced"``.
+        expected: one of `OUTCOMES`.
     """
 
     id: str
     claim: str
     source: str
-    relation: str
+    relation: Literal[*RELATIONS]
     threshold: float
-    expected: str
+    expected: Literal[*OUTCOMES]
+
+    def outcome(self, measured: float | Summary) -> str:
+        """One of `OUTCOMES`, or ``"failed"`` where the claim was not expected to fail.
+
+        Raises:
+            ValueError: if ``measured``, or an end of its interval, is not a finite number.
+        """
+        ends = [measured]
+        if isinstance(measured, Summary):
+            if measured.n == 1:
+                return "inconclusive"
+            ends = [measured.low, measured.high]
+        if not all(math.isfinite(end) for end in ends):
+            raise ValueError(f"measured is {measured!r}; expected a finite number for {self.id}")
+        held = [RELATIONS[self.relation](end, self.threshold) for end in ends]
+        if any(held):
+            return "pass" if all(held) else "inconclusive"
+        return self.expected if self.expected in FAILURES else "failed"
 
 
 def load(path: Path | str = CLAIMS) -> dict[str, Claim]:
     """All claims by id.
 
     Raises:
-        ValueError: if a row lacks a field or has an unknown one, relation or outcome, or an id occurs twice.
+        ValueError: if a row is not as a `Claim`; names file, row and field.
     """
-    import yaml
-
-    claims: dict[str, Claim] = {}
-    for row in yaml.safe_load(Path(path).read_text()) or []:
-        expected = set(Claim.__dataclass_fields__)
-        if not isinstance(row, dict) or set(row) != expected:
-            raise ValueError(f"a claim has fields {sorted(row)}; expected {sorted(expected)}")
-        claim = Claim(**row)
-        if claim.relation not in RELATIONS:
-            raise ValueError(
-                f"{claim.id}: relation is {claim.relation!r}; expected one of {', '.join(RELATIONS)}"
-            )
-        if claim.expected not in OUTCOMES:
-            raise ValueError(
-                f"{claim.id}: expected is {claim.expected!r}; expected one of {', '.join(OUTCOMES)}"
-            )
-        if isinstance(claim.threshold, bool) or not isinstance(claim.threshold, int | float):
-            raise ValueError(f"{claim.id}: threshold is {claim.threshold!r}; expected a number")
-        if claim.id in claims:
-            raise ValueError(f"{claim.id} occurs twice; expected every id once")
-        claims[claim.id] = claim
-    return claims
+    return entries.load(path, Claim)
 
 
-def check(claim_id: str, measured: float, path: Path | str = CLAIMS) -> None:
+def check(claim_id: str, measured: float | Summary, path: Path | str = CLAIMS) -> None:
     """Hold a measured number against a claim and print the verdict, the same text on every machine.
 
-    Prints ``PASS  <claim>`` or ``NOT REPRODUCED  <claim>``, never the number.
+    Prints ``PASS  <claim> [<source>; n = <seeds>]``, or ``REFUTED``, ``NOT REACHED`` or ``INCONCLUSIVE`` in its place,
+    without the number, in lines of 100 characters.
 
     Args:
         claim_id: id of a row of the list of claims.
-        measured: the number that the claim is about; a comparison is checked through its difference.
+        measured: the number that the claim is about, or what several seeds say of it; a comparison is checked through
+            its difference.
         path: the list of claims.
 
     Raises:
-        ValueError: if the id is unknown or ``measured`` is not a finite number.
+        ValueError: if the id is unknown or ``measured`` is not finite.
         ClaimError: if the outcome is not the expected one; the message has the number.
     """
-    claims = load(path)
-    if claim_id not in claims:
-        raise ValueError(f"claim_id is {claim_id!r}; expected one of {', '.join(claims)}")
-    claim, measured = claims[claim_id], float(measured)
-    if not abs(measured) < float("inf"):
-        raise ValueError(f"measured is {measured!r}; expected a finite number for {claim_id}")
-    outcome = "pass" if RELATIONS[claim.relation](measured, claim.threshold) else "not reproduced"
+    claim = look_up("claim_id", claim_id, load(path), "data/claims.yaml")
+    measured = measured if isinstance(measured, Summary) else float(measured)
+    seeds = f"; n = {measured.n}" if isinstance(measured, Summary) else ""
+    outcome = claim.outcome(measured)
     if outcome != claim.expected:
+        found = f"{measured:.4g}" if not seeds else f"{measured.mean:.4g}, {measured.low} to {measured.high}"
         raise ClaimError(
             f"{claim_id}: {claim.claim}: expected {claim.expected}, got {outcome}: "
-            f"measured {measured:.4g}, to be {claim.relation} {claim.threshold:g} ({claim.source})"
+            f"measured {found}{seeds}, to be {claim.relation} {claim.threshold:g} ({claim.source})"
         )
-    print(f"{outcome.upper()}  {claim.claim}")
+    text = f"{outcome.upper()}  {claim.claim} [{claim.source}{seeds}]"
+    print(textwrap.fill(text, 100, subsequent_indent="      ", break_on_hyphens=False))

@@ -17,6 +17,13 @@ REPRODUCED, DIRECTION, INCONCLUSIVE, NOT_REPRODUCED, NOT_ATTEMPTED = STATUSES = 
     "not reproduced",
     "not attempted",
 )
+# What a claim that a chapter checks says of a figure, by the outcome that the list of claims expects.
+BY_OUTCOME = {
+    "pass": DIRECTION,
+    "refuted": NOT_REPRODUCED,
+    "not reached": NOT_REPRODUCED,
+    "inconclusive": INCONCLUSIVE,
+}
 SEEDS = 3
 WIDTH = 2.0  # standard deviations, or standard errors
 RULE = {
@@ -27,8 +34,9 @@ RULE = {
     DIRECTION: "the row differs from the row it is compared with in the paper's direction, by at least 2 standard "
     "errors over at least 3 seeds each; other data or a smaller budget reach this at most. A figure: its claim passes",
     NOT_REPRODUCED: "outside that band, or in the opposite direction by at least 2 standard errors. A figure: its "
-    "claim does not pass",
-    INCONCLUSIVE: "results there are, but too few seeds, too large a spread, or too small a difference to tell",
+    "claim is refuted or not reached",
+    INCONCLUSIVE: "results there are, but too few seeds, too large a spread, or too small a difference to tell. A "
+    "figure: so is its claim",
     NOT_ATTEMPTED: "no recorded result",
 }
 
