@@ -18,6 +18,9 @@ from sphinx.util.docutils import SphinxDirective
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from mmlib.book.pages import BOOK  # noqa: E402
+from mmlib.book.pages import title as title_of  # noqa: E402
+
 INLINE = re.compile(r"(\$[^$]+\$|`[^`]+`|https?://\S+[\w/])")
 
 
@@ -108,11 +111,6 @@ def filters(**facets: tuple[str, dict[str, str]]) -> nodes.raw:
     return nodes.raw("", f'<div class="mm-filter" data-facets="{content}" hidden></div>', format="html")
 
 
-def slug(text: str) -> str:
-    """Text as a class name."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
 class Page(SphinxDirective):
     """A directive that makes a page, or a part of one, from files of data."""
 
@@ -164,16 +162,17 @@ class Page(SphinxDirective):
         return self.ref(label, text)
 
 
-def title_of(page: str) -> str:
-    """What the file of a page is called in a sentence."""
-    text = (ROOT / "book" / page).read_text("utf-8")
-    if page.endswith(".ipynb"):
-        cells = json.loads(text)["cells"]
-        text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    return re.search(r"^# +(.+)$", text, re.MULTILINE)[1]
-
-
 # --- the errata -----------------------------------------------------------------------------------------------------
+
+METHODS = {  # by the names that the entries use
+    "jmvae": "JMVAE",
+    "mvae": "MVAE",
+    "mmvae": "MMVAE",
+    "mopoe": "MoPoE",
+    "mmjsd": "mmJSD",
+    "meme": "MEME",
+    "mmali": "MMALI",
+}
 
 
 class ErrataPage(Page):
@@ -200,6 +199,7 @@ class ErrataPage(Page):
         menus = filters(
             paper=("Paper", {keys[title]: title for title in grouped}),
             kind=("Kind", {kind: f"{kind}: {text}" for kind, text in KINDS.items()}),
+            method=("Method", METHODS),
         )
         made = [table(["paper", *KINDS, "all"], counts, [4, *[1] * (len(KINDS) + 1)], ["mm-numbers"]), menus]
         for title, entries in grouped.items():
@@ -212,9 +212,10 @@ class ErrataPage(Page):
         """One erratum."""
         id = f"erratum-{entry.id}"
         self.anchor(id, entry.title)
-        made = nodes.container(
-            ids=[id], classes=["mm-item", "mm-erratum", f"paper-{entry.paper}", f"kind-{entry.kind}"]
-        )
+        said = " ".join((entry.place, entry.title, entry.printed, entry.correct, entry.reason))
+        methods = [m for m, name in METHODS.items() if m == entry.paper or re.search(rf"\b{name}\b", said)]
+        classes = [f"paper-{entry.paper}", f"kind-{entry.kind}", *(f"method-{method}" for method in methods)]
+        made = nodes.container(ids=[id], classes=["mm-item", "mm-erratum", *classes])
         made += paragraph(
             nodes.strong("", entry.title),
             " ",
@@ -239,7 +240,7 @@ class ErrataPage(Page):
             item = nodes.definition_list_item()
             item += [nodes.term("", name), nodes.definition("", paragraph(*content))]
             listed += item
-        made += listed
+        made += details(f"{names[0]}, {names[1].lower()}, and why", listed)
         return made
 
     def equation(self, id: str) -> str:
@@ -258,7 +259,7 @@ class ErrataPage(Page):
         if "::" in target:
             return nodes.literal("", target.removeprefix("tests/"))
         page, _, anchor = target.partition("#")
-        title = title_of(page)
+        title = title_of(BOOK / page)
         if anchor in self.known and anchor.startswith(("eq-", "thm-", "def-")):
             made = nodes.inline()
             made += [self.to_label(anchor, anchor), nodes.Text(" in "), nodes.emphasis("", title)]
@@ -329,13 +330,13 @@ class EquationIndexPage(Page):
         """What stands behind one label: equation, page, function, tests."""
         kind = {"eq-": "", "thm-": "Theorem ", "def-": "Definition "}
         text = next((word for prefix, word in kind.items() if answer.label.startswith(prefix)), "")
-        made, page = paragraph(classes=["mm-here"]), nodes.emphasis("", title_of(answer.page))
+        made, page = paragraph(classes=["mm-here"]), nodes.emphasis("", title_of(BOOK / answer.page))
         if answer.label.startswith(("thm-", "def-")):
             made += [self.to_label(answer.label, text.strip()), nodes.Text(" in "), page]
         elif answer.label.startswith("eq-"):
             made += [self.to_label(answer.label, ""), nodes.Text(" in "), page]
         else:
-            made += self.to_label(answer.label, title_of(answer.page))
+            made += self.to_label(answer.label, title_of(BOOK / answer.page))
         if answer.function:
             made += [
                 nodes.Text(", "),

@@ -34,6 +34,14 @@ document.querySelectorAll(".mm-filter").forEach((place) => {
     history.replaceState(null, "", wanted.length ? "#show:" + wanted.join(",") : location.pathname);
   }
 
+  // What a link leads to is shown, not only its title.
+  function unfold() {
+    const target = document.getElementById(location.hash.slice(1));
+    if (target) target.querySelectorAll(".mm-details").forEach((fold) => { fold.open = true; });
+  }
+  addEventListener("hashchange", unfold);
+  unfold();
+
   const asked = decodeURIComponent(location.hash);
   if (asked.startsWith("#show:")) {
     const names = asked.slice(6).split(",");
