@@ -77,9 +77,6 @@ def test_all_kinds_and_papers_occur(entries):
         Counter(getattr(entry, field) for entry in entries.values()) for field in ("kind", "paper")
     )
     assert set(kinds) == set(KINDS) and set(papers) == set(PAPERS)
-    assert set(errata.CITATIONS) == set(PAPERS)
-    keys = re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text("utf-8"), re.MULTILINE)
-    assert set(errata.CITATIONS.values()) - {""} <= set(keys)
 
 
 def test_entries_are_grouped_by_paper_and_none_is_lost(entries):
@@ -151,13 +148,13 @@ def test_prose_is_tidy(entries):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"colour": "red"}, "an erratum has fields"),
+        ({"colour": "red"}, r"rbc-99: unknown fields \['colour'\]"),
         ({"reason": None}, "rbc-99: reason is None; expected a text"),
         ({"title": "  "}, "rbc-99: title is '  '; expected a text"),
         ({"kind": "scandal"}, "rbc-99: kind is 'scandal'; expected one of error, misprint"),
         ({"paper": "nobody"}, "rbc-99: paper is 'nobody'; expected one of mmali"),
-        ({"shown_by": "tests/test_x.py"}, "rbc-99: shown_by is 'tests/test_x.py'; expected a list of texts"),
-        ({"exhibits": ["a", "a"]}, "rbc-99: exhibits is \\['a', 'a'\\]; expected every text once"),
+        ({"shown_by": "tests/test_x.py"}, "rbc-99: shown_by is 'tests/test_x.py'; expected a list"),
+        ({"exhibits": ["a", "a"]}, "rbc-99: exhibits is \\['a', 'a'\\]; expected everything once"),
         ({"id": "meme-99"}, "id is 'meme-99'; expected rbc-<rest>"),
     ],
 )
@@ -167,7 +164,7 @@ def test_bad_rows_are_refused_by_name(tmp_path, change, message):
 
 
 def test_a_missing_field_and_a_second_entry_of_one_id_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="an erratum has fields"):
+    with pytest.raises(ValueError, match=r"a.yaml: rbc-99: unknown fields \[\], missing \['reason'\]"):
         errata.load(write(tmp_path / "a.yaml", {key: ROW[key] for key in ROW if key != "reason"}))
     with pytest.raises(ValueError, match="rbc-99 occurs twice"):
         errata.load(write(tmp_path / "b.yaml", ROW, ROW))

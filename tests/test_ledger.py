@@ -11,9 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlib.book import ledger, ledger_read, ledger_text
+from mmlib.book import claims, errata, ledger, ledger_text
 from mmlib.book.ledger_entries import UNITS, Cell
 from mmlib.book.ledger_rule import (
+    BY_OUTCOME,
     DIRECTION,
     INCONCLUSIVE,
     NOT_ATTEMPTED,
@@ -90,7 +91,7 @@ def test_copied_rows_are_copies(real):
     for row, column in original.table:
         assert copy.table[row, column] == original.table[row, column], (row, column)
         assert copy.rows[row].recipes == original.rows[row].recipes
-    assert sum(entry.copies for entry in ledger.coverage(real)) == 114
+    assert "114 printed results are copies" in ledger.census(real)
 
 
 def test_an_entry_by_its_name(real):
@@ -117,7 +118,7 @@ EDGE = 1e-9
 
 
 def cell(text):
-    return ledger_read.parse_cell(text)
+    return Cell.read(text)
 
 
 def sample(mean, sd=0.01, n=3, faithful=True, unconverged=0, recipe="ours"):
@@ -145,7 +146,7 @@ def test_printed_numbers(text, mean, sd, half):
 
 @pytest.mark.parametrize("text", ["", "1 ± 2 ± 3", "one", "1,5", "± 2", "--", "3 h", "nan"])
 def test_what_is_no_printed_number(text):
-    with pytest.raises(ValueError, match="expected a number"):
+    with pytest.raises(ValueError, match="is none of: a number, a number ± a number"):
         cell(text)
 
 
@@ -369,7 +370,7 @@ class Folder:
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger_read, "errata_ids", lambda: {"rbc-6"})
+    monkeypatch.setattr(errata, "load", lambda: {"rbc-6"})
     return Folder(tmp_path)
 
 
@@ -385,9 +386,22 @@ def test_nothing_recorded_is_nothing_attempted(small):
     assert found.claims["rbc-figure-1", "falls"].status == NOT_ATTEMPTED
 
 
-def test_a_claim_that_is_expected_to_fail_is_not_reproduced(small):
-    small.claims.write_text(CLAIMS.replace("expected: pass", "expected: not reproduced"))
-    assert small.read().claims["rbc-figure-1", "rises"].status == NOT_REPRODUCED
+@pytest.mark.parametrize(
+    ("expected", "status"),
+    [
+        ("pass", DIRECTION),
+        ("refuted", NOT_REPRODUCED),
+        ("not reached", NOT_REPRODUCED),
+        ("inconclusive", INCONCLUSIVE),
+    ],
+)
+def test_a_figure_stands_as_the_claim_that_checks_it(small, expected, status):
+    small.claims.write_text(CLAIMS.replace("expected: pass", f"expected: {expected}"))
+    assert small.read().claims["rbc-figure-1", "rises"].status == status
+
+
+def test_every_outcome_of_a_claim_has_a_status():
+    assert set(BY_OUTCOME) == set(claims.OUTCOMES)
 
 
 def test_a_faithful_recipe_that_has_results_decides(small):
@@ -417,8 +431,8 @@ def test_columns_may_have_recipes_and_rows_metrics_of_their_own(small):
     table = small.read().exhibits["rbc-table-1"]
     assert table.rows["mmvae"].recipes_for("m-to-s") == ()
     assert table.rows["mmvae"].recipes_for("joint") == ("exact-mmvae", "small-mmvae")
-    assert table.columns["m-to-s"].metric_for("mmvae") == "test/cross_coherence/mnist/svhn"
-    assert table.columns["m-to-s"].metric_for("mvae") is None
+    assert table.columns["m-to-s"].metric_for("mmvae") == ("test/cross_coherence/mnist/svhn",)
+    assert table.columns["m-to-s"].metric_for("mvae") == ()
     assert [s.errata for s in table.suspicions("mmvae", "m-to-s")] == ["rbc-6"]
     assert table.suspicions("mmvae", "joint") == []
 
@@ -432,38 +446,53 @@ def test_a_column_may_go_by_several_names_and_each_result_has_one(small):
     small.record("small-mvae", 0.1, 0.11, 0.12)
     assert small.joint().status == DIRECTION and small.joint().sample.n == 3
     small.type(TYPED.replace(first, f"{first[:8]}[test/joint_coherence, joint]") % "chapter-rise")
-    with pytest.raises(ValueError, match="column joint: metric is 'joint'"):
+    with pytest.raises(ValueError, match="columns: joint: metric is 'joint'"):
         small.read()
 
 
 def test_coverage_adds_up(small):
     small.record("small-mmvae", 0.7, 0.71, 0.72)
-    (entry,) = ledger.coverage(small.read())
-    assert sum(entry.cells.values()) == 3 and sum(entry.claims.values()) == 2
-    assert entry.cells[INCONCLUSIVE] == 1 and entry.claims[DIRECTION] == 1
-    assert (entry.tables, entry.figures, entry.illustrations, entry.flagged) == (1, 2, 1, 1)
+    found = ledger.coverage(small.read())
+    assert found == {
+        "printed results": [
+            ["printed results", *STATUSES, "all"],
+            ["Nobody 2021", 0, 0, 1, 0, 2, 3],
+            ["together", 0, 0, 1, 0, 2, 3],
+        ],
+        "claims of figures": [
+            ["claims of figures", *STATUSES, "all"],
+            ["Nobody 2021", 0, 1, 0, 0, 1, 2],
+            ["together", 0, 1, 0, 0, 1, 2],
+        ],
+    }
+    counted = ledger.census(small.read())
+    for part in (
+        "1 tables and 2 figures; 1 of them are illustrations",
+        "0 printed results are",
+        "1 are flagged",
+    ):
+        assert part in counted
     text = ledger.coverage_text(small.read())
     rows = [line for line in text.splitlines() if line.startswith(("Nobody 2021", "together"))]
     assert [row.split()[-6:] for row in rows] == [
-        ["0", "0", "1", "0", "2", "3"],
-        ["0", "0", "1", "0", "2", "3"],
-        ["0", "1", "0", "0", "1", "2"],
-        ["0", "1", "0", "0", "1", "2"],
+        [*map(str, row[1:])] for t in found.values() for row in t[1:]
     ]
+    assert counted in " ".join(text.split())
 
 
 def test_coverage_of_the_papers_adds_up(real):
-    entries = ledger.coverage(real)
-    assert sum(sum(entry.cells.values()) for entry in entries) == 772
-    for entry in entries:
-        assert (entry.tables, entry.figures) == EXHIBITS[entry.paper]
-        counted = {
-            s: sum(real.cells[c].status == s for c in real.cells if c[0].startswith(entry.paper))
-            for s in STATUSES
-        }
-        assert entry.cells == counted
+    _, *rows = ledger.coverage(real)["printed results"]
+    assert rows[-1][-1] == 772
+    for paper, row in zip(EXHIBITS, rows[:-1], strict=True):
+        statuses = [answer.status for (id, *_), answer in real.cells.items() if id.startswith(paper)]
+        assert row[1:] == [*map(statuses.count, STATUSES), len(statuses)]
+        assert [f"{paper}-figure-" in id for id in real.papers[paper].exhibits].count(True) == EXHIBITS[
+            paper
+        ][1]
     shown = [id for id, exhibit in real.exhibits.items() if exhibit.illustration]
     assert not {id for id, *_ in (*real.cells, *real.claims)} & set(shown)
+    tables, figures = (sum(counts) for counts in zip(*EXHIBITS.values(), strict=True))
+    assert f"{tables} tables and {figures} figures; {len(shown)} of them" in ledger.census(real)
 
 
 # --- what check notices -------------------------------------------------------------------------------------
@@ -496,13 +525,13 @@ def test_ours_is_written_as_the_results_are(settled):
     ("old", "new", "message"),
     [
         (
-            '"mean": 0.71',
-            '"mean": 0.72',
+            "mean: 0.71",
+            "mean: 0.72",
             "cells: rbc-table-1/mmvae/joint: mean is 0.72, the results give 0.71",
         ),
-        (f'"{DIRECTION}", "recipe"', f'"{REPRODUCED}", "recipe"', "status is 'reproduced'"),
+        (f"{DIRECTION}, recipe", f"{REPRODUCED}, recipe", "status is 'reproduced'"),
         ("  rbc-table-1/mvae/joint", "  rbc-table-1/mvae/m-to-s", "rests on no result"),
-        ("    2: ", "    3: ", "results: small-mmvae"),
+        (", 2: ", ", 3: ", "results: small-mmvae"),
         ("claims:", "nothing:", "claims: rbc-figure-1/rises: is missing"),
     ],
 )
@@ -561,7 +590,7 @@ def test_check_notices_a_dangling_claim_and_a_missing_file(settled):
 def test_check_tells_what_is_wrong_with_a_file(settled, monkeypatch):
     settled.type((TYPED % "chapter-rise").replace("cells: 3", "cells: 4"))
     (problem,) = ledger.check(settled.typed)
-    assert problem.startswith("rbc.yaml: rbc-table-1")
+    assert problem.startswith("rbc.yaml: exhibits: rbc-table-1: cells is 4")
 
 
 # --- files that are not as they should be -------------------------------------------------------------------
@@ -570,10 +599,10 @@ def test_check_tells_what_is_wrong_with_a_file(settled, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("paper: rbc", "paper: meme", "paper is 'meme'; expected 'rbc'"),
+        ("paper: rbc", "paper: meme", "expected meme-table-<n>"),
         ("citation: Nobody 2021", "year: 2021", "unknown fields ['year'], missing ['citation']"),
         ("id: rbc-table-1", "id: table-1", "id is 'table-1'"),
-        ("id: rbc-figure-2", "id: rbc-figure-1", "id is 'rbc-figure-1'; expected"),
+        ("id: rbc-figure-2", "id: rbc-figure-1", "rbc-figure-1 occurs twice"),
         ("    spread:", "    spreads:", "rbc-table-1: unknown fields ['spreads']"),
         ("kind: pictures", "kind: photos", "rbc-figure-2: kind is 'photos'"),
         ("place: Contrast and supervision", "place: Contrast", "place is 'Contrast'"),
@@ -583,24 +612,24 @@ def test_check_tells_what_is_wrong_with_a_file(settled, monkeypatch):
         ("cells: 3", "cells: 4", "cells is 4; the table has 3"),
         ("dashes: 1", "dashes: 0", "dashes is 0; the table has 1"),
         ("model: mvae", "model: vae", "model is 'vae'"),
-        ("metric: test/joint_coherence", "metric: joint", "column joint: metric is 'joint'"),
-        ('"mm*": test/cross_coherence/mnist/svhn', '"mm*": test/cross', "column m-to-s: metric is 'test/cross'"),
+        ("metric: test/joint_coherence", "metric: joint", "columns: joint: metric is 'joint'"),
+        ('"mm*": test/cross_coherence/mnist/svhn', '"mm*": test/cross', "columns: m-to-s: metric is 'test/cross'"),
         ("against: mvae", "against: vae", "row mmvae: against is 'vae'"),
         ("against: mvae", "against: mmvae", "row mmvae: against is 'mmvae'"),
-        ("small-mvae]", "tiny-mvae]", "row mvae: recipes has 'tiny-mvae'"),
-        ("[exact-mvae, other-mvae, small-mvae]", "exact-mvae", "row mvae: recipes has 'exact-mvae'"),
+        ("small-mvae]", "tiny-mvae]", "recipes has 'tiny-mvae'"),
+        ("[exact-mvae, other-mvae, small-mvae]", "exact-mvae", "rows: mvae: recipes is 'exact-mvae'; expected a list"),
         ("against: null}", "against: null, copy_of: rbc-table-9}", "row mvae: copy_of is 'rbc-table-9'"),
-        ("row   | joint        | m-to-s", "row   | m-to-s       | joint", "the columns of the table are"),
-        ("mvae  | 40.00", "jmvae | 40.00", "the rows of the table are"),
+        ("row   | joint        | m-to-s", "row   | m-to-s       | joint", "the table has ['m-to-s', 'joint']"),
+        ("mvae  | 40.00", "jmvae | 40.00", "rows is ['mmvae', 'mvae']; the table has ['mmvae', 'jmvae']"),
         ("| 55.0\n", "\n", "row mmvae has 1 cells; expected 2"),
-        ("60.00 ± 1.00", "60.00 ± about 1", "mmvae/joint is '60.00 ± about 1'"),
+        ("60.00 ± 1.00", "60.00 ± about 1", "table: mmvae/joint: '60.00 ± about 1' is none of"),
         ("errata: rbc-6", "errata: rbc-66", "errata is 'rbc-66'"),
         ('["*/m-to-s"]', '["*/s-to-m"]', "'*/s-to-m' fits no cell"),
-        ("{id: falls,", "{id: rises,", "ids of claims"),
-        ("claims:", "illustration: true\n    claims:", "is an illustration with cells or claims"),
-        ("illustration: true", "illustration: false", "has neither a table nor claims"),
+        ("{id: falls,", "{id: rises,", "claims: rises occurs twice"),
+        ("claims:", "illustration: true\n    claims:", "illustration is True; expected it instead of"),
+        ("illustration: true", "illustration: false", "illustration is False; expected it instead of"),
         ("shows: pictures", "code: mmlib.nets.none", "code is 'mmlib.nets.none'"),
-        ("  - id: rbc-figure-2", "  - rbc-figure-2\n  - id: rbc-figure-2", "expected the fields of Exhibit"),
+        ("  - id: rbc-figure-2", "  - rbc\n  - id: rbc-figure-2", "entry 3 is 'rbc'; expected the fields of Exhibit"),
     ],
 )  # fmt: skip
 def test_a_file_with_a_mistake_is_refused(small, old, new, message):
@@ -612,6 +641,12 @@ def test_a_file_with_a_mistake_is_refused(small, old, new, message):
     assert str(caught.value).startswith("rbc.yaml") and message in str(caught.value)
 
 
+def test_a_file_of_another_paper_is_refused(small):
+    (small.typed / "meme.yaml").write_text(TYPED % "chapter-rise")
+    with pytest.raises(ValueError, match=r"^meme.yaml: paper is 'rbc'; expected 'meme'"):
+        small.read()
+
+
 # --- as text ------------------------------------------------------------------------------------------------
 
 
@@ -620,12 +655,12 @@ def test_table_for_a_terminal(settled):
     assert ledger.table("rbc-table-1", ledger=settled.read()) == (
         "rbc-table-1: Table 1. two methods\n"
         "\n"
-        "percent  Joint           M to S\n"
-        "-------------------------------\n"
-        "MMVAE    60.00 ± 1.00    55.0 !\n"
-        "  ours   71.00 ± 1.00 >\n"
-        "MVAE     40.00 ± 2.00    -\n"
-        "  ours   11.00 ± 1.00 ?\n"
+        "percent    Joint           M to S\n"
+        "---------  --------------  --------\n"
+        "MMVAE      60.00 ± 1.00    55.0 !\n"
+        "  ours     71.00 ± 1.00 >\n"
+        "MVAE       40.00 ± 2.00    -\n"
+        "  ours     11.00 ± 1.00 ?\n"
         "\n"
         "- marks of ours: > direction only, ? inconclusive\n"
         "- ours: small-mmvae (3 seeds), small-mvae (3 seeds); ± is the standard deviation over seeds\n"
@@ -660,7 +695,7 @@ def test_every_table_can_be_printed(real):
             text = ledger.table(id, style, real)
             assert id in text
             assert style == "markdown" or max(map(len, text.splitlines()[2:])) <= 120, id
-    with pytest.raises(ValueError, match="table is 'rbc-table-99'; expected one of mmali-table-1"):
+    with pytest.raises(ValueError, match="table is 'rbc-table-99'; expected one of 89 names .* rbc-table-7"):
         ledger.table("rbc-table-99", ledger=real)
     with pytest.raises(ValueError, match="style is 'html'; expected one of text, markdown"):
         ledger.table("rbc-table-1", "html", real)

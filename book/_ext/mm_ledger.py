@@ -3,7 +3,9 @@
 import re
 
 from docutils import nodes
-from mm_pages import Page, details, filters, joined, paragraph, slug, span, table
+from mm_pages import Page, details, filters, joined, paragraph, span, table
+
+from mmlib.book.pages import slug
 
 
 class LedgerPage(Page):
@@ -29,28 +31,12 @@ class LedgerPage(Page):
 
     def coverage(self) -> list[nodes.Node]:
         """How much is answered, by paper and status."""
-        from mmlib.book.ledger import coverage
-        from mmlib.book.ledger_rule import STATUSES
+        from mmlib.book.ledger import census, coverage
 
         found = []
-        for title, part in (("printed results", "cells"), ("claims of figures", "claims")):
-            rows = [[entry.citation, *getattr(entry, part).values()] for entry in coverage(self.ledger)]
-            rows.append(["together", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
-            entries = [[row[0], *map(str, row[1:]), str(sum(row[1:]))] for row in rows]
-            found.append(table([title, *STATUSES, "all"], entries, classes=["mm-numbers", "mm-short"]))
-        entries = coverage(self.ledger)
-        tables, figures, shown, copies, flagged = (
-            sum(getattr(entry, name) for entry in entries)
-            for name in ("tables", "figures", "illustrations", "copies", "flagged")
-        )
-        found.append(
-            paragraph(
-                f"{tables} tables and {figures} figures; {shown} of them are illustrations or lists of layers, listed "
-                f"but not counted. {copies} printed results are copies from another of the papers; {flagged} are "
-                "flagged as suspect, and stay as printed."
-            )
-        )
-        return found
+        for head, *rows in coverage(self.ledger).values():
+            found.append(table(head, [[*map(str, row)] for row in rows], classes=["mm-numbers", "mm-short"]))
+        return [*found, paragraph(census(self.ledger))]
 
     def rule(self) -> list[nodes.Node]:
         """The statuses, and the limits of spread."""
@@ -98,7 +84,7 @@ class LedgerPage(Page):
             f"exhibit-{exhibit.id}", f"{exhibit.source}: {exhibit.title}", "mm-group", "mm-exhibit"
         )
         places = [self.ledger.cells[exhibit.id, *place] for place in exhibit.printed()]
-        answers = [*places, *(self.ledger.claims[exhibit.id, claim.id] for claim in exhibit.claims)]
+        answers = [*places, *(self.ledger.claims[exhibit.id, claim] for claim in exhibit.claims)]
         facts = [exhibit.data, exhibit.place]
         if exhibit.printed():
             facts.append(f"{exhibit.cells} results in {exhibit.unit}")
@@ -195,7 +181,7 @@ class LedgerPage(Page):
     def claims(self, exhibit) -> nodes.table:
         """What a figure shows, and whether it does here."""
         rows = []
-        for claim in exhibit.claims:
+        for claim in exhibit.claims.values():
             answer = self.ledger.claims[exhibit.id, claim.id]
             chip = span(answer.status, "mm-chip", f"mm-{slug(answer.status)}")
             classes = [f"status-{slug(answer.status)}"]
@@ -207,15 +193,9 @@ class LedgerPage(Page):
     def notes(self, exhibit) -> list[nodes.Node]:
         """Recipes, spread, flags and remarks."""
         listed = nodes.bullet_list(classes=["mm-notes"])
-        recipes = dict.fromkeys(
-            name
-            for row in exhibit.rows.values()
-            for names in (row.recipes.values() if isinstance(row.recipes, dict) else [row.recipes])
-            for name in names
-        )
         texts = []
-        if recipes:
-            links = joined([self.ref(f"recipe-{name}", name) for name in recipes])
+        if exhibit.recipes:
+            links = joined([self.ref(f"recipe-{name}", name) for name in exhibit.recipes])
             texts.append(paragraph("Recipes that answer it: ", *links, "."))
         for original in dict.fromkeys(row.copy_of for row in exhibit.rows.values() if row.copy_of):
             copies = sum(row.copy_of == original for row in exhibit.rows.values())
@@ -238,9 +218,9 @@ class LedgerPage(Page):
 
     def linked(self, text: str) -> list:
         """Text in which ids of errata are links."""
-        from mmlib.book.ledger_read import errata_ids
+        from mmlib.book import errata
 
-        known = errata_ids() or ()
+        known = errata.load()
         parts = re.split(r"\b([a-z]+-(?:x|q|code-)?(?:\d+|baselines))\b", " ".join(text.split()))
         return [self.ref(f"erratum-{part}", part) if part in known else part for part in parts if part]
 
@@ -272,17 +252,11 @@ class LedgerPage(Page):
     def recipes(self) -> list[nodes.Node]:
         """Every recipe that a row names."""
         made = []
-        named = dict.fromkeys(
-            name
-            for exhibit in self.ledger.exhibits.values()
-            for entry in (*exhibit.rows.values(), *exhibit.claims)
-            for names in (entry.recipes.values() if isinstance(entry.recipes, dict) else [entry.recipes])
-            for name in names
-        )
+        named = {name for exhibit in self.ledger.exhibits.values() for name in exhibit.recipes}
         for name in sorted(named):
             recipe = self.ledger.records.recipes[name]
             self.anchor(f"recipe-{name}", name)
-            seeds = ", ".join(map(str, self.ledger.records.sha256.get(name, {})))
+            seeds = ", ".join(map(str, self.ledger.records.found.get(name, {})))
             card = nodes.container(ids=[f"recipe-{name}"], classes=["mm-equation"])
             card += paragraph(
                 nodes.literal("", name),

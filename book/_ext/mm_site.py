@@ -47,18 +47,16 @@ class LedgerState(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """The sentence."""
-        from mmlib.book import equation_index
-        from mmlib.book.ledger import coverage
-        from mmlib.book.ledger_rule import STATUSES
+        from mmlib.book import equation_index, ledger
 
-        papers = coverage()
-        counts = {status: sum(paper.cells[status] for paper in papers) for status in STATUSES}
+        found = ledger.read()
+        (_, *statuses, _), *_, (_, *counts, together) = ledger.coverage(found)["printed results"]
         equations = equation_index.load().values()
         derived = sum(bool(statement.labels) for statement in equations)
-        states = ", ".join(f"{count} {status}" for status, count in counts.items())
+        states = ", ".join(f"{count} {status}" for status, count in zip(statuses, counts, strict=True))
         return [
             paragraph(
-                f"Of {sum(counts.values())} results printed in {len(papers)} papers: {states}. "
+                f"Of {together} results printed in {len(found.papers)} papers: {states}. "
                 f"Of their {len(equations)} equations and named statements, {derived} are derived here.",
                 classes=["mm-state"],
             )

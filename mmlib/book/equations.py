@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import mmlib
 
 _LINE = re.compile(r"^\s*Equation: ``(eq-[a-z0-9-]+)``", re.MULTILINE)
+_SOURCE = re.compile(r"^( *)Equation: ``eq-.*?Source: (.+(?:\n\1\S.*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,44 +42,29 @@ class Equation:
 
     @property
     def source(self) -> str:
-        """The text of the function, as it stands in the library."""
-        return inspect.getsource(self.function)
+        """Where it is from: what follows "Source:" on the line of the label and on lines that are as deep."""
+        found = _SOURCE.search(self.function.__doc__)
+        return " ".join(found[2].split()) if found else ""
 
 
 def registered() -> list[Equation]:
     """Every equation of the library, in the order of modules and lines; a label may wrongly occur twice."""
     found = []
     for module in _modules():
-        holders = [
-            module,
-            *(c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__),
+        own = [
+            value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__
         ]
-        here = []
-        for holder in holders:
-            for name, value in vars(holder).items():
-                if inspect.isfunction(value) and value.__module__ == module.__name__:
-                    labels = _LINE.findall(value.__doc__ or "")
-                    here += [Equation(label, value, holder, name) for label in labels]
+        here = [
+            Equation(label, value, holder, name)
+            for holder in (module, *filter(inspect.isclass, own))
+            for name, value in vars(holder).items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__
+            for label in _LINE.findall(value.__doc__ or "")
+        ]
         found += sorted(here, key=lambda equation: equation.function.__code__.co_firstlineno)
     return found
 
 
-def find(label: str) -> Equation:
-    """The equation with this label.
-
-    Raises:
-        ValueError: if no function has it.
-    """
-    equations = {equation.label: equation for equation in registered()}
-    if label not in equations:
-        raise ValueError(f"label is {label!r}; expected one of {', '.join(sorted(equations))}")
-    return equations[label]
-
-
 def _modules() -> list:
-    names = [
-        info.name
-        for info in pkgutil.walk_packages(mmlib.__path__, "mmlib.")
-        if not info.name.endswith("__main__")
-    ]
-    return [importlib.import_module(name) for name in names]
+    names = [info.name for info in pkgutil.walk_packages(mmlib.__path__, "mmlib.")]
+    return [importlib.import_module(name) for name in names if not name.endswith("__main__")]

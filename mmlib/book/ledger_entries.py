@@ -1,7 +1,12 @@
-"""What the papers print: every table and figure, cell by cell. Read from files by ``ledger_read``."""
+"""What the papers print: every table and figure, cell by cell, as ``data/ledger/<paper>.yaml`` has it."""
 
 import fnmatch
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
+
+from mmlib.book.entries import ROOT
 
 PAPERS = ("mmali", "mmjsd", "rbc", "meme")
 KINDS = ("data", "pictures", "layers", "scheme")
@@ -48,6 +53,17 @@ UNITS = {
 }
 
 
+NUMBER = re.compile(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?")
+TIME = re.compile(r"(\d+) ?h ?(\d\d) ?min", re.IGNORECASE)
+METRIC = re.compile(
+    r"test/((released_coherence/)?joint_coherence|(released_coherence/)?cross_coherence/\w+/\w+"
+    r"|joint_accuracy|latent_accuracy/\w+/\w+|synergy_coherence/\w+"
+    r"|classes_generated/\w+/count|log_likelihood/(joint|marginal/\w+|conditional/\w+/\w+)"
+    r"|style_content_accuracy/\w+/(content|style|both)/(sample|mean)"
+    r"|correlation/[\w/]+|mutual_information/\w+)"
+)
+
+
 @dataclass(frozen=True)
 class Cell:
     """A printed number.
@@ -63,6 +79,45 @@ class Cell:
     mean: float
     sd: float | None
     half_digit: float
+
+    @classmethod
+    def read(cls, text: str) -> "Cell":
+        """A printed number such as ``90.41 ± 0.11``, ``-1884.7``, ``.25``, ``2.94e-2`` or ``3 h 01 min``.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        if time := TIME.fullmatch(text):
+            return cls(text, int(time[1]) + int(time[2]) / 60, None, 0.5 / 60)
+        parts = [part.strip().replace("\u2212", "-") for part in text.split("±")]
+        if len(parts) > 2 or not all(NUMBER.fullmatch(part) for part in parts):
+            raise ValueError(f"{text!r} is none of: a number, a number ± a number, '-', 'lost'")
+        digits, _, exponent = parts[0].lower().partition("e")
+        decimals = len(digits.partition(".")[2]) - int(exponent or 0)
+        return cls(text, *map(float, parts), *[None] * (2 - len(parts)), 0.5 * 10.0**-decimals)
+
+
+class Table(dict):
+    """Cells by row and column: a `Cell`, ``"-"`` where a dash is printed, ``"lost"`` where no number could be read."""
+
+    @classmethod
+    def read(cls, text: str) -> "Table":
+        """A table typed as lines of cells between bars, ids of columns on top and ids of rows on the left.
+
+        Raises:
+            ValueError: if a row occurs twice or has too many or too few cells, or a cell cannot be read.
+        """
+        (_, *columns), *rows = ([cell.strip() for cell in line.split("|")] for line in text.splitlines())
+        table = cls()
+        for row, *cells in rows:
+            if len(cells) != len(columns) or (row, columns[0]) in table:
+                raise ValueError(f"row {row} has {len(cells)} cells; expected {len(columns)}, in one row")
+            for column, cell in zip(columns, cells, strict=True):
+                try:
+                    table[row, column] = cell if cell in ("-", "lost") else Cell.read(cell)
+                except ValueError as error:
+                    raise ValueError(f"{row}/{column}: {error}") from None
+        return table
 
 
 @dataclass(frozen=True)
@@ -80,12 +135,18 @@ class Column:
 
     id: str
     heading: str
-    metric: str | list[str] | dict[str, str | list[str]] | None = None
-    unit: str | None = None
+    metric: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] | None = None
+    unit: Literal[*UNITS] | None = None
 
-    def metric_for(self, row: str) -> str | list[str] | None:
-        """The path that answers one cell, or several of which a result has one; of patterns the first that fits."""
-        return _fitting(self.metric, row) if isinstance(self.metric, dict) else self.metric
+    def __post_init__(self):
+        """Refuse a metric that no result can have."""
+        for metric in _flat(self.metric):
+            if not METRIC.fullmatch(metric):
+                raise ValueError(f"metric is {metric!r}; expected {METRIC.pattern}")
+
+    def metric_for(self, row: str) -> tuple[str, ...]:
+        """The paths that may answer one cell, of which a result has one; of patterns the first that fits."""
+        return tuple(_flat(_fitting(self.metric, row)))
 
 
 @dataclass(frozen=True)
@@ -106,16 +167,16 @@ class Row:
 
     id: str
     heading: str
-    model: str
+    model: Literal[*MODELS]
     block: str = ""
     recipes: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     against: str | None = None
     copy_of: str | None = None
-    unit: str | None = None
+    unit: Literal[*UNITS] | None = None
 
     def recipes_for(self, column: str) -> tuple[str, ...]:
         """The recipes that answer one cell; of several patterns the first that fits."""
-        return _fitting(self.recipes, column) or () if isinstance(self.recipes, dict) else self.recipes
+        return _fitting(self.recipes, column) or ()
 
 
 @dataclass(frozen=True)
@@ -133,7 +194,7 @@ class FigureClaim:
 
     id: str
     claim: str
-    model: str
+    model: Literal[*MODELS]
     recipes: tuple[str, ...] = ()
     check: str | None = None
 
@@ -155,9 +216,9 @@ class Exhibit:
         spread: what the paper says its ± is.
         columns: by id, in printed order.
         rows: by id, in printed order.
-        table: by row and column; ``"-"`` where the paper prints a dash, ``"lost"`` where the number could not be read.
+        table: what is printed.
         suspects: cells that look misprinted.
-        claims: what a figure shows.
+        claims: what a figure shows, by id.
         notes: anything else.
         illustration: shows pictures, layers or a scheme: listed, not counted.
         shows: of an illustration, in one line.
@@ -168,23 +229,48 @@ class Exhibit:
     id: str
     source: str
     title: str
-    kind: str
-    place: str
-    data: str
+    kind: Literal[*KINDS]
+    place: Literal[*PLACES]
+    data: Literal[*DATA]
     cells: int = 0
     dashes: int = 0
-    unit: str | None = None
+    unit: Literal[*UNITS] | None = None
     spread: str = ""
     columns: dict[str, Column] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
-    table: dict[tuple[str, str], Cell | str] = field(default_factory=dict)
+    table: Table = field(default_factory=Table)
     suspects: tuple[Suspect, ...] = ()
-    claims: tuple[FigureClaim, ...] = ()
+    claims: dict[str, FigureClaim] = field(default_factory=dict)
     notes: str = ""
     illustration: bool = False
     shows: str = ""
     layers: int | None = None
     code: str | None = None
+
+    def __post_init__(self):
+        """Refuse what is miscounted, contradicts itself or leads nowhere."""
+        for name, given, found in (
+            ("rows", list(self.rows), list(dict.fromkeys(row for row, _ in self.table))),
+            ("columns", list(self.columns), list(dict.fromkeys(column for _, column in self.table))),
+            ("cells", self.cells, len(self.printed())),
+            ("dashes", self.dashes, list(self.table.values()).count("-")),
+        ):
+            if given != found:
+                raise ValueError(f"{name} is {given}; the table has {found}")
+        if self.printed() and self.unit is None:
+            raise ValueError(f"unit is missing; expected one of {', '.join(UNITS)}")
+        if self.illustration == bool(self.table or self.claims):
+            raise ValueError(f"illustration is {self.illustration}; expected it instead of a table or claims")
+        module = ROOT / (self.code or "mmlib").replace(".", "/")
+        if not (module.is_dir() or module.with_suffix(".py").exists()):
+            raise ValueError(f"code is {self.code!r}; expected a module of the library")
+        for row in self.rows.values():
+            if row.against is not None and row.against not in {*self.rows} - {row.id}:
+                raise ValueError(f"row {row.id}: against is {row.against!r}; expected another row")
+        places = [f"{row}/{column}" for row, column in self.table]
+        for pattern in (pattern for suspect in self.suspects for pattern in suspect.cells if places):
+            if not fnmatch.filter(places, pattern):
+                raise ValueError(f"suspects: {pattern!r} fits no cell; expected row/column")
 
     @property
     def paper(self) -> str:
@@ -206,18 +292,41 @@ class Exhibit:
     @property
     def models(self) -> list[str]:
         """The methods it is about, in order."""
-        return list(dict.fromkeys(entry.model for entry in (*self.rows.values(), *self.claims)))
+        return list(dict.fromkeys(entry.model for entry in (*self.rows.values(), *self.claims.values())))
+
+    @property
+    def recipes(self) -> list[str]:
+        """The recipes that may answer it, in order."""
+        entries = (*self.rows.values(), *self.claims.values())
+        return list(dict.fromkeys(name for entry in entries for name in _flat(entry.recipes)))
 
 
 @dataclass(frozen=True)
 class Paper:
     """One paper and its exhibits, by id, in order."""
 
-    paper: str
+    paper: Literal[*PAPERS]
     title: str
     citation: str
     exhibits: dict[str, Exhibit]
 
+    def __post_init__(self):
+        """Refuse an exhibit of another paper."""
+        for id in self.exhibits:
+            if not re.fullmatch(rf"{self.paper}-(table|figure)-\d+", id):
+                raise ValueError(f"id is {id!r}; expected {self.paper}-table-<n> or {self.paper}-figure-<n>")
 
-def _fitting(patterns: dict, id: str):
-    return next((value for pattern, value in patterns.items() if fnmatch.fnmatchcase(id, pattern)), None)
+
+def _fitting(value, id: str):
+    """A value, or, of a mapping of patterns, that of the first pattern that fits; None if none does."""
+    if not isinstance(value, dict):
+        return value
+    return next((found for pattern, found in value.items() if fnmatch.fnmatchcase(id, pattern)), None)
+
+
+def _flat(value) -> Iterable[str]:
+    """The names in a name, a tuple of names, a mapping to either, or nothing."""
+    if isinstance(value, str):
+        return (value,)
+    parts = value.values() if isinstance(value, dict) else value or ()
+    return (name for part in parts for name in _flat(part))

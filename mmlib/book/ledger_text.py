@@ -1,20 +1,16 @@
 """The ledger as text: for a terminal, and as Markdown."""
 
 import math
+import re
 import textwrap
 
-from mmlib.book.ledger_entries import UNITS, Cell, Exhibit
-from mmlib.book.ledger_rule import (
-    DIRECTION,
-    INCONCLUSIVE,
-    NOT_ATTEMPTED,
-    NOT_REPRODUCED,
-    REPRODUCED,
-    STATUSES,
-    Answer,
-)
+from tabulate import tabulate
 
-MARKS = {REPRODUCED: "=", DIRECTION: ">", INCONCLUSIVE: "?", NOT_REPRODUCED: "≠", NOT_ATTEMPTED: ""}
+from mmlib.book.ledger_entries import UNITS, Cell, Exhibit
+from mmlib.book.ledger_rule import STATUSES, Answer
+from mmlib.checks import one_of
+
+MARKS = dict(zip(STATUSES, ("=", ">", "?", "≠", ""), strict=True))
 SUSPECT = "!"
 STYLES = ("text", "markdown")
 
@@ -29,24 +25,10 @@ def number(answer: Answer, cell: Cell, unit: str) -> str:
     return f"{mean:.{decimals}f}{spread}"
 
 
-def coverage(entries: list) -> str:
-    """A table of coverage by paper and status, of printed results and of claims of figures."""
-    lines = []
-    for title, part in (("printed results", "cells"), ("claims of figures", "claims")):
-        rows = [[entry.citation, *getattr(entry, part).values()] for entry in entries]
-        rows.append(["together", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
-        head = [title, *STATUSES, "all"]
-        grid = [head, *([*map(str, row), str(sum(row[1:]))] for row in rows)]
-        lines += [*_aligned(grid, right=True), ""]
-    tables, figures, shown, copies, flagged = (
-        sum(getattr(entry, name) for entry in entries)
-        for name in ("tables", "figures", "illustrations", "copies", "flagged")
-    )
-    lines += [
-        f"{tables} tables and {figures} figures; {shown} of them are illustrations, listed but not counted.",
-        f"{copies} printed results are copies from another of the papers; {flagged} are flagged as suspect.",
-    ]
-    return "\n".join(lines) + "\n"
+def coverage(tables: dict[str, list[list]], census: str) -> str:
+    """The tables of coverage, and what else was counted."""
+    parts = [tabulate(rows, head) for head, *rows in tables.values()]
+    return "\n\n".join([*parts, textwrap.fill(census, 110)]) + "\n"
 
 
 def table(exhibit: Exhibit, cells: dict, claims: dict, style: str = "text") -> str:
@@ -61,27 +43,22 @@ def table(exhibit: Exhibit, cells: dict, claims: dict, style: str = "text") -> s
     Raises:
         ValueError: if the style is unknown.
     """
-    if style not in STYLES:
-        raise ValueError(f"style is {style!r}; expected one of {', '.join(STYLES)}")
-    plain = style == "text"
+    plain = one_of("style", style, STYLES) == "text"
     where = f"{exhibit.id}: {exhibit.source}. {exhibit.title}"
-    lines = [where if plain else f"**{where}**", ""]
+    parts = [where if plain else f"**{where}**"]
     if exhibit.table:
         grid = _grid(exhibit, cells, plain)
-        for part in _folded(grid) if plain else [grid]:
-            lines += [*(_aligned(part) if plain else _markdown(part)), ""]
-    answers = [(claim, claims[exhibit.id, claim.id]) for claim in exhibit.claims]
-    bullets = [f"{claim.claim}: {answer.status} ({answer.reason})" for claim, answer in answers]
-    for text in [*bullets, *_notes(exhibit, cells, plain)]:
-        lines += (
-            textwrap.wrap(text, 108, initial_indent="- ", subsequent_indent="  ") if plain else [f"- {text}"]
-        )
-    return "\n".join(lines).rstrip() + "\n"
+        parts += _folded(grid) if plain else [_markdown(grid)]
+    answers = [(claim.claim, claims[exhibit.id, claim.id]) for claim in exhibit.claims.values()]
+    bullets = [f"- {claim}: {answer.status} ({answer.reason})" for claim, answer in answers]
+    bullets += [f"- {note}" for note in _notes(exhibit, cells, plain)]
+    lines = [textwrap.fill(text, 108, subsequent_indent="  ") if plain else text for text in bullets]
+    return "\n\n".join([*parts, "\n".join(lines)]).rstrip() + "\n"
 
 
 def _grid(exhibit: Exhibit, cells: dict, plain: bool) -> list[list[str]]:
     head = [exhibit.unit or "", *(column.heading for column in exhibit.columns.values())]
-    grid, block = ([*_wrapped(head), []] if plain else [head]), ""
+    grid, block = [head], ""
     for row in exhibit.rows.values():
         if row.block != block:
             block = row.block
@@ -130,46 +107,23 @@ def _notes(exhibit: Exhibit, cells: dict, plain: bool) -> list[str]:
     return notes
 
 
-def _wrapped(head: list[str], width: int = 14) -> list[list[str]]:
-    parts = [textwrap.wrap(text, width) or [""] for text in head]
-    height = max(map(len, parts))
-    return [[part[line] if line < len(part) else "" for part in parts] for line in range(height)]
-
-
-def _folded(grid: list[list[str]], limit: int = 120) -> list[list[list[str]]]:
+def _folded(grid: list[list[str]], limit: int = 120) -> list[str]:
     """The grid in parts that are no wider than a terminal, each with the headings of the rows."""
-    widths = _widths(grid)
-    parts, room = [[0]], limit - widths[0]
-    for column, width in enumerate(widths[1:], 1):
-        if width + 2 > room and len(parts[-1]) > 1:
-            parts, room = [*parts, [0]], limit - widths[0]
-        parts[-1].append(column)
-        room -= width + 2
-    return [[[row[i] for i in part] if row else [] for row in grid] for part in parts]
+    parts, start = [], 1
+    while start < len(grid[0]):
+        for stop in range(len(grid[0]), start, -1):
+            head, *rows = ([row[0], *row[start:stop]] for row in grid)
+            part = tabulate(
+                rows, head, disable_numparse=True, maxheadercolwidths=14, preserve_whitespace=True
+            )
+            if max(map(len, part.splitlines())) <= limit:
+                break
+        parts.append(re.sub(" +$", "", part, flags=re.MULTILINE))
+        start = stop
+    return parts
 
 
-def _widths(grid: list[list[str]]) -> list[int]:
-    full = [row for row in grid if row]
-    # The heading of a block may run over the columns to its right, which are empty.
-    return [max((len(row[i]) for row in full if i or any(row[1:])), default=0) for i in range(len(full[0]))]
-
-
-def _aligned(grid: list[list[str]], right: bool = False) -> list[str]:
-    widths = _widths(grid)
-    lines = []
-    for row in grid:
-        if not row:
-            lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
-            continue
-        cells = [
-            text.rjust(width) if right and i else text.ljust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _markdown(grid: list[list[str]]) -> list[str]:
+def _markdown(grid: list[list[str]]) -> str:
     escaped = [[text.replace("|", "\\|") for text in row] for row in grid]
-    rows = [f"| {' | '.join(row)} |" for row in escaped]
-    return [rows[0], "|" + " :-- |" * len(grid[0]), *rows[1:]]
+    head, *rows = (f"| {' | '.join(row)} |" for row in escaped)
+    return "\n".join([head, "|" + " :-- |" * len(grid[0]), *rows])

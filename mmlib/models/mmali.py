@@ -298,7 +298,7 @@ class MMALI(MultimodalModel):
             parts = {"game": mean_over(game, logits, rows=real.rows())}
             if self.unimodal and unimodal is not None:
                 if other is not real:
-                    unimodal = self.discriminator.unimodal(other, fake)
+                    unimodal = self.discriminator.logits(other, fake)[1]
                 loss = self.discriminator.unimodal.game(unimodal, other, self.game)
                 parts["unimodal"] = self.unimodal * loss
         parts |= self._reconstruction(other, generator) | self._cycles(fake, generator)
