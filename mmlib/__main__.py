@@ -1,18 +1,36 @@
-"""The command line: ``python -m mmlib --help``."""
+"""The command line: ``python -m mmlib --help``, or ``mmlib --help``."""
 
 import argparse
+import codecs
 import re
 import sys
+from pathlib import Path
+
+from mmlib import __version__
 
 PROGRAM = "python -m mmlib"
 EPILOG = """examples:
   python -m mmlib train hand-street-mmvae-elbo --seeds 0-4 --jobs 2
   python -m mmlib table rbc-table-1 --markdown
 exit codes: 0 done, 1 it failed, 2 asked wrongly, 130 interrupted"""
+TYPED = {"n_jobs": "jobs"}  # options that the library calls otherwise
+PLAIN = {
+    "\u00b1": "+/-",
+    "\u2192": "->",
+    "\u00d7": "x",
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u2260": "!=",
+    "\u00b2": "^2",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0: done, 1: it failed, 2: it was asked wrongly, 130: interrupted."""
+    codecs.register_error("mmlib.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):  # where they cannot show a sign, another stands for it
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="mmlib.plain")
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -23,8 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{interrupt or 'interrupted'}", file=sys.stderr)
         return 130
     except ValueError as error:  # asked wrongly: an unknown name, an impossible option
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {_as_typed(str(error), options)}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        needs = f"{error.name} is not installed: pip install 'mmlib[runs]' brings what the commands need"
+        print(f"{PROGRAM}: {needs}", file=sys.stderr)
+        return 1
     except (
         OSError,
         RuntimeError,
@@ -34,13 +56,27 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def _as_typed(text: str, options: argparse.Namespace) -> str:
+    """An error with the name of an option as it stands on the command line."""
+    name, *rest = text.split(" ", 1)
+    option = TYPED.get(name, name)
+    return f"--{option} {rest[0]}" if rest and option in vars(options) else text
+
+
+def _plain(error: UnicodeError):
+    """Other signs for those that an encoding lacks."""
+    signs = error.object[error.start : error.end]
+    return "".join(PLAIN.get(sign, "?") for sign in signs), error.end
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROGRAM,
+        prog="mmlib" if Path(sys.argv[0]).name == "mmlib" else PROGRAM,
         description="Multimodal generative models: every number of the book has a recipe; run it here.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"mmlib {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name: str, run, text: str) -> argparse.ArgumentParser:
@@ -61,7 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     train = command(
         "train", _train, "make the runs of recipes and seeds; continue those that were interrupted"
     )
-    train.add_argument("names", nargs="+", metavar="RECIPE", help=f"recipes (see: {PROGRAM} recipes)")
+    train.add_argument("names", nargs="*", metavar="RECIPE", help=f"recipes (see: {PROGRAM} recipes)")
+    train.add_argument(
+        "--queue", action="store_true", help="instead: the runs of data/queue.yaml, in its order"
+    )
+    train.add_argument(
+        "--budget", metavar="TIME", help="pause after so long, for example 50m; the same call continues"
+    )
     seeds = train.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
     seeds.add_argument("--seeds", help="several, for example 0-4 or 0,2,5")
@@ -113,12 +155,15 @@ def _models(options) -> int:
 
 
 def _data(options) -> int:
+    from mmlib.checks import look_up
     from mmlib.data import LOADERS, load
 
     if not options.name:
         for name, loader in LOADERS.items():
             print(f"{name:<14}{(loader.__doc__ or '').strip().splitlines()[0]}")
         return 0
+    look_up("data set", options.name, LOADERS)
+    print(f"makes or reads {options.name}", file=sys.stderr, flush=True)
     data = load(options.name)
     for name, shape in data.shapes.items():
         counts = ", ".join(f"{len(split.items[name])} {part}" for part, split in data.splits.items())
@@ -143,33 +188,50 @@ def _recipes(options) -> int:
 
 
 def _train(options) -> int:
+    from mmlib.checks import whole
     from mmlib.runs.results import publish
     from mmlib.runs.runner import run
 
-    for name in ("threads", "jobs"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} is {getattr(options, name)}; expected at least 1")
-    capture = False if options.eager else None
-    jobs = [(name, seed) for name in options.names for seed in _seeds(options.seeds, options.seed)]
-    if len(jobs) == 1 and options.dask is None:
-        show = not options.quiet
-        made = [run(*jobs[0], options.root, options.device, options.threads, progress=show, capture=capture)]
+    if options.queue == bool(options.names):
+        raise ValueError("RECIPE and --queue are both given or both missing; expected one of them")
+    jobs, budget = _jobs(options), None if options.budget is None else _seconds(options.budget)
+    common = {
+        "root": options.root,
+        "threads": whole("threads", options.threads),
+        "progress": not options.quiet,
+        "capture": False if options.eager else None,
+    }
+    n_jobs = whole("jobs", options.jobs)
+    if len(jobs) == 1 and options.dask is None and budget is None:
+        made = [run(*jobs[0], device=options.device, **common)]
     else:
         from mmlib.runs.scale import run_all
 
-        made = run_all(
-            jobs,
-            options.root,
-            n_jobs=options.jobs,
-            dask=options.dask,
-            device=options.device.split(",") if "," in options.device else options.device,
-            threads=options.threads,
-            capture=capture,
-            progress=not options.quiet,
-        )
+        devices = options.device.split(",") if "," in options.device else options.device
+        made = run_all(jobs, n_jobs=n_jobs, dask=options.dask, device=devices, budget=budget, **common)
     for result in made:
         print(publish(result) if options.publish else result)
+    if len(made) < len(jobs):
+        missing = f"{len(jobs) - len(made)} of {len(jobs)} runs are not finished"
+        print(f"{missing}: the same call continues them", file=sys.stderr)
     return 0
+
+
+def _jobs(options) -> list[tuple]:
+    """Recipes and seeds that are asked for."""
+    if options.queue:
+        from mmlib.runs import queue
+
+        return [(run.recipe, run.seed) for run in queue.wanted(queue.load(), options.root)]
+    return [(name, seed) for name in options.names for seed in _seeds(options.seeds, options.seed)]
+
+
+def _seconds(text: str) -> int:
+    """Seconds of a time such as ``50m``."""
+    found = re.fullmatch(r"([1-9]\d*)([smh])", text)
+    if not found:
+        raise ValueError(f"budget is {text!r}; expected for example 90s, 50m or 2h")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _evaluate(options) -> int:
@@ -177,17 +239,19 @@ def _evaluate(options) -> int:
 
     from mmlib.runs.trained import evaluate_run
 
+    print("makes or reads the data and the judges", file=sys.stderr, flush=True)
     report = evaluate_run(options.name, options.seed, options.split, options.root, options.device)
     print(json.dumps(report, indent=1) if options.json else report)
     return 0
 
 
 def _results(options) -> int:
+    from mmlib.checks import unknown
     from mmlib.runs.results import load, metrics_of, recorded, summary
 
     names = recorded()
     if options.name and options.name not in names:
-        raise ValueError(f"recipe is {options.name!r}; recorded are {', '.join(names) or 'none'}")
+        raise unknown("recipe", options.name, names, f"{PROGRAM} results")
     for name in [options.name] if options.name else names:
         results = load(name)
         print(f"{name}: seeds {', '.join(str(result['seed']) for result in results)}")

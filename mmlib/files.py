@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+_NO_LOCKS = (
+    "files cannot be locked here, so a run could be made twice at once; use a folder on another file system"
+)
 _NO_ROOM, _NO_ENTRY = "make room", "choose a folder that can be written to"
 ADVICE = {
     errno.ENOSPC: _NO_ROOM,
@@ -15,6 +18,8 @@ ADVICE = {
     errno.EPERM: _NO_ENTRY,
     errno.EISDIR: "a folder is in the place of this file: move it away",
     errno.ENOTDIR: "a file is in the place of a folder: move it away",
+    errno.ENOLCK: _NO_LOCKS,
+    errno.EOPNOTSUPP: _NO_LOCKS,
     errno.EEXIST: "a file is in the place of a folder: move it away",
 }
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from unittest import mock
 
 from mmlib.files import write_atomically
 from mmlib.runs.recipe import Recipe
-from mmlib.runs.scale import _make
+from mmlib.runs.scale import _make as make
 
 TINY = Recipe(
     name="tiny",
@@ -51,6 +52,16 @@ def quick():
         yield
 
 
+def events(folder):
+    """What the journal of a run says, one event a line."""
+    lines = folder.journal.read_bytes().splitlines() if folder.journal.exists() else []
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
 def job(*arguments):
     """A job as ``mmlib.runs.scale`` hands them out, but quick.
 
@@ -75,4 +86,4 @@ def job(*arguments):
         return before(*measured)
 
     with quick(), mock.patch.object(runner, "watch", watch):
-        return _make(*arguments)
+        return make(*arguments)

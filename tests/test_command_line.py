@@ -1,17 +1,25 @@
 """The command line: what it accepts, what it answers, and that the pages show commands that exist."""
 
 import dataclasses
+import functools
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import quick_runs
 
+import mmlib
 from mmlib import __main__ as command_line
 from mmlib.book import ledger
-from mmlib.runs import build, results, scale, trained
+from mmlib.runs import build, queue, recipes, results, scale, trained
+from mmlib.runs.folder import RunFolder
 from mmlib.runs.recipe import Recipe
+from mmlib.runs.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
@@ -77,12 +85,12 @@ def test_several_runs_go_to_the_scheduler_of_runs(monkeypatch, capsys, tmp_path)
     assert command_line.main([*arguments, "--dask", "tcp://127.0.0.1:1", "--device", "cuda:0,cuda:1"]) == 0
     assert asked["dask"] == "tcp://127.0.0.1:1" and asked["device"] == ["cuda:0", "cuda:1"]
     assert command_line.main([*arguments[:-1], "0"]) == 2
-    assert "jobs is 0; expected at least 1" in capsys.readouterr().err
+    assert "--jobs is 0; expected an integer of at least 1" in capsys.readouterr().err
 
 
 def test_evaluating_a_run_again_gives_its_recorded_numbers(tmp_path, monkeypatch, capsys):
     from mmlib.metrics import train_classifiers
-    from mmlib.runs import recipes, runner
+    from mmlib.runs import runner
 
     quickly = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)  # noqa: E731
     monkeypatch.setattr(build, "build_classifiers", quickly)
@@ -104,12 +112,176 @@ def test_evaluating_a_run_again_gives_its_recorded_numbers(tmp_path, monkeypatch
     assert command_line.main(words) == 0
     assert "given hand" in capsys.readouterr().out
     assert command_line.main([*words, "--split", "train"]) == 2
-    assert "split is 'train'; expected 'validation' or 'test'" in capsys.readouterr().err
+    assert "--split is 'train'; expected one of validation, test" in capsys.readouterr().err
     assert command_line.main(["evaluate", tiny.name, "--root", str(tmp_path / "runs")]) == 1
     assert "make the run with python -m mmlib train tiny-again --seed 0" in capsys.readouterr().err
+    folder = RunFolder(tiny, 3, tmp_path / "runs")
+    intact = folder.weights.read_bytes()
     changed = dataclasses.replace(tiny, steps=9)
     with pytest.raises(ValueError, match=f"was made with recipe {tiny.hash}"):
         trained.load_trained(changed, 3, tmp_path / "runs")
+
+    folder.weights.write_bytes(
+        intact[:-1] + bytes([intact[-1] ^ 1])
+    )  # still a safetensors file, of other weights
+    with pytest.raises(
+        ValueError, match="weights.safetensors is damaged: its SHA-256 is not the one in result.json"
+    ):
+        trained.load_trained(tiny, 3, tmp_path / "runs")
+    assert command_line.main(words) == 2
+    folder.weights.write_bytes(intact)
+    folder.result.unlink()
+    with pytest.raises(
+        FileNotFoundError, match="result.json is not there: make the run with python -m mmlib train"
+    ):
+        trained.load_trained(tiny, 3, tmp_path / "runs")
+
+
+def test_the_queue_is_worked_through_until_time_is_up(tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def run_all(jobs, root, **options):
+        asked.update(jobs=[(recipe.name, seed) for recipe, seed in jobs], **options)
+        return [tmp_path / "result.json"]
+
+    monkeypatch.setattr(scale, "run_all", run_all)
+    path = tmp_path / "queue.yaml"
+    monkeypatch.setattr(queue, "load", functools.partial(queue.load, path))
+    monkeypatch.setattr(queue, "wanted", functools.partial(queue.wanted, recorded=tmp_path / "results"))
+    path.write_text(
+        "- {recipe: hand-street-mvae, seeds: [1, 0], priority: 5, why: x}\n"
+        "- {recipe: hand-street-jmvae, seeds: [0], priority: 9, why: x}\n"
+        "- {recipe: hand-street-mmvae-elbo, seeds: [0], priority: 5, why: x}\n"
+    )
+    (tmp_path / "results" / "hand-street-mvae").mkdir(parents=True)
+    (tmp_path / "results" / "hand-street-mvae" / "seed-0.json").touch()  # recorded: done
+    checkpoint = (
+        RunFolder(RECIPES["hand-street-mmvae-elbo"], 0, tmp_path).checkpoints
+        / "step-000000500-0a.safetensors"
+    )
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()  # begun: first
+    assert (
+        command_line.main(["train", "--queue", "--budget", "50m", "--root", str(tmp_path), "--jobs", "2"])
+        == 0
+    )
+    assert asked["jobs"] == [("hand-street-mmvae-elbo", 0), ("hand-street-jmvae", 0), ("hand-street-mvae", 1)]
+    assert asked["budget"] == 3000 and asked["n_jobs"] == 2
+    assert "2 of 3 runs are not finished: the same call continues them" in capsys.readouterr().err
+    for words, message in (
+        (["train"], "RECIPE and --queue are both given or both missing"),
+        (["train", "--queue", "hand-street-mvae"], "RECIPE and --queue are both given"),
+        (["train", "--queue", "--budget", "5x"], "--budget is '5x'; expected for example 90s, 50m or 2h"),
+        (["train", "--queue", "--budget", "0m"], "--budget is '0m'"),
+    ):
+        assert command_line.main(words) == 2
+        assert message in capsys.readouterr().err
+    path.write_text("- [")
+    assert command_line.main(["train", "--queue"]) == 2
+    assert "queue.yaml cannot be read as YAML" in capsys.readouterr().err
+
+
+ROW = {"recipe": "hand-street-mvae", "seeds": [0], "priority": 1, "why": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (5, "queue.yaml holds int; expected a list of rows"),
+        ({"a": 1}, "queue.yaml holds dict; expected a list of rows"),
+        ([ROW, 3], "queue.yaml, row 2: it is 3; expected the fields priority, recipe, seeds, why"),
+        ([{**ROW, "what": 1}], "row 1: it is {.*; expected the fields"),
+        (
+            [{**ROW, "recipe": ["hand-street-mvae"]}],
+            r"row 1: recipe is \['hand-street-mvae'\]; expected one of",
+        ),
+        ([{**ROW, "recipe": "hand-stret-mvae"}], "row 1: recipe is .*, such as hand-street-mvae"),
+        ([{**ROW, "recipe": None}], "row 1: recipe is None"),
+        ([{**ROW, "seeds": 0}], "row 1: seeds is 0; expected a list"),
+        ([{**ROW, "seeds": []}], "row 1: seeds is .*; expected a list"),
+        ([{**ROW, "seeds": [0, "1"]}], "row 1: seed is '1'; expected an integer of at least 0"),
+        ([{**ROW, "seeds": [True]}], "row 1: seed is True"),
+        ([{**ROW, "priority": "high"}], "row 1: priority is 'high'; expected an integer"),
+        ([ROW, {**ROW, "priority": 2}], "row 2: hand-street-mvae, seed 0, is in the queue twice"),
+        ([{**ROW, "seeds": [1, 1]}], "row 1: hand-street-mvae, seed 1, is in the queue twice"),
+    ],
+)
+def test_a_damaged_queue_is_refused_with_file_row_and_reason(tmp_path, content, message):
+    path = tmp_path / "queue.yaml"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        queue.load(path)
+
+
+def test_an_empty_queue_wants_nothing(tmp_path):
+    (tmp_path / "queue.yaml").touch()
+    assert queue.wanted(queue.load(tmp_path / "queue.yaml"), tmp_path) == []
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_terminals_without_unicode_are_given_other_signs(encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    for words, sign in ((["table", "mmali-table-1"], b"+/-"), (["results"], b"n = ")):
+        command = [sys.executable, "-m", "mmlib", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert (sign if encoding == "ascii" else sign.replace(b"+/-", b"\xb1")) in done.stdout
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        command_line.main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"mmlib {mmlib.__version__}\n"
+
+
+def test_options_are_named_as_they_were_typed_and_names_have_neighbours(capsys):
+    for words, message in (
+        (["train", "hand-street-mvae", "--seed", "-1"], "--seed is -1; expected an integer of at least 0"),
+        (["train", "hand-street-mvae", "--threads", "0"], "--threads is 0; expected"),
+        (
+            ["train", "hand-street-mvae", "--device", "gpu"],
+            "--device is 'gpu'; expected one that this machine has",
+        ),
+        (
+            ["train", "hand-street-mvae", "--seeds", "0-1", "--device", "gpu"],
+            "--device is 'gpu'; expected one",
+        ),
+        (
+            ["train", "hand-stret-mvae"],
+            "mmlib: recipe is 'hand-stret-mvae'; expected one of .*hand-street-mvae",
+        ),
+        (["recipes", "hand-stret-mvae"], "hand-street-mvae"),
+        (["evaluate", "hand-stret-mvae"], "hand-street-mvae"),
+        (["results", "hand-stret-mvae"], "recipe is 'hand-stret-mvae'; expected one of .*hand-street-mvae"),
+        (["data", "hand-stret"], "data set is 'hand-stret'; expected one of hand-street,"),
+    ):
+        assert command_line.main(words) == 2
+        said = capsys.readouterr().err
+        assert re.search(message, said) and len(said) < 400, said
+
+
+def test_what_is_not_installed_is_said(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mmlib.runs.results", None)
+    assert command_line.main(["results"]) == 1
+    assert "is not installed: pip install 'mmlib[runs]' brings" in capsys.readouterr().err
+
+
+def test_a_run_into_a_pipe_says_what_it_does(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(recipes.RECIPES, "tiny", quick_runs.TINY)
+    monkeypatch.setenv("MMLIB_DATA", str(tmp_path / "data"))
+    with quick_runs.quick():
+        assert command_line.main(["train", "tiny", "--root", str(tmp_path)]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert said[:2] == [
+            "tiny, seed 0: makes or reads the data",
+            "tiny, seed 0: trains or reads the judges",
+        ]
+        line = r"tiny, seed 0: step (\d+) of 16; validation: loss [\d.]+, coherence [\d.]+"
+        steps = [re.fullmatch(line, text) for text in said[2:6]]
+        assert [int(match[1]) for match in steps] == [4, 8, 12, 16]
+        assert said[6:] == ["tiny, seed 0: is trained; measures it"]
+        assert command_line.main(["train", "tiny", "--seed", "1", "--quiet", "--root", str(tmp_path)]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_ledger_commands(monkeypatch, capsys):

@@ -1,6 +1,9 @@
 """The README keeps its word: its snippets run, its files and commands exist."""
 
+import ast
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,7 +59,7 @@ def test_folders_named_in_the_readme_exist():
 
 
 def test_commands_and_recipes_of_the_library_exist():
-    commands = re.findall(r"python -m mmlib (\w+)(?: ([\w-]+))?", README)
+    commands = re.findall(r"python -m mmlib (\w+)(?: (\w[\w-]+))?", README)
     assert {"recipes", "train", "results"} <= {command for command, _ in commands}
     for command, argument in commands:
         with pytest.raises(SystemExit) as stop:
@@ -64,3 +67,39 @@ def test_commands_and_recipes_of_the_library_exist():
         assert stop.value.code == 0
         if command == "train" and argument:
             assert recipes.get(argument).name == argument
+
+
+# --- what an installation brings -----------------------------------------------------------------------------------
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_list_for_make_is_that_of_the_package():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    listed = [line for line in lines if line and not line.startswith("#")]
+    extras = PROJECT["optional-dependencies"]
+    assert list(extras) == ["runs", "book", "test"]
+    entries = [entry for extra in extras.values() for entry in extra]
+    needed = PROJECT["dependencies"] + [entry for entry in entries if not entry.startswith("mmlib[")]
+    assert sorted(listed) == sorted(needed)
+    pinned = (ROOT / "constraints.txt").read_text().lower()
+    for entry in listed:
+        name = re.match(r"[\w-]+", entry)[0]
+        assert re.search(rf"^{name.replace('-', '[-_]')}==", pinned, re.M), f"{name} has no tested version"
+
+
+def test_the_library_alone_needs_no_extra():
+    packages = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    names = [re.match(r"[\w-]+", entry)[0] for entry in PROJECT["dependencies"]]
+    known = {packages.get(name, name) for name in names} | {"mmlib"} | sys.stdlib_module_names
+    later = {"yaml", "torchvision"}  # of what comes with the repository, and for files that are to be fetched
+    for path in (ROOT / "mmlib").rglob("*.py"):
+        if path.relative_to(ROOT).parts[1] in ("runs", "book", "__main__.py"):
+            continue
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            modules = [entry.name for entry in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for module in (name.split(".")[0] for name in modules):
+                inside = module in later and node not in tree.body
+                assert module in known or inside, f"{path.relative_to(ROOT)} imports {module}"

@@ -4,16 +4,19 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from quick_runs import TINY
 
 from mmlib import __main__ as command_line
+from mmlib.data import DataFileError
 from mmlib.runs import build, recipes, results, runner
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.runs.provenance import provenance
@@ -80,8 +83,36 @@ def test_recipes_survive_json_and_know_their_fields():
         from_dict({**TINY.as_dict(), "colour": "red"})
     with pytest.raises(ValueError, match="validations is 6; expected a multiple of 4"):
         dataclasses.replace(TINY, validations=6)
-    with pytest.raises(ValueError, match="recipe is 'nope'; expected one of hand-street-jmvae"):
-        recipes.get("nope")
+    near = "recipe is 'hand-stret-mvae'; expected one of .* lists, such as hand-street-mvae or "
+    with pytest.raises(ValueError, match=near):
+        recipes.get("hand-stret-mvae")
+    assert recipes.get(TINY) is TINY
+    for name in (None, 3, ["hand-street-mvae"], b"hand-street-mvae"):
+        with pytest.raises(ValueError, match="recipe is .*; expected one of"):
+            recipes.get(name)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("steps", "16", "an integer of at least 1"),
+        ("batch_size", 8.0, "an integer of at least 1"),
+        ("validations", True, "an integer of at least 1"),
+        ("ema_start", -1, "an integer of at least 0"),
+        ("learning_rate", "0.1", "a positive number"),
+        ("width", 0, "a positive number"),
+        ("width", None, "a positive number"),
+        ("clip_norm", -1.0, "a positive number"),
+    ],
+)
+def test_numbers_of_a_recipe_are_numbers(field, value, expected):
+    with pytest.raises(ValueError, match=f"{field} is {value!r}; expected {expected}"):
+        dataclasses.replace(TINY, **{field: value})
+
+
+def test_numbers_of_numpy_make_the_same_recipe():
+    again = dataclasses.replace(TINY, steps=np.int64(16), width=np.float64(0.1), batch_size=np.int32(8))
+    assert again.hash == TINY.hash and again.as_dict() == TINY.as_dict()
 
 
 def test_recipes_have_different_content_and_a_source():
@@ -222,7 +253,7 @@ def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
     path.write_text(path.read_text()[:200])
     runner.run(changed, 0, tmp_path / "a", **options)
     assert results.verify(path)["metrics"] == again["metrics"]
-    assert path.with_suffix(".damaged").exists()
+    assert path.with_name("result.json.damaged").exists()
 
 
 def test_a_recipe_that_averages_its_weights_is_measured_by_the_average(tmp_path, cache, quick, monkeypatch):
@@ -258,14 +289,51 @@ def test_same_run_started_twice_at_once_is_refused(tmp_path, monkeypatch):
         pass
 
 
-def test_bad_runs_are_refused_before_anything_is_made(tmp_path):
+def test_bad_runs_are_refused_before_anything_is_made(tmp_path, cache, quick):
     with pytest.raises(ValueError, match="recipe is 'nope'"):
         runner.run("nope", 0, tmp_path)
     with pytest.raises(ValueError, match="seed is -1"):
         runner.run(TINY, -1, tmp_path)
     with pytest.raises(ValueError, match="device is 'cuda:77'; expected one that this machine has"):
         runner.run(TINY, 0, tmp_path, device="cuda:77")
-    assert not (tmp_path / "tiny" / "seed-0").exists()
+    for options, message in (
+        ({"threads": 0}, "threads is 0; expected an integer of at least 1"),
+        ({"threads": "2"}, "threads is '2'; expected an integer of at least 1"),
+        ({"checkpoint_every": 2.5}, "checkpoint_every is 2.5; expected an integer of at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            runner.run(TINY, 0, tmp_path, **options)
+    for seed in ("0", 1.0, True, None):
+        with pytest.raises(ValueError, match="seed is .*; expected an integer of at least 0"):
+            runner.run(TINY, seed, tmp_path)
+    missing = dataclasses.replace(TINY, dataset="mnist-svhn", data_options={})
+    with pytest.raises(DataFileError, match="train-images"):
+        runner.run(missing, 0, tmp_path, cache=tmp_path / "nothing", progress=False)
+    with pytest.raises(ValueError, match="model is 'nope'"):
+        runner.run(dataclasses.replace(TINY, model="nope"), 0, tmp_path, progress=False, cache=cache)
+    assert not list(tmp_path.iterdir()), "a run that was refused left something behind"
+
+
+def test_the_recipe_is_found_by_a_seed_of_numpy(tmp_path):
+    folder = RunFolder(TINY, np.int64(3), str(tmp_path))
+    assert folder == RunFolder(TINY, 3, tmp_path) and folder.path.name == "seed-3"
+
+
+def test_a_folder_in_the_place_of_a_file_and_a_file_in_the_place_of_a_folder(tmp_path, cache, quick):
+    options = {"progress": False, "cache": cache, "checkpoint_every": 3}
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="a file is in the place of a folder: move it away"):
+        runner.run(TINY, 0, tmp_path / "file", **options)
+    for name in ("metrics.jsonl", "checkpoints"):
+        folder = RunFolder(TINY, 0, tmp_path / name)
+        folder.path.mkdir(parents=True)
+        (folder.path / name).mkdir() if name == "metrics.jsonl" else (folder.path / name).touch()
+        with pytest.raises((OSError, ValueError), match=name):
+            runner.run(TINY, 0, folder.root, **options)
+        shutil.rmtree(folder.path / name) if name == "metrics.jsonl" else (folder.path / name).unlink()
+        (folder.path / "result.json").mkdir()  # is set aside, as whatever is no result of this run
+        assert runner.run(TINY, 0, folder.root, **options).is_file()
+        assert (folder.path / "result.json.damaged").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -322,7 +390,7 @@ def test_summary_over_seeds(tmp_path):
     assert (single.n, single.mean, single.sd, single.low) == (1, 0.5, None, None)
     with pytest.raises(ValueError, match="metric is 'test/d'; expected one of test/c"):
         results.summary("r", "test/d", tmp_path)
-    with pytest.raises(ValueError, match="recipe is 'q'; recorded are r"):
+    with pytest.raises(ValueError, match="recipe is 'q'; expected one of r"):
         results.summary("q", "test/c", tmp_path)
     with pytest.raises(ValueError, match="values is empty"):
         summarise([])
@@ -337,8 +405,33 @@ def test_a_result_that_was_touched_or_moved_is_refused(tmp_path):
     with pytest.raises(results.ResultError, match="not a whole result file"):
         results.load("r", tmp_path)
     write(tmp_path, "r", 0, 0.5).rename(tmp_path / "r" / "seed-1.json")
-    with pytest.raises(results.ResultError, match="is the result of r, seed-0; expected r, seed-1"):
+    with pytest.raises(results.ResultError, match="is the result of r, seed 0; expected r, seed 1"):
         results.load("r", tmp_path)
+
+
+def test_stray_files_among_the_results_stop_nothing(tmp_path):
+    write(tmp_path, "r", 0, 0.5)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "seed-0.json").touch()
+    (tmp_path / "empty").mkdir()
+    for name in (
+        "seed-x.json",
+        "seed-0-copy.json",
+        "seed-01.json",
+        ".seed-0.json.swp",
+        "seed-0.json~",
+        ".DS_Store",
+    ):
+        (tmp_path / "r" / name).write_text("stray")
+    (tmp_path / "r" / "seed-7.json").mkdir()
+    assert results.recorded(tmp_path) == ["r"]
+    assert [result["seed"] for result in results.load("r", tmp_path)] == [0]
+
+
+def test_without_the_repository_results_say_where_they_are(monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", results.RESULTS / "gone")
+    with pytest.raises(FileNotFoundError, match="it comes with the repository"):
+        results.recorded(results.RESULTS)
 
 
 def test_recorded_results_are_whole_and_belong_to_recipes_that_stand():
@@ -395,7 +488,7 @@ def test_finished_run_answers_without_torch(tmp_path):
 
 def test_exit_codes_and_messages(tmp_path, capsys, monkeypatch):
     assert command_line.main(["train", "nope"]) == 2
-    assert "recipe is 'nope'; expected one of hand-street-jmvae" in capsys.readouterr().err
+    assert "recipe is 'nope'; expected one of" in capsys.readouterr().err
     assert command_line.main(["recipes", "nope"]) == 2
     assert command_line.main(["recipes", "hand-street-mvae"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "mvae"

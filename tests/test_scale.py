@@ -3,14 +3,18 @@
 import contextlib
 import dataclasses
 import logging
+import math
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import quick_runs
@@ -19,7 +23,6 @@ from quick_runs import LONG, TINY
 from mmlib.runs import results, scale
 from mmlib.runs.folder import RunFolder
 from mmlib.runs.runner import run
-from mmlib.runs.ticket import Ticket, look
 
 SEEDS = (0, 1, 2)
 PATIENCE = 240.0  # seconds; for a machine that is slow and busy
@@ -46,8 +49,8 @@ def outcome(root, seed):
     return folder.weights.read_bytes(), result["metrics"], result["history"], folder.metrics.read_text()
 
 
-def events(root, seed):
-    return [event["event"] for event in RunFolder(TINY, seed, root).events()]
+def events(root, seed, recipe=TINY):
+    return [event["event"] for event in quick_runs.events(RunFolder(recipe, seed, root))]
 
 
 def holder(folder):
@@ -112,7 +115,7 @@ def test_two_processes_one_killed_and_a_bad_run(tmp_path, cache, serial):
         starts += journal.count("started")
     assert starts > 2 and not trap.exists()
     wait_for(lambda: not left_behind(process), "processes that were left behind")
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["broken", "tiny"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny"]
 
     # all finished: the paths in order, at once and without torch
     again = script(
@@ -146,8 +149,8 @@ def test_ctrl_c_lets_every_run_write_a_checkpoint(tmp_path, cache):
     )
     assert "stopping: every run writes a checkpoint first" in said
     for folder in folders[:2]:
-        assert [event["event"] for event in folder.events()] == ["started", "stopped"]
-        assert folder.events()[-1]["step"] == folder.step() > 0
+        assert events(tmp_path, folder.seed, LONG) == ["started", "stopped"]
+        assert quick_runs.events(folder)[-1]["step"] == folder.step() > 0
     assert not folders[2].path.exists()
     wait_for(lambda: not left_behind(process), "processes that were left behind")
 
@@ -190,15 +193,15 @@ def test_dask_worker_killed_in_mid_run(tmp_path, cache, serial, monkeypatch):
         assert outcome(root, seed) == outcome(serial, seed)
         expected = ["started", "started", "finished"] if seed == victim else ["started", "finished"]
         assert events(root, seed) == expected
-    assert RunFolder(TINY, victim, root).events()[1]["step"] == step
+    assert quick_runs.events(RunFolder(TINY, victim, root))[1]["step"] == step
     assert sorted(path.name for path in root.iterdir()) == ["tiny"]
 
 
-def tell(job, *_):
+def tell(folder, *_):
     """A job that does nothing but say where it is done."""
-    job.folder.log("told", thread=threading.current_thread().name)
-    job.folder.write_result({"recipe": job.folder.recipe.as_dict(), "seed": job.folder.seed})
-    return job.key, "finished", ""
+    folder.log("told", thread=threading.current_thread().name)
+    folder.write_result({"recipe": folder.recipe.as_dict(), "seed": folder.seed})
+    return "finished", ""
 
 
 def test_a_cluster_of_one_worker_makes_the_runs_there_not_here(tmp_path, monkeypatch, capsys):
@@ -214,119 +217,128 @@ def test_a_cluster_of_one_worker_makes_the_runs_there_not_here(tmp_path, monkeyp
         assert client.status == "running"  # it was ours before, and still is
     here = threading.current_thread().name
     for seed in SEEDS:
-        [event] = RunFolder(TINY, seed, tmp_path).events()
+        [event] = quick_runs.events(RunFolder(TINY, seed, tmp_path))
         assert event["event"] == "told" and event["thread"] != here
     assert "3/3  tiny, seed " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["interrupt", "kill"])
+def test_a_worker_of_a_cluster_notices_that_the_caller_stops_or_was_killed(tmp_path, cache, end):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+    ) as cluster:
+        process = script(
+            "scale._make = quick_runs.job\n"
+            "try: scale.run_all([(quick_runs.LONG, 0)], sys.argv[1], dask=sys.argv[3], cache=sys.argv[2],\n"
+            "                   checkpoint_every=20)\n"
+            "except KeyboardInterrupt as reason: print(reason)\n",
+            tmp_path, cache, cluster.scheduler_address,
+        )  # fmt: skip
+        folder = RunFolder(LONG, 0, tmp_path)
+        wait_for(folder.step, "a run to be under way")
+        process.send_signal(signal.SIGINT if end == "interrupt" else signal.SIGKILL)
+        printed, said = process.communicate(timeout=PATIENCE)
+        if end == "interrupt":
+            assert process.returncode == 0 and printed.startswith("0 of 1 runs finished; the same"), said
+        wait_for(lambda: events(tmp_path, 0, LONG)[-1] == "stopped", "the run to stop")
+        assert not folder.held()
 
 
 # --- handing out ----------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_kills_its_process_again_is_given_up_and_harms_no_other(tmp_path):
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+class Pool:
+    """Ends jobs at once, as a list says: with a state, or with an exception."""
 
-    jobs = [scale._Job(RunFolder(TINY, seed, tmp_path), "cpu", 0) for seed in range(4)]
-    pools, said = [], []
+    def __init__(self, *ends):
+        self.ends, self.asked = list(ends), []
 
-    def parallel(calls):
-        """Two at a time; the run of seed 1 kills its process, and its neighbour's with it."""
-        group = [arguments[0] for _, arguments, _ in calls]
-        pools.append([job.folder.seed for job in group])
-        for job in group:
-            if job.folder.seed == 1:
-                for begun in group[group.index(job) :][:2]:
-                    begun.folder.log("started")
-                raise TerminatedWorkerError("killed")
-            yield job.key, "finished", ""
+    def submit(self, _, folder, device, options):
+        self.asked.append((folder.seed, device))
+        future, end = Future(), self.ends.pop(0)
+        if isinstance(end, Exception):
+            future.set_exception(end)
+        elif end == "gone":
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        elif callable(end):
+            future.set_result(end(folder))
+        else:
+            future.set_result((end, "" if end == "finished" else "because"))
+        return future
 
-    with Ticket(tmp_path) as ticket:
-        failed = scale._work(jobs, ticket, parallel, {}, said.append)
-        assert pools == [[0, 1, 2, 3], [3], [1], [2]]
-        assert failed == {jobs[1].key: "its process was killed, twice: was there enough memory?"}
-        assert said == [
-            "tiny, seed 0: finished", "tiny, seed 3: finished", f"tiny, seed 1: {failed[jobs[1].key]}",
-            "tiny, seed 2: finished",
-        ]  # fmt: skip
-        pools.clear()
-        assert list(scale._work(jobs[1:2], ticket, parallel, {}, said.append)) == [jobs[1].key]
-        assert pools == [[1], [1]]
+    def work(self, root, seeds=(0,), end=math.inf):
+        self.jobs = [scale._Job(RunFolder(TINY, seed, root), "cpu") for seed in seeds]
+        return scale._work(self.jobs, self.submit, ZeroDivisionError, lambda: None, {}, end, False)
+
+
+def test_a_run_whose_process_is_killed_without_getting_on_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "POLL", 0.01)
+    killed = ZeroDivisionError()
+    pool = Pool(killed, killed, killed, "finished")
+    monkeypatch.setattr(RunFolder, "step", lambda folder: 3 * len(pool.asked))
+    pool.work(tmp_path)
+    assert len(pool.asked) == 4 and pool.jobs[0].words == ""  # it got on between the kills
+
+    monkeypatch.setattr(RunFolder, "step", lambda folder: 6)
+    pool = Pool(killed, "finished", killed)
+    pool.work(tmp_path, (0, 1))
+    assert pool.jobs[0].words == "its process was killed 2 times at step 6: was there enough memory?"
+    assert pool.jobs[1].words == ""
+
+
+def test_a_run_that_stops_unasked_is_handed_out_again_and_a_cluster_that_is_gone_is_said(tmp_path):
+    pool = Pool("stopped", "finished")  # as when a worker is closed
+    pool.work(tmp_path)
+    assert len(pool.asked) == 2
+    with pytest.raises(
+        ConnectionError, match="the scheduler of the cluster is gone; the same call continues"
+    ):
+        Pool("gone").work(tmp_path)
+
+
+def test_a_run_that_is_made_elsewhere_is_put_off_then_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "POLL", 0.01)
+    held = iter([True, True, False])
+    monkeypatch.setattr(RunFolder, "held", lambda folder: next(held))
+    pool = Pool("busy", "finished", "finished")
+    pool.work(tmp_path, (0, 1))
+    assert [seed for seed, _ in pool.asked] == [0, 1, 0]  # both are tried, then the first is waited for
+    assert next(held, None) is None
+
+
+def test_when_time_is_up_nothing_more_is_begun(tmp_path):
+    pool = Pool("stopped", "stopped")
+    assert pool.work(tmp_path, (0, 1), end=-math.inf) is False
+    assert len(pool.asked) == 2
 
 
 # --- one job --------------------------------------------------------------------------------------------------------
 
 
-def make(root, cache, wait=False, recipe=TINY, since=0):
-    options = {"threads": 1, "checkpoint_every": 3, "cache": cache, "capture": None}
-    with Ticket(root) as ticket:
-        return scale._make(scale._Job(RunFolder(recipe, 0, root), "cpu", since), ticket.path, wait, options)
+def test_a_job_says_how_it_ended(tmp_path, monkeypatch):
+    from mmlib.train import Paused
 
+    def make(error=None, root=tmp_path, wanted=True):
+        ends, other = multiprocessing.Pipe(duplex=False)
+        with ends, other:
+            if not wanted:
+                other.close()
+            monkeypatch.setattr(scale, "_caller", ends)
+            monkeypatch.setattr(
+                scale, "run", lambda *_, **__: (_ for _ in ()).throw(error) if error else None
+            )
+            return scale._make(RunFolder(TINY, 0, root), "cpu", {})
 
-def test_a_run_that_is_made_elsewhere_is_put_off_then_waited_for(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(scale, "POLL", 0.01)
-    asked = []
-
-    def run(recipe, seed, *_, **__):
-        asked.append(seed)
-        if len(asked) < 4:
-            raise scale.RunLockedError("held")
-        result = {"recipe": recipe.as_dict(), "seed": seed}
-        RunFolder(recipe, seed, tmp_path).write_result(result)
-
-    monkeypatch.setattr(scale, "run", run)
-    assert make(tmp_path, cache)[1:] == ("busy", "held")
-    asked.clear()
-    scale.run_all([(TINY, 0), (TINY, 1)], tmp_path, n_jobs=1, progress=False)
-    # both are tried, then the first is waited for
-    assert asked == [0, 1, 0, 0, 1]
-    assert RunFolder(TINY, 0, tmp_path).finished() and RunFolder(TINY, 1, tmp_path).finished()
-
-
-def test_a_run_whose_process_is_killed_again_and_again_is_given_up(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(scale, "run", lambda *_, **__: None)
-    folder = RunFolder(TINY, 0, tmp_path)
-    for _ in range(2):
-        folder.log("started")
-    assert make(tmp_path, cache)[1] == "finished"
-    folder.log("started")
-    key, state, words = make(tmp_path, cache)
-    assert (key, state) == (
-        str(folder.path),
-        "failed",
-    ) and "killed 3 times before it got on from step 0" in words
-    assert make(tmp_path, cache, since=3)[1] == "finished"  # a later call tries again
-    folder.log("failed")
-    assert make(tmp_path, cache)[1] == "finished"  # it ended, if badly: its process was not killed
-
-
-def test_workers_must_see_the_caller_s_folder_and_locks(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(scale, "run", lambda *_, **__: pytest.fail("ran where locks are not shared"))
-    job = scale._Job(RunFolder(TINY, 0, tmp_path), "cpu", 0)
-    _, state, words = scale._make(job, tmp_path / "elsewhere" / ".wanted-1", False, {})
+    assert make() == ("finished", "")
+    assert make(scale.RunLockedError("held")) == ("busy", "")
+    assert make(Paused("at step 3"))[0] == make(KeyboardInterrupt())[0] == "stopped"
+    assert make(MemoryError("too much")) == ("failed", "MemoryError: too much")
+    assert make(ZeroDivisionError(), wanted=False) == ("stopped", "")  # not begun
+    state, words = make(root=tmp_path / "elsewhere")
     assert state == "failed" and "does not see the caller's folder of runs; it must be shared" in words
-    (tmp_path / ".wanted-2").touch()
-    _, state, words = scale._make(job, tmp_path / ".wanted-2", False, {})
-    assert state == "failed" and "does not see the caller's locks" in words
-
-
-def test_ticket(tmp_path):
-    with Ticket(tmp_path / "new") as ticket:
-        assert look(ticket.path) == "held"
-        with Ticket(tmp_path / "new") as other:  # two callers side by side
-            assert look(other.path) == look(ticket.path) == "held"
-        ticket.withdraw()
-        assert look(ticket.path) == "gone" and ticket.withdrawn
-    left = tmp_path / "new" / ".wanted-left"
-    left.touch()
-    assert look(left) == "free"
-    with Ticket(tmp_path / "new"):
-        assert not left.exists()
-
-
-def test_withdrawn_ticket_stops_what_has_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(scale, "check_shared", lambda ticket: None)
-    monkeypatch.setattr(scale, "run", lambda *_, **__: pytest.fail("began after it was stopped"))
-    job = scale._Job(RunFolder(TINY, 0, tmp_path), "cpu", 0)
-    assert scale._make(job, tmp_path / ".wanted-gone", False, {}) == (job.key, "stopped", "")
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------
@@ -340,7 +352,19 @@ def test_bad_arguments_are_refused_before_anything_begins(tmp_path):
         ([(TINY, 0), (other, 0)], {}, "jobs hold two recipes of the name 'tiny'"),
         ([(TINY, 0)], {"n_jobs": 0}, "n_jobs is 0; expected an integer of at least 1"),
         ([(TINY, 0)], {"threads": 0}, "threads is 0"),
-        ([(TINY, 0)], {"cores": -1}, "cores is -1"),
+        ([(TINY, 0)], {"n_jobs": "2"}, "n_jobs is '2'; expected an integer of at least 1"),
+        (
+            [(TINY, 0)],
+            {"checkpoint_every": 1.5},
+            "checkpoint_every is 1.5; expected an integer of at least 1",
+        ),
+        ([(TINY, 0)], {"budget": -1}, "budget is -1; expected a number of at least 0"),
+        ([(TINY, 0)], {"device": "gpu"}, "device is 'gpu'; expected one that this machine has: cpu"),
+        (
+            [(TINY, 0)],
+            {"device": ["cpu", "cuda:99"]},
+            "device is 'cuda:99'; expected one that this machine has",
+        ),
         ([(TINY, 0)], {"device": []}, "device is an empty list"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -349,27 +373,29 @@ def test_bad_arguments_are_refused_before_anything_begins(tmp_path):
     assert scale.run_all([], tmp_path) == []
 
 
-def test_how_many_at_a_time():
-    assert scale._width(None, 8, 1, ["cpu"]) == 8
-    assert scale._width(None, 8, 3, ["cpu"]) == 2
-    assert scale._width(None, 2, 4, ["cpu"]) == 1
-    assert scale._width(None, 16, 1, ["cuda:0", "cuda:1"]) == 8
-    assert scale._width(None, 2, 1, ["cuda"]) == 2
-    assert scale._width(5, 1, 1, ["cuda"]) == 5
-    assert scale._width(None, None, 1, ["cpu"]) >= 1
+def test_how_many_at_a_time(monkeypatch):
+    import joblib
+
+    for n_jobs, cores, threads, devices, width in (
+        (None, 8, 1, ["cpu"], 8),
+        (None, 8, 3, ["cpu"], 2),
+        (None, 2, 4, ["cpu"], 1),
+        (None, 16, 1, ["cuda:0", "cuda:1"], 8),
+        (None, 2, 1, ["cuda"], 2),
+        (np.int64(5), 1, 1, ["cuda"], 5),
+    ):
+        monkeypatch.setattr(joblib, "cpu_count", lambda cores=cores: cores)
+        assert scale._width(n_jobs, threads, devices) == width
 
 
 def test_jobs_are_dealt_over_devices(tmp_path, monkeypatch):
-    seen = []
+    from mmlib import seeding
 
-    def work(jobs, *_):
-        seen.extend((job.folder.seed, job.device) for job in jobs)
-        for job in jobs:
-            job.folder.write_result({"recipe": job.folder.recipe.as_dict(), "seed": job.folder.seed})
-        return {}
-
-    monkeypatch.setattr(scale, "_work", work)
+    pool = Pool(*[lambda folder: (tell(folder), ("finished", ""))[1]] * 3)
+    monkeypatch.setattr(scale, "_processes", lambda *_: contextlib.nullcontext((pool.submit, OSError, None)))
+    monkeypatch.setattr(seeding, "check_device", lambda device: device)
     RunFolder(TINY, 1, tmp_path).write_result({"recipe": TINY.as_dict(), "seed": 1})  # finished: not dealt
-    jobs = [(TINY, seed) for seed in (0, 1, 2, 3, 2)]
-    scale.run_all(jobs, tmp_path, n_jobs=1, device=["cuda:0", "cuda:1"], progress=False)
-    assert seen == [(0, "cuda:0"), (2, "cuda:1"), (3, "cuda:0")]
+    jobs = [(TINY, seed) for seed in (0, 1, np.int64(2), 3, 2)]
+    paths = scale.run_all(jobs, tmp_path, n_jobs=1, device=["cuda:0", "cuda:1"], progress=False)
+    assert pool.asked == [(0, "cuda:0"), (2, "cuda:1"), (3, "cuda:0")]
+    assert [path.parent.name for path in paths] == [f"seed-{seed}" for seed in (0, 1, 2, 3, 2)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 
+from mmlib.checks import look_up
+
 from .batches import rows_at
 from .core import DataSet, Items, PairedSplit
 from .hand_street import load_hand_street
@@ -33,13 +35,12 @@ def load(name: str, size: int | None = None, cache: str | os.PathLike | None = N
         ValueError: for an unknown name or option, listing the known ones, or an impossible value.
         DataFileError: when a needed file is missing or damaged, saying what to put where.
     """
-    if name not in LOADERS:
-        raise ValueError(f"name is {name!r}; expected one of {list(LOADERS)}")
-    known = [key for key in inspect.signature(LOADERS[name]).parameters if key not in ("size", "cache")]
+    loader = look_up("name", name, LOADERS)
+    known = [key for key in inspect.signature(loader).parameters if key not in ("size", "cache")]
     unknown = [key for key in options if key not in known]
     if unknown:
         raise ValueError(f"{name} has no option {unknown[0]!r}; expected some of {known}")
-    return LOADERS[name](size=size, cache=cache, **options)
+    return loader(size=size, cache=cache, **options)
 
 
 __all__ = [

@@ -1,5 +1,6 @@
 """The models, one file each; ``MODELS`` finds them by name."""
 
+from mmlib.checks import look_up
 from mmlib.models.base import Draws, MultimodalVAE
 from mmlib.models.jmvae import JMVAE
 from mmlib.models.mmali import MMALI
@@ -17,6 +18,4 @@ def get_model(name: str) -> type[MultimodalVAE] | type[MMALI]:
     Raises:
         ValueError: if the name is unknown.
     """
-    if name not in MODELS:
-        raise ValueError(f"model is {name!r}; expected one of {', '.join(MODELS)}")
-    return MODELS[name]
+    return look_up("model", name, MODELS)

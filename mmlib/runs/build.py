@@ -2,6 +2,7 @@
 
 import torch
 
+from mmlib.checks import look_up
 from mmlib.data import DataSet, load
 from mmlib.metrics import Classifiers, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
@@ -35,13 +36,13 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMA
         ValueError: if the recipe names an unknown model, likelihood or joint encoder.
     """
     shapes = getattr(data, "shapes", data)
-    likelihood = _pick("likelihood", recipe.likelihood, LIKELIHOODS)(recipe.likelihood_scale)
+    likelihood = look_up("likelihood", recipe.likelihood, LIKELIHOODS)(recipe.likelihood_scale)
     options = dict(recipe.model_options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
         parts = modalities(shapes, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
         if "joint_encoder" in options:
-            joint = _pick("joint_encoder", options["joint_encoder"], JOINT_ENCODERS)
+            joint = look_up("joint_encoder", options["joint_encoder"], JOINT_ENCODERS)
             options["joint_encoder"] = joint(shapes, recipe.latent_dim, recipe.width)
         shared = recipe.latent_dim - options.get("style_dim", 0)
         return get_model(recipe.model)(parts, shared, **options)
@@ -61,9 +62,3 @@ def judges_data(recipe: Recipe, data: DataSet, cache=None) -> DataSet:
 def build_classifiers(data: DataSet, cache=None) -> Classifiers:
     """The digit classifiers that judge coherence on this data set: the same for every recipe and seed."""
     return train_classifiers(data, cache=cache)
-
-
-def _pick(argument: str, name: str, known: dict):
-    if name not in known:
-        raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(known)}")
-    return known[name]

@@ -1,81 +1,63 @@
 """The queue: which runs are wanted, and in which order."""
 
-import re
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmlib.checks import whole
+from mmlib.files import REPOSITORY, read_yaml
 from mmlib.runs.folder import RunFolder
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import get
+from mmlib.runs.results import RESULTS
 
-QUEUE = Path(__file__).resolve().parents[2] / "data" / "queue.yaml"
-_FIELDS = {"recipe", "seeds", "priority", "why"}
+QUEUE = REPOSITORY / "data" / "queue.yaml"
+FIELDS = {"recipe", "seeds", "priority", "why"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that are wanted.
-
-    Attributes:
-        recipe: of all of them.
-        seeds: one run each.
-        priority: rows of a larger number come first.
-        why: what they are wanted for.
-    """
+    """Runs that are wanted: one for each seed; rows of a larger priority come first."""
 
     recipe: Recipe
     seeds: tuple[int, ...]
     priority: int
-    why: str
 
 
 def load(path: Path | str = QUEUE) -> list[Row]:
     """The rows of a queue, as they stand in the file.
 
     Raises:
-        ValueError: for an unknown recipe or field, a bad seed or priority, or a run that is asked for twice.
+        ValueError: for whatever is damaged, unknown or asked for twice: names file, row and reason.
     """
-    import yaml
-
-    rows, seen = [], set()
-    for entry in yaml.safe_load(Path(path).read_text()) or []:
-        if not isinstance(entry, dict) or set(entry) != _FIELDS:
-            raise ValueError(
-                f"a row of {path} is {entry!r}; expected the fields {', '.join(sorted(_FIELDS))}"
-            )
-        recipe, seeds, priority = get(entry["recipe"]), entry["seeds"], entry["priority"]
-        if not isinstance(seeds, list) or not seeds or not all(_whole(seed) and seed >= 0 for seed in seeds):
-            raise ValueError(
-                f"seeds of {recipe.name} is {seeds!r}; expected a list of integers of at least 0"
-            )
-        if not _whole(priority):
-            raise ValueError(f"priority of {recipe.name} is {priority!r}; expected an integer")
-        for seed in seeds:
-            if (recipe.name, seed) in seen:
-                raise ValueError(f"{recipe.name}, seed {seed}, is in the queue twice; expected once")
-            seen.add((recipe.name, seed))
-        rows.append(Row(recipe, tuple(seeds), priority, str(entry["why"])))
+    content = read_yaml(path) or []
+    if not isinstance(content, list):
+        raise ValueError(f"{path} holds {type(content).__name__}; expected a list of rows")
+    rows: list[Row] = []
+    for number, entry in enumerate(content, 1):
+        try:
+            rows.append(_row(entry, {(row.recipe.name, seed) for row in rows for seed in row.seeds}))
+        except ValueError as error:
+            raise ValueError(f"{path}, row {number}: {error}") from error
     return rows
 
 
-def wanted(rows: list[Row], root: Path | str = "runs") -> list[RunFolder]:
-    """The folders of all runs of a queue, by priority, then by position and seed."""
+def wanted(rows: list[Row], root: Path | str = "runs", recorded: Path | str = RESULTS) -> list[RunFolder]:
+    """The runs of a queue that are not recorded: those that were begun, then by priority, position and seed."""
     order = sorted(rows, key=lambda row: -row.priority)
-    return [RunFolder(row.recipe, seed, Path(root)) for row in order for seed in sorted(row.seeds)]
+    runs = [RunFolder(row.recipe, seed, Path(root)) for row in order for seed in sorted(row.seeds)]
+    todo = [run for run in runs if not (Path(recorded) / run.recipe.name / f"seed-{run.seed}.json").is_file()]
+    return sorted(todo, key=lambda run: run.step() == 0)
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of a duration such as ``"9m"``, ``"90s"`` or ``"1h30m"``.
-
-    Raises:
-        ValueError: for anything else, and for no time at all.
-    """
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
-    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    if not hours + minutes + seconds:
-        raise ValueError(f"duration is {text!r}; expected for example 9m, 90s or 1h30m")
-    return 3600.0 * hours + 60 * minutes + seconds
-
-
-def _whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _row(entry, before: set[tuple[str, int]]) -> Row:
+    if not isinstance(entry, dict) or set(entry) != FIELDS:
+        raise ValueError(f"it is {reprlib.repr(entry)}; expected the fields {', '.join(sorted(FIELDS))}")
+    recipe, seeds = get(entry["recipe"]), entry["seeds"]
+    if not isinstance(seeds, list) or not seeds:
+        raise ValueError(f"seeds is {seeds!r}; expected a list of integers of at least 0")
+    seeds = tuple(whole("seed", seed, 0) for seed in seeds)
+    for k, seed in enumerate(seeds):
+        if (recipe.name, seed) in before or seed in seeds[:k]:
+            raise ValueError(f"{recipe.name}, seed {seed}, is in the queue twice; expected once")
+    return Row(recipe, seeds, whole("priority", entry["priority"], 0))

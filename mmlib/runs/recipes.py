@@ -1,5 +1,6 @@
 """All recipes of the catalogue, by name."""
 
+from mmlib.checks import look_up
 from mmlib.runs.catalogue import hand_street, mnist_svhn, multi
 from mmlib.runs.recipe import Recipe
 
@@ -9,12 +10,12 @@ if len(RECIPES) < len(CATALOGUE):
     raise ValueError("two recipes of the catalogue have one name; expected one recipe a name")
 
 
-def get(name: str) -> Recipe:
-    """The recipe of that name.
+def get(recipe: Recipe | str) -> Recipe:
+    """The recipe of that name; a recipe itself is given back.
 
     Raises:
-        ValueError: if there is none; lists the known ones.
+        ValueError: if there is none; says the nearest names.
     """
-    if name not in RECIPES:
-        raise ValueError(f"recipe is {name!r}; expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]
+    if isinstance(recipe, Recipe):
+        return recipe
+    return look_up("recipe", recipe, RECIPES, "python -m mmlib recipes")

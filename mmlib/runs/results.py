@@ -2,13 +2,16 @@
 
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmlib import files
+from mmlib.checks import look_up, unknown
 from mmlib.summary import Summary, summarise
 
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
+RESULTS = files.REPOSITORY / "data" / "results"
+_NAME = re.compile(r"seed-(0|[1-9]\d*)\.json")
 
 
 class ResultError(ValueError):
@@ -22,34 +25,33 @@ def load(recipe: str, root: Path | str = RESULTS) -> list[dict]:
         ResultError: if a file is damaged, was edited, or lies in the folder of another recipe or seed.
     """
     results = []
-    for path in sorted(
-        (Path(root) / recipe).glob("seed-*.json"), key=lambda path: int(path.stem.split("-")[1])
-    ):
+    for seed, path in sorted(_results(Path(root) / recipe)):
         result = verify(path)
-        place = (result["recipe"]["name"], f"seed-{result['seed']}")
-        if place != (recipe, path.stem):
+        place = (result["recipe"]["name"], result["seed"])
+        if place != (recipe, seed):
             raise ResultError(
-                f"{path} is the result of {place[0]}, {place[1]}; expected {recipe}, {path.stem}"
+                f"{path} is the result of {place[0]}, seed {place[1]}; expected {recipe}, seed {seed}"
             )
         results.append(result)
     return results
 
 
 def recorded(root: Path | str = RESULTS) -> list[str]:
-    """Names of the recipes that have recorded results."""
-    return sorted({path.parent.name for path in Path(root).glob("*/seed-*.json")})
+    """Names of the recipes that have recorded results; files of other names are nobody's.
+
+    Raises:
+        FileNotFoundError: if the library was installed without the repository that holds them.
+    """
+    return sorted(path.name for path in files.recorded(root).glob("*") if _results(path))
 
 
 def value(result: dict, metric: str) -> float:
     """A number of a result by its path, for example ``value(result, "test/cross_coherence/hand/street")``.
 
     Raises:
-        ValueError: if there is no such number; lists what there is.
+        ValueError: if there is no such number; says the nearest.
     """
-    numbers = dict(flatten(result.get("metrics", {})))
-    if metric not in numbers:
-        raise ValueError(f"metric is {metric!r}; expected one of {', '.join(numbers)}")
-    return numbers[metric]
+    return look_up("metric", metric, dict(flatten(result.get("metrics", {}))))
 
 
 def metrics_of(result: dict) -> list[str]:
@@ -65,7 +67,7 @@ def summary(recipe: str, metric: str, root: Path | str = RESULTS) -> Summary:
     """
     results = load(recipe, root)
     if not results:
-        raise ValueError(f"recipe is {recipe!r}; recorded are {', '.join(recorded(root)) or 'none'}")
+        raise unknown("recipe", recipe, recorded(root), "python -m mmlib results")
     return summarise([value(result, metric) for result in results])
 
 
@@ -87,11 +89,9 @@ def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
     run = run.parent if run.suffix == ".json" else run
     result = verify(run / "result.json")
     target = Path(root) / result["recipe"]["name"] / f"seed-{result['seed']}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / "result.json", target)
     if (run / "samples.png").exists():
-        shutil.copyfile(run / "samples.png", target.with_suffix(".png"))
-    return target
+        files.write_atomically(target.with_suffix(".png"), (run / "samples.png").read_bytes())
+    return files.write_atomically(target, (run / "result.json").read_bytes())
 
 
 def seal(result: dict) -> dict:
@@ -126,6 +126,12 @@ def flatten(metrics: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield from flatten(entry, f"{path}/")
         elif isinstance(entry, int | float) and not isinstance(entry, bool):
             yield path, entry
+
+
+def _results(folder: Path) -> list[tuple[int, Path]]:
+    """Seeds and files of the results in the folder of a recipe."""
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("seed-*.json") if path.is_file())
+    return [(int(match[1]), path) for match, path in found if match]
 
 
 def _digest(result: dict) -> str:

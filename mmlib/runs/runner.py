@@ -4,13 +4,14 @@ Idempotent: a finished run is never repeated, an interrupted one continues to th
 """
 
 import contextlib
-import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mmlib.files import write_atomically
-from mmlib.runs.folder import RunFolder, disk_is_full, lines
+from mmlib.checks import whole
+from mmlib.files import advised
+from mmlib.runs.folder import RunFolder
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import get
 from mmlib.runs.results import flatten
@@ -42,7 +43,7 @@ def run(
         root: folder of all runs.
         device: where to train.
         threads: of the processor; part of the run's identity, since sums in another order have other last digits.
-        progress: show a progress bar, if standard error is a terminal.
+        progress: say what is done: with a progress bar if standard error is a terminal, else at each evaluation.
         checkpoint_every: steps between checkpoints.
         cache: folder of the data, if not the usual one.
         stop: asked after every step of training; when it says True, the run is paused.
@@ -52,80 +53,80 @@ def run(
         Path of ``result.json``.
 
     Raises:
-        ValueError: for an unknown recipe or device, a negative seed, or an interrupted run that was begun with other
+        ValueError: for an unknown recipe or device, a bad number, or an interrupted run that was begun with other
             threads or on another kind of device.
         RunLockedError: if another process is making this run.
         FloatingPointError: if the training went bad; see ``mmlib.train.fit``.
-        OSError: if the disk is full; the same call continues when there is room again.
+        OSError: if the disk is full or cannot be written to; the same call continues when it can.
         Paused: when ``stop`` asked for it, after writing a checkpoint.
         KeyboardInterrupt: on Ctrl-C, after writing a checkpoint.
     """
-    folder = RunFolder(get(recipe) if isinstance(recipe, str) else recipe, seed, Path(root))
-    with _advice_on_a_full_disk(folder):
-        if not folder.finished():
-            with folder.locked():
-                if not folder.finished():  # nobody finished it just before we had the lock
-                    _make(folder, device, threads, progress, checkpoint_every, cache, stop, capture)
-                    return folder.result
-        folder.check_files()
+    folder = RunFolder(get(recipe), seed, Path(root))
+    threads, every = whole("threads", threads), whole("checkpoint_every", checkpoint_every)
+    try:
+        if folder.finished():
+            folder.check_files()
+            return folder.result
+        from mmlib.seeding import check_device
+
+        device = str(check_device(device))
+        with folder.locked():
+            if not folder.finished():  # nobody finished it just before we had the lock
+                _make(folder, device, threads, progress, every, cache, stop, capture)
+    except OSError as error:
+        kept = f". {folder} is kept up to step {folder.step()} in {folder.path}"
+        again = "start the same run again: it continues from there, to the same numbers"
+        raise advised(error, folder.path, f"{kept}; {again}") from error
     return folder.result
 
 
-def _make(folder: RunFolder, device, threads, progress, checkpoint_every, cache, stop, capture) -> None:
+def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capture) -> None:
     import torch
 
     from mmlib.runs.build import build_classifiers, build_data, build_model, judges_data
     from mmlib.runs.provenance import provenance
-    from mmlib.runs.training import kind_of
-    from mmlib.seeding import check_device
-    from mmlib.train import save_weights
 
-    kind = check_device(device).type
+    def say(text: str, bar: bool = False) -> None:
+        if progress and not (bar and sys.stderr.isatty()):  # there the progress bar says it
+            print(f"{folder}: {text}", file=sys.stderr, flush=True)
+
+    recipe = folder.recipe
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         origin = provenance(device)  # of the code that runs, whatever is committed meanwhile
-        now = {**{key: origin[key] for key in ("commit", "uncommitted_changes", "threads")}, "device": kind}
-        begun = folder.open(now)
+        now = {key: origin[key] for key in ("commit", "uncommitted_changes", "threads")}
+        now["device"] = device.split(":")[0]
+        begun = folder.begun() or now
         _check_continuable(folder, begun, now)
+        say("makes or reads the data")
+        data = build_data(recipe, cache)
+        say("trains or reads the judges")
+        classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
+        data = data.to(device)
+        model = build_model(recipe, data, folder.seed)
+        folder.open(begun)
         with _journal(folder):
-            recipe, seed = folder.recipe, folder.seed
-            data = build_data(recipe, cache)
-            classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
-            data = data.to(device)
-            model = build_model(recipe, data, seed)
             clock = time.perf_counter(), time.process_time()
-            capture = kind == "cuda" if capture is None else capture
-            history, model = _train(
-                folder, model, data, classifiers, device, progress, checkpoint_every, stop, capture
+            capture = now["device"] == "cuda" if capture is None else capture
+            options = dict(
+                device=device, checkpoint_every=every, stop=stop, capture=capture, progress=progress
             )
-            write_atomically(folder.metrics, lines(history))
-            part = kind_of(recipe).part(model)
-            save_weights(folder.weights, part, recipe=recipe.name, hash=recipe.hash, seed=seed)
-            result = {
-                "recipe": recipe.as_dict(),
-                "seed": seed,
-                "steps": recipe.steps,
-                "metrics": _evaluate(folder, model, data, classifiers, device),
-                "convergence": convergence(history),
-                "history": [row for row in history if any(name.startswith("validation/") for name in row)],
-                "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-                "data": data.provenance,
-                "seconds": {
-                    "training_wall": round(history.wall_seconds, 1),
-                    "training_cpu": round(history.cpu_seconds, 1),
-                    "last_call_wall": round(time.perf_counter() - clock[0], 1),
-                    "last_call_cpu": round(time.process_time() - clock[1], 1),
-                },
-                "provenance": {**origin, "captured": getattr(history, "captured", False), "begun": begun},
+            history, model = _train(folder, model, data, classifiers, say, **options)
+            say("is trained; measures it")
+            result = _measured(folder, model, data, classifiers, history, device)
+            result["seconds"] |= {
+                "last_call_wall": round(time.perf_counter() - clock[0], 1),
+                "last_call_cpu": round(time.process_time() - clock[1], 1),
             }
-            folder.write_result(_plain(result))
+            captured = getattr(history, "captured", False)
+            folder.write_result({**result, "provenance": {**origin, "captured": captured, "begun": begun}})
             folder.drop_checkpoints()  # the optimizer's state has served
     finally:
         torch.set_num_threads(before)
 
 
-def _train(folder: RunFolder, model, data, classifiers, device, progress, checkpoint_every, stop, capture):
+def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options):
     """The recipe's steps, or those that are missing: the history, and the model that is to be measured.
 
     Evaluations appear in ``metrics.jsonl`` as they are made. Where the recipe asks for an average of the weights, it is
@@ -138,11 +139,17 @@ def _train(folder: RunFolder, model, data, classifiers, device, progress, checkp
     kind = kind_of(recipe)
     ema, measured = average(recipe, model)
     monitor = kind.monitor(recipe, classifiers)
+    rows = folder.rows()
+    folder.write_rows(rows)
 
     def validate(step: int, _) -> dict[str, float]:
         values = watch(measured, data.validation, classifiers, child(seed, "validation", step))
         values |= monitor(step, measured, seed)
-        folder.add_row({"step": step, **values})
+        rows.append({"step": step, **values})
+        folder.write_rows(rows)
+        shown = {"loss": values.get("validation/loss"), "coherence": _coherence(values)}
+        text = ", ".join(f"{name} {number:.4g}" for name, number in shown.items() if number is not None)
+        say(f"step {step} of {recipe.steps}; validation: {text}", bar=True)
         return values
 
     history = kind.fit(
@@ -150,18 +157,40 @@ def _train(folder: RunFolder, model, data, classifiers, device, progress, checkp
         model,
         data.train,
         seed,
-        capture,
-        device=device,
         validate_every=-(-recipe.steps // recipe.validations),
         callback=validate,
         checkpoint_dir=folder.checkpoints,
-        checkpoint_every=checkpoint_every,
         identity={"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")},
         ema=ema,
-        stop=stop,
-        progress=progress,
+        **options,
     )
     return history, measured
+
+
+def _measured(folder: RunFolder, model, data, classifiers, history, device) -> dict:
+    """The files of a trained run, and what its result holds."""
+    from mmlib.runs.training import kind_of
+    from mmlib.train import save_weights
+
+    recipe = folder.recipe
+    folder.write_rows(history)
+    save_weights(
+        folder.weights, kind_of(recipe).part(model), recipe=recipe.name, hash=recipe.hash, seed=folder.seed
+    )
+    return {
+        "recipe": recipe.as_dict(),
+        "seed": folder.seed,
+        "steps": recipe.steps,
+        "metrics": _evaluate(folder, model, data, classifiers, device),
+        "convergence": convergence(history),
+        "history": [row for row in history if any(name.startswith("validation/") for name in row)],
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "data": data.provenance,
+        "seconds": {
+            "training_wall": round(history.wall_seconds, 1),
+            "training_cpu": round(history.cpu_seconds, 1),
+        },
+    }
 
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
@@ -187,20 +216,17 @@ def _journal(folder: RunFolder):
     """Write down that the run was started, and how it ended. A start without an end was killed."""
     from mmlib.train import Paused
 
-    def end(event: str, **facts) -> None:
-        with contextlib.suppress(OSError):  # the run ends as it does, whatever becomes of the journal
-            folder.log(event, **facts)
-
     folder.log("started")
     try:
         yield
-    except (Paused, KeyboardInterrupt) as reason:
-        end("stopped", reason=str(reason))
-        raise
     except BaseException as error:
-        end("failed", reason=f"{type(error).__name__}: {error}")
+        stopped = isinstance(error, Paused | KeyboardInterrupt)
+        reason = str(error) if stopped else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):  # the run ends as it does, whatever becomes of the journal
+            folder.log("stopped" if stopped else "failed", reason=reason)
         raise
-    end("finished", step=folder.recipe.steps)
+    with contextlib.suppress(OSError):
+        folder.log("finished", step=folder.recipe.steps)
 
 
 def _check_continuable(folder: RunFolder, begun: dict, now: dict) -> None:
@@ -211,18 +237,6 @@ def _check_continuable(folder: RunFolder, begun: dict, now: dict) -> None:
                 f"{name} is {now[name]!r}; {folder}, was begun with {begun[name]!r} and has done {folder.step()} "
                 f"steps: go on with {begun[name]!r}, or move {folder.path} away to begin anew"
             )
-
-
-@contextlib.contextmanager
-def _advice_on_a_full_disk(folder: RunFolder):
-    try:
-        yield
-    except OSError as error:
-        if not disk_is_full(error):
-            raise
-        kept = f"{folder} is kept up to step {folder.step()} in {folder.path}"
-        advice = "make room and start the same run again: it continues from there, to the same numbers"
-        raise OSError(error.errno, f"{error.strerror}. {kept}; {advice}", error.filename) from error
 
 
 def watch(model, split, classifiers, seed: int) -> dict[str, float]:
@@ -264,13 +278,8 @@ def convergence(history: list[dict]) -> dict:
         ``{"converged", "moved", "limit", "text"}``: ``moved`` is the range, over the last quarter, of
         cross-coherence averaged over directions.
     """
-    curve = {}
-    for row in history:
-        values = [number for name, number in flatten(row) if name.startswith("validation/cross_coherence/")]
-        if values:
-            curve[row["step"]] = sum(values) / len(values)
-    last = max(curve, default=0)
-    late = [number for step, number in curve.items() if step >= 0.75 * last]
+    curve = {row["step"]: coherence for row in history if (coherence := _coherence(row)) is not None}
+    late = [number for step, number in curve.items() if step >= 0.75 * max(curve)]
     moved = max(late) - min(late) if len(late) > 1 else None
     converged = moved is not None and moved < CONVERGED
     text = (
@@ -281,6 +290,7 @@ def convergence(history: list[dict]) -> dict:
     return {"converged": converged, "moved": moved, "limit": CONVERGED, "text": text}
 
 
-def _plain(values: dict) -> dict:
-    """Values as JSON holds them: plain numbers, None for what is not a number."""
-    return json.loads(json.dumps(values), parse_constant=lambda _: None)
+def _coherence(row: dict) -> float | None:
+    """Cross-coherence on validation, averaged over directions, if a row of the history has it."""
+    values = [number for name, number in flatten(row) if name.startswith("validation/cross_coherence/")]
+    return sum(values) / len(values) if values else None

@@ -11,37 +11,39 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from mmlib.checks import real, whole
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import get
 from mmlib.runs.runner import run
-from mmlib.runs.ticket import Ticket, check_shared, look
 
-POLL = 1.0  # seconds between two looks at a file that others change
-KILLS = 3  # a run is given up when its process was killed so often without getting on
+POLL = 1.0  # seconds between two looks at the runs
+KILLS = 2  # a run is given up when its process was killed so often without getting on
+IDLE = 10.0  # seconds after which a process whose caller was killed goes too
 PER_DEVICE = 4  # processes side by side on one accelerator, if not said otherwise
 _ONE_AT_A_TIME = threading.Lock()  # threads and random streams belong to the process: no two runs in one
+_caller = None  # in a process of this machine: the end of a pipe whose other end the caller holds
 
 
 class RunsFailedError(RuntimeError):
     """Some of many runs were not made; the message says which and why. All the others are finished."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
-    """A run to be made, the device it was dealt, and how long its journal was before this call."""
+    """A run to be made, and the device it was dealt."""
 
     folder: RunFolder
     device: str
-    since: int
-
-    @property
-    def key(self) -> str:
-        return str(self.folder.path)
+    step: int = 0  # where it was handed out last
+    kills: int = 0  # of its process, in a row, without getting on
+    words: str = ""  # why it failed, if it did
 
 
 def run_all(
@@ -51,11 +53,11 @@ def run_all(
     dask=None,
     device: str | Sequence[str] = "cpu",
     threads: int = 1,
-    cores: int | None = None,
     progress: bool = True,
     checkpoint_every: int = 500,
     cache: Path | str | None = None,
     capture: bool | None = None,
+    budget: float | None = None,
 ) -> list[Path]:
     """Make many runs, several at a time; finished ones are not made again, interrupted ones are continued.
 
@@ -65,286 +67,262 @@ def run_all(
     Args:
         jobs: recipes, or their names, with seeds.
         root: folder of all runs; on a cluster one that this process and all workers share.
-        n_jobs: runs at a time on this machine; default: ``cores // threads``, and at most 4 for each accelerator. A
-            cluster makes as many at a time as it has workers.
+        n_jobs: runs at a time on this machine; default: one for each core, or for each ``threads`` of them, and at most
+            4 for each accelerator. A cluster makes as many at a time as it has workers.
         dask: a cluster to work on instead of this machine: address of its scheduler, cluster object or client. Its
             workers should have one thread each.
         device: where to train; of several, such as ``["cuda:0", "cuda:1"]``, the jobs are dealt one after the other.
         threads: of the processor, for each run; part of the run's identity.
-        cores: of this machine that may be used; default: all that this process may use.
-        progress: show how many steps are done, if standard error is a terminal, and every run that ends.
+        progress: show how many steps are done, if standard error is a terminal, else what each run does.
         checkpoint_every: steps between checkpoints.
         cache: folder of the data, if not the usual one.
         capture: as in :func:`mmlib.runs.runner.run`.
+        budget: seconds after which every run writes a checkpoint and pauses; default: no end.
 
     Returns:
-        Paths of the ``result.json``, in order of the jobs.
+        Paths of the ``result.json``, in order of the jobs; with a budget those of the runs that are finished.
 
     Raises:
-        ValueError: for a bad argument, such as an unknown recipe; nothing is begun then.
+        ValueError: for a bad argument, such as an unknown recipe or device; nothing is begun then.
         RunsFailedError: when all other runs are done, if some could not be made.
         ConnectionError: if the scheduler of the cluster is gone.
         KeyboardInterrupt: on Ctrl-C; the same call continues what is missing.
     """
-    root = Path(root).resolve()
-    folders = [RunFolder(get(r) if isinstance(r, str) else r, seed, root) for r, seed in jobs]
     devices = [device] if isinstance(device, str) else list(device)
-    width = _width(n_jobs, cores, threads, devices)
-    todo: dict[str, _Job] = {}
+    width, threads = _width(n_jobs, threads, devices), whole("threads", threads)
+    options = dict(
+        threads=threads, checkpoint_every=whole("checkpoint_every", checkpoint_every), capture=capture
+    )
+    options |= dict(cache=None if cache is None else str(Path(cache).resolve()))
+    options |= dict(progress=progress and not sys.stderr.isatty())
+    end = float("inf") if budget is None else time.monotonic() + real("budget", budget, 0.0)
+    folders = [RunFolder(get(recipe), seed, Path(root).resolve()) for recipe, seed in jobs]
+    todo: dict[Path, _Job] = {}
     for folder in folders:
-        job = _Job(folder, devices[len(todo) % len(devices)], len(folder.events()))
-        if todo.get(job.key, job).folder.recipe.hash != folder.recipe.hash:
+        job = _Job(folder, devices[len(todo) % len(devices)])
+        if todo.get(folder.path, job).folder.recipe.hash != folder.recipe.hash:
             raise ValueError(f"jobs hold two recipes of the name {folder.recipe.name!r}; expected one")
         if not folder.finished():
-            todo.setdefault(job.key, job)
+            todo.setdefault(folder.path, job)
     if todo:
-        pool = _cluster(dask) if dask is not None else _processes(width, threads)
-        cache = None if cache is None else str(Path(cache).resolve())
-        options = dict(threads=threads, checkpoint_every=checkpoint_every, cache=cache, capture=capture)
         wanted = list(todo.values())
-        with Ticket(root) as ticket, pool as parallel, _bar(wanted, progress) as say:
-            failed = _work(wanted, ticket, parallel, options, say)
-        _report(wanted, failed, ticket)
-    return [folder.result for folder in folders]
+        with _processes(width, threads, devices) if dask is None else _cluster(dask, devices) as pool:
+            interrupted = _work(wanted, *pool, options, end, progress)
+        text = f"{sum(job.folder.finished() for job in wanted)} of {len(wanted)} runs finished"
+        failed = "".join(f"\n  {job.folder}: {job.words}" for job in wanted if job.words)
+        if interrupted:
+            raise KeyboardInterrupt(
+                f"{text}; the same call continues the others from their checkpoints{failed}"
+            )
+        if failed:
+            raise RunsFailedError(f"{text}; these failed, and the same call tries them again:{failed}")
+    return [folder.result for folder in folders if budget is None or folder.finished()]
 
 
-def _width(n_jobs: int | None, cores: int | None, threads: int, devices: list[str]) -> int:
+def _width(n_jobs: int | None, threads: int, devices: list[str]) -> int:
     """How many runs at a time."""
     import joblib
 
     if not devices:
         raise ValueError("device is an empty list; expected at least one device")
-    for name, value in (("n_jobs", n_jobs), ("cores", cores), ("threads", threads)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} is {value!r}; expected an integer of at least 1")
     if n_jobs is not None:
-        return n_jobs
-    width = max(1, (cores or joblib.cpu_count()) // threads)
+        return whole("n_jobs", n_jobs)
+    width = max(1, joblib.cpu_count() // whole("threads", threads))
     return width if devices == ["cpu"] else min(width, PER_DEVICE * len(devices))
 
 
-def _work(jobs: list[_Job], ticket: Ticket, parallel, options: dict, say) -> dict[str, str]:
-    """Hand out the jobs until each has ended: those that failed, with the reason.
+def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, progress: bool) -> bool:
+    """Hand out the jobs until each has ended, or time is up, or Ctrl-C: whether it was that.
 
-    When a process dies it takes its pool along. What was not begun goes into a new pool; the runs that were in the
-    making come after, each with a pool to itself: one that kills its process again has failed, and harmed no other.
-    Runs that another program is making come last of all.
+    A run whose process was killed goes on from its checkpoint in another one. One that another program is making comes
+    again when that has let it go.
+
+    ``submit`` begins one, its future raises ``killed`` when the process died, and ``let_go`` tells those that are being
+    made that they are no longer wanted.
     """
-    from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+    pending: dict[Future, _Job] = {}
+    busy, ended = [], []
+    stopping = interrupted = False
 
-    failed: dict[str, str] = {}
-    by_key = {job.key: job for job in jobs}
-    groups, busy, suspects = [(jobs, False)], [], set()
-    with _withdrawn_on_interrupt(ticket):
-        while (groups or busy) and not ticket.withdrawn:
-            group, wait = groups.pop(0) if groups else (busy, True)
-            busy = [] if wait else busy
-            lost = {job.key for job in group}
-            with contextlib.suppress(BrokenProcessPool):
-                for key, state, words in parallel(
-                    delayed(_make)(job, ticket.path, wait, options) for job in group
-                ):
-                    lost.discard(key)
-                    if state == "busy":
-                        busy.append(by_key[key])
-                    elif state == "stopped":
-                        ticket.withdraw()
-                    elif not ticket.withdrawn:
-                        if state == "failed":
-                            failed[key] = words
-                        say(f"{by_key[key].folder}: {words or state}")
-            again = [job for job in group if job.key in lost]
-            begun = [job for job in again if _killed(job)] or again
-            rest = [job for job in again if job not in begun]
-            groups += [(rest, wait)] * bool(rest)
-            for job in begun:
-                if len(group) == 1 and job.key in suspects:
-                    failed[job.key] = "its process was killed, twice: was there enough memory?"
-                    say(f"{job.folder}: {failed[job.key]}")
-                else:
-                    suspects.add(job.key)
-                    groups.append(([job], wait))
-    return failed
+    def begin(job: _Job) -> None:
+        if not stopping:
+            job.step = job.folder.step()
+            pending[submit(_make, job.folder, job.device, options)] = job
+
+    def stop() -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            let_go()
+            for future in list(pending):
+                future.cancel()
+
+    def end_of(job: _Job, future: Future) -> None:
+        if future.cancelled() and stopping:
+            return
+        if future.cancelled():
+            raise ConnectionError(
+                "the scheduler of the cluster is gone; the same call continues on another cluster"
+            )
+        try:
+            state, words = future.result()
+        except killed:
+            step = job.folder.step()
+            job.kills = 1 if step > job.step else job.kills + 1
+            state, words = (
+                "killed",
+                f"its process was killed {KILLS} times at step {step}: was there enough memory?",
+            )
+        if state == "busy":
+            busy.append(job)
+        elif state == "stopped" or (state == "killed" and job.kills < KILLS):
+            begin(job)  # a worker that was closed stops too
+        else:
+            job.words = words
+            ended.append(job)
+            if progress:
+                bar.write(f"{len(ended)}/{len(jobs)}  {job.folder}: {words or state}", file=sys.stderr)
+
+    jobs[0].folder.root.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        begin(job)
+    with _bar(jobs, progress) as bar:
+        while pending or (busy and not stopping):
+            try:
+                if time.monotonic() > end:
+                    stop()
+                done, _ = wait(pending, POLL, FIRST_COMPLETED)
+                time.sleep(0 if pending else POLL)
+                for future in done:
+                    end_of(pending.pop(future), future)
+                for job in [job for job in busy if not job.folder.held()]:
+                    busy.remove(job)
+                    begin(job)
+                bar.n = _steps(jobs)
+                bar.refresh()
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise KeyboardInterrupt("stopped at once, at the second interrupt") from None
+                interrupted = True
+                stop()
+                advice = "every run writes a checkpoint first; press Ctrl-C again to stop at once"
+                print(f"\nstopping: {advice}", file=sys.stderr)
+    return interrupted
 
 
-def _report(jobs: list[_Job], failed: dict[str, str], ticket: Ticket) -> None:
-    """Raise what says which runs are missing."""
-    done = sum(job.folder.finished() for job in jobs)
-    text = f"{done} of {len(jobs)} runs finished"
-    reasons = "".join(f"\n  {job.folder}: {failed[job.key]}" for job in jobs if job.key in failed)
-    if ticket.withdrawn:
-        raise KeyboardInterrupt(f"{text}; the same call continues the others from their checkpoints{reasons}")
-    if failed:
-        raise RunsFailedError(f"{text}; these failed, and the same call tries them again:{reasons}")
+def _steps(jobs: list[_Job]) -> int:
+    """Steps done in all runs together, read off their folders."""
+    folders = [job.folder for job in jobs]
+    return sum(folder.recipe.steps if folder.result.exists() else folder.step() for folder in folders)
+
+
+def _bar(jobs: list[_Job], progress: bool):
+    """A bar of all steps."""
+    from tqdm import tqdm
+
+    shown = progress and sys.stderr.isatty() and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+    total = sum(job.folder.recipe.steps for job in jobs)
+    return tqdm(total=total, initial=_steps(jobs), unit="step", disable=not shown, file=sys.stderr, ncols=88)
 
 
 # --- in the process of a run ----------------------------------------------------------------------------------------
 
 
-def _make(job: _Job, ticket: Path, wait: bool, options: dict) -> tuple[str, str, str]:
-    """Make one run: key of the job, how it ended, and in which words. It raises nothing that would end other jobs."""
-    import joblib
+def _make(folder: RunFolder, device: str, options: dict) -> tuple[str, str]:
+    """Make one run: how it ended, and in which words. It raises nothing, so that all that is raised is the pool's."""
+    from mmlib.train import Paused
 
-    def stop() -> bool:
-        nonlocal looked
-        if time.monotonic() - looked < POLL:
-            return False
-        looked = time.monotonic()
-        return look(ticket) != "held"
-
-    looked = float("-inf")
-    folder = job.folder
-    what = folder.recipe, folder.seed, folder.root, job.device
+    stop = _caller.poll if _caller is not None else _cancelled
     try:
-        # scikit-learn must not hand out jobs of its own to the cluster
-        with _ONE_AT_A_TIME, joblib.parallel_config("sequential"):
-            check_shared(ticket)
-            while not stop():
-                if (kills := _killed(job)) >= KILLS:
-                    words = f"its process was killed {kills} times before it got on from step {folder.step()}"
-                    return job.key, "failed", f"{words}: was there enough memory?"
-                try:
-                    run(*what, progress=False, stop=stop, **options)
-                    return job.key, "finished", ""
-                except RunLockedError as error:
-                    if not wait:
-                        return job.key, "busy", str(error)
-                    time.sleep(POLL)
-    except KeyboardInterrupt:
-        pass
+        if not folder.root.is_dir():
+            reason = (
+                "this worker does not see the caller's folder of runs; it must be shared, under the same path"
+            )
+            raise FileNotFoundError(f"{folder.root} is not there: {reason}")
+        with _ONE_AT_A_TIME:
+            if stop():
+                return "stopped", ""
+            run(folder.recipe, folder.seed, folder.root, device, stop=stop, **options)
+            return "finished", ""
+    except RunLockedError:
+        return "busy", ""
+    except (Paused, KeyboardInterrupt):
+        return "stopped", ""
     except Exception as error:
-        from mmlib.train import Paused
-
-        if not isinstance(error, Paused):
-            return job.key, "failed", f"{type(error).__name__}: {error}"
-    return job.key, "stopped", ""
+        return "failed", f"{type(error).__name__}: {error}"
 
 
-def _killed(job: _Job) -> int:
-    """How often in a row, since this call, the run was started at the step where it is now and its process killed."""
-    kills, step = 0, job.folder.step()
-    for event in reversed(job.folder.events()[job.since :]):
-        if (event.get("event"), event["step"]) != ("started", step):
-            break
-        kills += 1
-    return kills
+def _cancelled() -> bool:
+    """On a worker of a cluster: whether the task was cancelled, as when the caller was killed, or the worker closes."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is None or task.state == "cancelled" or worker.status.name.startswith("clos")
 
 
 # --- the caller -----------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _withdrawn_on_interrupt(ticket: Ticket):
-    """The first Ctrl-C withdraws the ticket, the second one stops at once."""
+def _processes(width: int, threads: int, devices: list[str]):
+    """Processes on this machine, one for each run, so that one that is killed harms no other.
 
-    def ask(*_) -> None:
-        if ticket.withdrawn:
-            raise KeyboardInterrupt("stopped at once, at the second interrupt")
-        ticket.withdraw()
-        os.write(2, b"\nstopping: every run writes a checkpoint first; press Ctrl-C again to stop at once\n")
+    Each has one end of a pipe; when the caller closes the other end, or is killed, the run is no longer wanted.
+    """
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.backend import get_context
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    for device in set(devices) - {"cpu"}:
+        from mmlib.seeding import check_device
 
+        check_device(device)
+    wanted, held = get_context().Pipe(duplex=False)
+    environment = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    pools = set()
 
-@contextlib.contextmanager
-def _processes(width: int, threads: int):
-    """Processes on this machine, each with its own torch; with a width of one, this process."""
-    import joblib
-    from joblib.externals.loky import get_reusable_executor
+    def in_a_process(*call):
+        with ProcessPoolExecutor(
+            1, timeout=IDLE, initializer=_begin, initargs=(wanted,), env=environment
+        ) as pool:
+            pools.add(pool)
+            try:
+                return pool.submit(*call).result()
+            finally:
+                pools.remove(pool)
 
-    def parallel(calls) -> Iterator:
-        pool = joblib.Parallel(
-            width,
-            batch_size=1,
-            pre_dispatch="all",
-            return_as="generator_unordered",
-            initializer=_ignore_interrupts,
-        )
-        return pool(calls)
-
-    with joblib.parallel_config("loky", inner_max_num_threads=threads):
+    with wanted, held, ThreadPoolExecutor(width) as executor:
         try:
-            yield parallel
-        finally:
-            if width > 1:
-                get_reusable_executor().shutdown(wait=True)  # idle processes hold memory, of a GPU too
+            yield partial(executor.submit, in_a_process), BrokenProcessPool, held.close
+        except BaseException:  # the second interrupt
+            executor.shutdown(wait=False, cancel_futures=True)
+            for pool in list(pools):
+                pool.shutdown(wait=False, kill_workers=True)
+            raise
 
 
-def _ignore_interrupts() -> None:
-    """In a process of the pool: Ctrl-C is for the caller, and for a training that is under way."""
+def _begin(wanted) -> None:
+    """In a new process of this machine: Ctrl-C is for the caller, and for a training that is under way."""
+    global _caller
+    _caller = wanted
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
-def _cluster(dask):
+def _cluster(dask, devices: list[str]):
     """The workers of a Dask cluster, given by an address, a cluster object or a client."""
-    from concurrent.futures import CancelledError
+    from distributed import Client, KilledWorker
 
-    import joblib
-    from distributed import Client
-
-    def parallel(calls) -> Iterator:
-        with joblib.parallel_config("dask", client=client) as config:
-            # with a single worker, as when a cluster has just begun to grow, joblib would make the runs in this process
-            config["backend"].effective_n_jobs = lambda n_jobs: 2
-            pool = joblib.Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-            try:
-                yield from pool(calls)
-            except CancelledError as error:
-                advice = "the same call continues the runs on another cluster"
-                raise ConnectionError(f"the scheduler of the cluster is gone; {advice}") from error
+    from mmlib.seeding import check_device
 
     client = dask if isinstance(dask, Client) else Client(dask, set_as_default=False)
     try:
-        # A run that goes on from its checkpoint may outlive any number of workers, as on a queue with short jobs.
-        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 10**6))
         if not client.scheduler_info()["workers"]:
             print("waiting for the first worker of the cluster", file=sys.stderr)
-            client.wait_for_workers(1)
-        yield parallel
+        for device in set(devices) - {"cpu"}:
+            client.submit(check_device, device, pure=False).result()
+        yield client.get_executor(pure=False).submit, KilledWorker, lambda: None  # cancelled futures suffice
     finally:
         if client is not dask:
             client.close()
-
-
-@contextlib.contextmanager
-def _bar(jobs: list[_Job], progress: bool):
-    """A function that reports the end of a run, and above it a bar of all steps, read off the folders of the runs."""
-    from tqdm import tqdm
-
-    def count() -> int:
-        return sum(f.recipe.steps if f.result.exists() else f.step() for f in (job.folder for job in jobs))
-
-    def follow() -> None:
-        while not over.wait(POLL):
-            bar.n = count()
-            bar.refresh()
-
-    shown = progress and sys.stderr.isatty() and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
-    total = sum(job.folder.recipe.steps for job in jobs)
-    over, ended = threading.Event(), []
-
-    def say(text: str) -> None:
-        ended.append(text)
-        if progress:
-            bar.write(f"{len(ended)}/{len(jobs)}  {text}", file=sys.stderr)
-
-    with tqdm(total=total, initial=count(), unit="step", disable=not shown, file=sys.stderr, ncols=88) as bar:
-        thread = threading.Thread(target=follow, daemon=True)
-        if shown:
-            thread.start()
-        try:
-            yield say
-        finally:
-            over.set()
-            if shown:
-                thread.join()
-                bar.n = count()

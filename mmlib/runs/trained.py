@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from mmlib.runs.folder import RunFolder
+from mmlib.checks import one_of
+from mmlib.runs.folder import RunFolder, sha256
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import get
+from mmlib.runs.results import verify
 
 
 def load_trained(
@@ -25,22 +27,26 @@ def load_trained(
 
     Raises:
         FileNotFoundError: if the run is not finished there.
-        ValueError: for an unknown recipe or device, or weights of another recipe.
+        ValueError: for an unknown recipe or device, weights of another recipe, or a damaged file: the result has the
+            SHA-256 of the weights.
     """
     from mmlib.runs.build import build_data, build_model
     from mmlib.runs.training import kind_of
     from mmlib.seeding import check_device
     from mmlib.train import load_weights
 
-    recipe = get(recipe) if isinstance(recipe, str) else recipe
+    recipe = get(recipe)
     check_device(device)
     folder = RunFolder(recipe, seed, Path(root))
-    if not folder.weights.exists():
-        raise FileNotFoundError(
-            f"{folder.weights} is not there: make the run with python -m mmlib train {recipe.name} --seed {seed}"
-        )
+    for path in (folder.result, folder.weights):
+        if not path.exists():
+            make = f"make the run with python -m mmlib train {recipe.name} --seed {folder.seed}"
+            raise FileNotFoundError(f"{path} is not there: {make}")
+    checksum = verify(folder.result).get("files", {}).get(folder.weights.name)
+    if checksum is not None and sha256(folder.weights) != checksum:
+        raise ValueError(f"{folder.weights} is damaged: its SHA-256 is not the one in {folder.result.name}")
     data = build_data(recipe, cache)
-    model = build_model(recipe, data, seed)
+    model = build_model(recipe, data, folder.seed)
     made_with = load_weights(folder.weights, kind_of(recipe).part(model)).get("hash")
     if made_with != recipe.hash:
         raise ValueError(
@@ -69,9 +75,8 @@ def evaluate_run(
     from mmlib.runs.build import build_classifiers, judges_data
     from mmlib.seeding import child, generator
 
-    if split not in ("validation", "test"):
-        raise ValueError(f"split is {split!r}; expected 'validation' or 'test'")
-    recipe = get(recipe) if isinstance(recipe, str) else recipe
+    one_of("split", split, ("validation", "test"))
+    recipe = get(recipe)
     model, data = load_trained(recipe, seed, root, device, cache)
     classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
     return evaluate(model, data.splits[split], classifiers, generator(child(seed, split), device), data.train)

@@ -30,21 +30,10 @@ class ByLikelihood:
 
     def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
         """Train by ``mmlib.train.fit``."""
-        return fit(
-            model,
-            split,
-            recipe.steps,
-            recipe.batch_size,
-            recipe.learning_rate,
-            seed,
-            betas=recipe.betas,
-            eps=recipe.eps,
-            amsgrad=recipe.amsgrad,
-            clip_norm=recipe.clip_norm,
-            clip_value=recipe.clip_value,
-            capture=capture,
-            **options,
+        options |= _fields(
+            recipe, "batch_size", "learning_rate", "betas", "eps", "amsgrad", "clip_norm", "clip_value"
         )
+        return fit(model, split, recipe.steps, seed=seed, capture=capture, **options)
 
     def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
         """``monitor(step, model, seed)`` is measured along the way besides coherences and loss: nothing."""
@@ -70,18 +59,8 @@ class Adversarial:
 
     def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
         """Train by ``mmlib.train.fit_adversarial``, which replays no CUDA graph: ``capture`` is left alone."""
-        return fit_adversarial(
-            model,
-            split,
-            recipe.steps,
-            recipe.batch_size,
-            recipe.learning_rate,
-            seed,
-            minibatches=recipe.minibatches,
-            betas=recipe.betas,
-            eps=recipe.eps,
-            **options,
-        )
+        options |= _fields(recipe, "batch_size", "learning_rate", "betas", "eps", "minibatches")
+        return fit_adversarial(model, split, recipe.steps, seed=seed, **options)
 
     def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
         """Counts the classes that are generated; a collapse in the second half of the steps is reported."""
@@ -119,3 +98,7 @@ def average(recipe: Recipe, model: nn.Module) -> tuple[Ema | None, nn.Module]:
     kind = kind_of(recipe)
     ema = Ema(kind.part(model), recipe.ema, recipe.ema_start, recipe.ema_ramp)
     return ema, kind.with_part(model, ema.model)
+
+
+def _fields(recipe: Recipe, *names: str) -> dict:
+    return {name: getattr(recipe, name) for name in names}

@@ -4,53 +4,31 @@ from mmlib.runs.catalogue.settings import BINARY, QUICK, SHORT
 from mmlib.runs.recipe import Recipe
 
 RECIPES: list[Recipe] = []
-SETTINGS = {
-    "dataset": "hand-street",
-    "source": "the book's own, embedded data",
-    "reduced": "embedded digits of 16x16 pixels, networks of half width",
-    "width": 0.5,
-    "batch_size": 64,
-    "learning_rate": 2e-3,
-    "steps": 4_000,
-}
 
 
-def _add(name: str, model: str, **changes) -> None:
-    RECIPES.append(Recipe(**{**SETTINGS, "name": f"hand-street-{name}", "model": model, **changes}))
+def _add(name: str, model: str, source: str, reduced: str, **settings) -> None:
+    names = {"name": f"hand-street-{name}", "model": model, "dataset": "hand-street"}
+    RECIPES.append(Recipe(**names, source=source, reduced=reduced, width=0.5, **settings))
 
 
-_add("jmvae", "jmvae", model_options={"joint_encoder": "features"})
-_add("mvae", "mvae")
-_add("mmvae-elbo", "mmvae", model_options={"objective": "elbo"})
+OWN = ("the book's own, embedded data", "embedded digits of 16x16 pixels, networks of half width")
+SETTINGS = {"batch_size": 64, "learning_rate": 2e-3}
+_add("jmvae", "jmvae", *OWN, steps=4_000, model_options={"joint_encoder": "features"}, **SETTINGS)
+_add("mvae", "mvae", *OWN, steps=4_000, **SETTINGS)
+_add("mmvae-elbo", "mmvae", *OWN, steps=4_000, model_options={"objective": "elbo"}, **SETTINGS)
 for _objective in ("iwae", "iwae_looser"):
     for _estimator in ("plain", "squared", "normalised"):
-        _add(
-            f"mmvae-{_objective.replace('_', '-')}-{_estimator}",
-            "mmvae",
-            model_options={"objective": _objective, "estimator": _estimator, "k": 4},
-            steps=2_000,
-        )
+        _name = f"mmvae-{_objective.replace('_', '-')}-{_estimator}"
+        _options = {"objective": _objective, "estimator": _estimator, "k": 4}
+        _add(_name, "mmvae", *OWN, steps=2_000, model_options=_options, **SETTINGS)
 
+# MMALI: colour images as vectors and a smaller singular value: convolutions learn more slowly here at twice the cost,
+# and with 2 the model forgets a class. Without styles the content has all 20 numbers.
 
-# --- MMALI -----------------------------------------------------------------------------------------------------------
-# Colour images as vectors and a smaller singular value: convolutions learn more slowly here at twice the cost, and
-# with 2 the model forgets a class. Without styles the content has all 20 numbers.
-
-FLAT = {"layers": "flat", "width": 0.5, "multiplier": 1.5}
-for _suffix, _style, _note in (
-    ("", {}, ""),
-    ("-shared", {"style_dim": 0}, ", one shared code and no styles"),
-):
-    RECIPES.append(
-        Recipe(
-            name=f"hand-street-mmali{_suffix}",
-            model="mmali",
-            dataset="hand-street",
-            source=f"Chen and Zhu 2022, Tables 2 and 3{_note}, on the book's own, embedded data",
-            reduced=SHORT.format(16, 16, "5,000"),
-            model_options={**FLAT, **BINARY, **_style},
-            width=0.5,
-            steps=5_000,
-            **QUICK,
-        )
-    )
+FLAT = {"layers": "flat", "width": 0.5, "multiplier": 1.5, **BINARY}
+SOURCE = "Chen and Zhu 2022, Tables 2 and 3{}, on the book's own, embedded data"
+REDUCED = SHORT.format(16, 16, "5,000")
+NO_STYLES = {**FLAT, "style_dim": 0}
+_add("mmali", "mmali", SOURCE.format(""), REDUCED, steps=5_000, model_options=FLAT, **QUICK)
+_shared = SOURCE.format(", one shared code and no styles")
+_add("mmali-shared", "mmali", _shared, REDUCED, steps=5_000, model_options=NO_STYLES, **QUICK)

@@ -11,20 +11,12 @@ SMALL = {"layers": "small", "multiplier": 2.0}
 
 
 def _add(name: str, row: str, options: dict, modalities: int = 2, note: str = "", **changes) -> None:
-    data = {"modalities": modalities} | changes.pop("data_options", {})
-    settings = {"width": 0.32, "steps": 5_500, **QUICK, **changes}
-    RECIPES.append(
-        Recipe(
-            name=f"multi-hand{'' if modalities == 2 else f'-{modalities}'}-mmali-{name}",
-            model="mmali",
-            dataset="multi-hand",
-            source=f"Chen and Zhu 2022, Table 1, {row}, {modalities} modalities, as a direction{note}",
-            reduced=SHORT.format(8, 8, f"{settings['steps']:,}"),
-            model_options={**SMALL, **options},
-            data_options=data,
-            **settings,
-        )
-    )
+    settings = {"width": 0.32, "steps": 5_500, **QUICK, **changes, "model_options": {**SMALL, **options}}
+    settings["data_options"] = {"modalities": modalities} | changes.get("data_options", {})
+    settings["reduced"] = SHORT.format(8, 8, f"{settings['steps']:,}")
+    name = f"multi-hand{'' if modalities == 2 else f'-{modalities}'}-mmali-{name}"
+    source = f"Chen and Zhu 2022, Table 1, {row}, {modalities} modalities, as a direction{note}"
+    RECIPES.append(Recipe(name=name, model="mmali", dataset="multi-hand", source=source, **settings))
 
 
 for _modalities in (2, 3, 4):
@@ -65,28 +57,16 @@ for _multiplier, _name in ((1.0, "1"), (2.0, "2"), (4.0, "4"), (2.11, "fair")):
 FIFTH = {"fraction": 0.2}
 _add("20", "factorised", BINARY, note="; a fifth of the originals", data_options=FIFTH)
 for _rows in (64, 576):
-    _add(
-        f"20-unpaired-{_rows}",
-        "factorised",
-        BINARY,
-        note="; a fifth of the originals in pairs, the others unpaired",
-        data_options={**FIFTH, "rest": "unpaired"},
-        batch_size=_rows,
-    )
+    _note, _data = "; a fifth of the originals in pairs, the others unpaired", {**FIFTH, "rest": "unpaired"}
+    _add(f"20-unpaired-{_rows}", "factorised", BINARY, note=_note, data_options=_data, batch_size=_rows)
 
 # --- multi-mnist: the paper's data and budget -----------------------------------------------------------------------
 
+PAPER_MNIST = {**PAPER, "model": "mmali", "dataset": "multi-mnist"}
+PAPER_MNIST["reduced"] = "a sixth of MNIST's training part is held out for validation"
 for _modalities in (2, 3, 4):
     for _name, _options, _minibatches in (("joint", JOINT, 1), ("factorised", MULTIWAY, 2)):
-        RECIPES.append(
-            Recipe(
-                name=f"multi-mnist-{_modalities}-mmali-{_name}",
-                model="mmali",
-                dataset="multi-mnist",
-                source=f"Chen and Zhu 2022, Table 1, {_name}, {_modalities} modalities, as released",
-                model_options={**RELEASED, **_options},
-                data_options={"modalities": _modalities},
-                minibatches=_minibatches,
-                **PAPER | {"reduced": "a sixth of MNIST's training part is held out for validation"},
-            )
-        )
+        _source = f"Chen and Zhu 2022, Table 1, {_name}, {_modalities} modalities, as released"
+        _settings = {"model_options": RELEASED | _options, "data_options": {"modalities": _modalities}}
+        _names = {"name": f"multi-mnist-{_modalities}-mmali-{_name}", "source": _source}
+        RECIPES.append(Recipe(minibatches=_minibatches, **_names, **_settings, **PAPER_MNIST))
