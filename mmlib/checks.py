@@ -112,3 +112,24 @@ def sizes(name: str, value: object) -> tuple[int, ...]:
         if all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in value):
             return tuple(int(size) for size in value)
     raise ValueError(f"{name} is {value!r}; expected sizes of at least 1, for example (1, 28, 28)")
+
+
+def check_has(name: str, value: object, needs: Iterable[str], expected: str) -> None:
+    """Refuse a value without the attributes that it ``needs``; a class in place of its object too.
+
+    Raises:
+        ValueError: saying what it is, what it lacks, and what is ``expected``.
+    """
+    missing = [need for need in needs if isinstance(value, type) or not hasattr(value, need)]
+    if missing:
+        raise ValueError(f"{name} is {kind(value)}, without {missing[0].strip('_')}; expected {expected}")
+
+
+def kind(value: object) -> str:
+    """What a value is, in words, where the value itself may be long."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+    return f"of type {type(value).__name__}{shape}"

@@ -61,6 +61,21 @@ def advised(error: OSError, path: str | Path, note: str = "") -> OSError:
     return OSError(error.errno, f"{text}{note}", error.filename or str(path))
 
 
+def check_folder(argument: str, path: str | os.PathLike) -> Path:
+    """The path of a folder that is there or can be made.
+
+    Raises:
+        ValueError: if it is no path, or a file stands in its place or above it; names the argument.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"{argument} is {path!r}; expected the path of a folder")
+    path = Path(path).expanduser()
+    place = next((place for place in (path, *path.parents) if place.exists()), Path("."))
+    if not place.is_dir():
+        raise ValueError(f"{argument} is {str(path)!r}, but {place} is a file; expected a folder")
+    return path
+
+
 def recorded(path: str | Path) -> Path:
     """The path of what comes with the repository and not with the library alone, such as ``data/results``.
 

@@ -10,12 +10,12 @@ import torch
 
 from mmlib import data, metrics
 from mmlib.data.batches import rows_at
-from mmlib.models import MMALI
+from mmlib.models import MMALI, MVAE
 from mmlib.nets import modalities
 from mmlib.nets.discriminators import Layers
 from mmlib.seeding import child, generator
-from mmlib.train import Collapsed, Ema, Monitor, Paused, fit_adversarial
-from mmlib.train.loop import ready
+from mmlib.train import Collapsed, Ema, Monitor, Paused, fit, fit_adversarial
+from mmlib.train.rows import ready
 
 OPTIONS = {"steps": 10, "batch_size": 16, "learning_rate": 1e-3, "seed": 3, "progress": False, "log_every": 4}
 TINY = Layers(pair=(12,), branch=(10,), head=(12,), multiplier=2.0)
@@ -243,7 +243,10 @@ def test_what_is_not_finite_stops_the_training_and_is_named(digits, how, message
         trained(digits, model=model, checkpoint_dir=tmp_path, checkpoint_every=2)
     if how != "gradient":
         assert all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
-    found = trained(digits, steps=4, checkpoint_dir=tmp_path, identity={"model": "Breaking"})[0]
+    torch.manual_seed(0)
+    again = Breaking(modalities(digits, 5, 0.02), 3, 2, layers=TINY)
+    again.how = how
+    found = trained(digits, model=again, steps=4, checkpoint_dir=tmp_path)[0]
     assert same(found, trained(digits, steps=4)[0])  # the last checkpoint, of step 4, is a good one
 
 
@@ -303,7 +306,16 @@ def test_a_healthy_model_and_the_grace_period_are_silent(digits, judges):
         ({"steps": 0}, "steps is 0; expected an integer of at least 1"),
         ({"batch_size": 5000}, "batch_size is 5000; expected 1 to n = "),
         ({"discriminator_steps": 0}, "discriminator_steps is 0"),
-        ({"minibatches": 3}, "minibatches is 3; expected at least 1, and 1 or 2"),
+        ({"discriminator_steps": "2"}, "discriminator_steps is '2'; expected an integer"),
+        ({"minibatches": 3}, "minibatches is 3; expected an integer from 1 to 2"),
+        (
+            {"discriminator_learning_rate": -1e-3},
+            "discriminator_learning_rate is -0.001; expected a positive",
+        ),
+        ({"monitor": 3, "validate_every": 1}, "monitor is 3; expected a function"),
+        ({"split": {"hand0": 0}}, "split is of type dict, without batch; expected a split"),
+        ({"model": None}, "model is None, without modalities; expected fit"),
+        ({"model": MVAE}, "model is the class MVAE, without modalities"),
         ({"callback": lambda step, model: {}}, "validate_every is None"),
         ({"validate_every": 3}, "callback is None"),
         ({"checkpoint_every": 3}, "checkpoint_dir is None"),
@@ -313,4 +325,40 @@ def test_a_healthy_model_and_the_grace_period_are_silent(digits, judges):
 )
 def test_bad_options_are_refused(digits, change, message):
     with pytest.raises(ValueError, match=message):
-        trained(digits, **change)
+        fit_adversarial(**{"model": make(digits), "split": digits.train, **OPTIONS, **change})
+
+
+def test_each_loop_trains_its_own_kind_and_averages_its_own_part(digits):
+    vae, ali = MVAE(modalities(digits, 5, 0.02), 5), make(digits)
+    for loop, model, lacks in ((fit_adversarial, vae, "discriminator_loss"), (fit, ali, "loss")):
+        with pytest.raises(
+            ValueError, match=f"model is of type .*, without {lacks}; .*fit trains models with loss"
+        ):
+            loop(model, digits.train, **OPTIONS)
+    for loop, model, ema, part in (
+        (fit_adversarial, ali, Ema(ali, 0.9), r"Ema\(model.modalities, "),
+        (fit, vae, Ema(vae.modalities, 0.9), r"Ema\(model, "),
+        (fit, vae, 0.9, r"Ema\(model, "),
+    ):
+        with pytest.raises(ValueError, match=f"ema is .*; expected an average of this model: {part}"):
+            loop(model, digits.train, **OPTIONS, ema=ema)
+
+
+def test_monitors_options_are_checked(judges):
+    for option, value in {"draws": 0, "grace": -1, "least": 2.5, "threshold": 2, "stop": "no"}.items():
+        with pytest.raises(ValueError, match=f"{option} is {value!r}; expected"):
+            Monitor(judges, **{option: value})
+
+
+def test_another_game_does_not_continue_a_checkpoint(digits, tmp_path):
+    trained(digits, steps=4, checkpoint_dir=tmp_path)
+    other = make(digits, unimodal=0.1)
+    for changes, message in (
+        ({"minibatches": 2}, "minibatches is 1, expected 2"),
+        ({"model": make(digits, loss="minimax")}, "model.game is 'non_saturating', expected 'minimax'"),
+        ({"model": make(digits, content_cycle=0.5)}, "model.content_cycle is 0.0, expected 0.5"),
+        ({"split": digits.train.with_missing(0.5, generator(0))}, "split.hand0 is"),
+        ({"ema": Ema(other.modalities, 0.9), "model": other}, "ema is None, expected .0.9, 0, False"),
+    ):
+        with pytest.raises(ValueError, match=f"belongs to another run: .*{message}"):
+            trained(digits, **changes, checkpoint_dir=tmp_path)

@@ -98,8 +98,8 @@ class GatherSplit(ToySplit):
 
     observed = None
 
-    def gather(self, rows):
-        return self.batch(rows)
+    def gather(self, rows, device=None):
+        return self.batch(rows, device)
 
 
 def stand_in(monkeypatch, spoil=0.0):

@@ -1,6 +1,7 @@
 """Checkpoints: atomic, checksummed, safe to load, and resumed to the same bits after a kill at any moment."""
 
 import errno
+import functools
 import json
 import os
 import pickle
@@ -8,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from toy import ToyModel, ToySplit
 
-from mmlib.train import checkpoint, fit, load_weights, save_weights
+from mmlib.modality import NormalLikelihood
+from mmlib.train import Ema, checkpoint, fit, load_weights, save_weights
+from mmlib.train.identity import of_model
 
 STEPS = 40
 OPTIONS = {
@@ -86,7 +90,7 @@ def test_full_disk_loses_nothing_and_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        OSError, match="checkpoint of step 20 was not written.*the one of step 10 is intact"
+        OSError, match="No space left .*: make room; the checkpoint of step 20 was not written, the one of step 10 is intact"
     ) as caught:
         checkpoint.save(tmp_path, 20, {"x": torch.zeros(3)}, {})
     assert caught.value.errno == errno.ENOSPC
@@ -178,7 +182,7 @@ def test_checkpoint_of_another_loop_is_refused_before_it_changes_anything(tmp_pa
 def test_checkpoint_of_another_model_or_run_is_refused(tmp_path):
     fit(ToyModel(), ToySplit(), **{**OPTIONS, "steps": 5}, checkpoint_dir=tmp_path)
     before = weights(other := ToyModel(latent_dim=5))
-    with pytest.raises(ValueError, match=r"left.encoder.body.3.weight is \(4, 8\), expected \(10, 8\)"):
+    with pytest.raises(ValueError, match="left.encoder.body.3.out_features is 4, expected 10"):
         fit(other, ToySplit(), **OPTIONS, checkpoint_dir=tmp_path)
     assert same(weights(other), before)
     with pytest.raises(ValueError, match="belongs to another run: seed is 3, expected 4"):
@@ -194,6 +198,128 @@ def test_checkpoint_of_another_model_or_run_is_refused(tmp_path):
         torch.set_num_threads(threads)
 
 
+class Square:
+    """A likelihood of a user's own, with an option that is neither a number nor text."""
+
+    discrete = False
+
+    def __init__(self, precision=1.0):
+        self.precision = torch.full((3,), precision)
+
+    def log_prob(self, params, x):
+        return -(params - x).square().sum(-1) * self.precision[0]
+
+    def check(self, name, x):
+        pass
+
+
+def toy(change=lambda model: None, **options):
+    model = ToyModel(**options)
+    change(model)
+    return model
+
+
+def changed(**attributes):
+    """The toy with other attributes: name of the module, then of the attribute."""
+
+    def change(model):
+        for path, value in attributes.items():
+            *place, name = path.split("__")
+            setattr(model.get_submodule(".".join(place)), name, value)
+
+    return toy(change)
+
+
+def other_rows(split):
+    split.x["left"] = split.x["left"].flip(0)
+    return split
+
+
+def hidden(split):
+    split.hidden = torch.arange(len(split)) % 3 == 0
+    return split
+
+
+LEFT = "modalities__left__"
+ANOTHER = {  # what is another run, and how the refusal names it
+    "likelihood": (changed(**{LEFT + "likelihood": Square()}), {}, "left.likelihood is 'NormalLikelihood"),
+    "scale": (changed(**{LEFT + "likelihood": NormalLikelihood(2.0)}), {}, r"scale=1.0.*scale=2.0"),
+    "weight": (changed(**{LEFT + "weight": 2.0}), {}, "modalities.left.weight is 1.0, expected 2.0"),
+    "an option": (changed(beta=4.0), {}, "model.beta is None, expected 4.0"),
+    "a layer": (changed(modalities__left__encoder__body=nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.1),
+        nn.Linear(8, 4))), {}, "left.encoder.body.1 is 'Tanh', expected 'ReLU'"),
+    "dropout": (changed(modalities__left__encoder__body__2=nn.Dropout(0.2)), {}, "body.2.p is 0.1, expected 0.2"),
+    "mode": (toy(lambda model: model.eval()), {}, "model.training is True, expected False"),
+    "frozen": (toy(lambda model: model.modalities["left"].decoder.requires_grad_(False)), {}, "left.decoder.weight"),
+    "precision": (toy(lambda model: model.double()), {}, "weight is .torch.float32.*torch.float64"),
+    "data": (toy(), {"split": other_rows(ToySplit())}, "split.left is '[0-9a-f]{12}', expected"),
+    "seed of the data": (toy(), {"split": ToySplit(seed=1)}, "split.left is .* split.right is"),
+    "mask": (toy(), {"split": hidden(ToySplit())}, "split.right is"),
+    "rows": (toy(), {"split": ToySplit(95)}, "split.rows is 96, expected 95"),
+    **{
+        name: (toy(), {name: value}, f"{name} is .*, expected")
+        for name, value in {
+            "batch_size": 8, "learning_rate": 2e-2, "seed": 4, "betas": (0.8, 0.999), "eps": 1e-6, "amsgrad": False,
+            "clip_norm": 1.0, "clip_value": 1.0, "log_every": 3,
+        }.items()
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ANOTHER)
+def test_a_checkpoint_belongs_to_everything_that_decides_the_numbers(tmp_path, what):
+    model, changes, message = ANOTHER[what]
+    fit(ToyModel(), ToySplit(), **{**OPTIONS, "steps": 5}, checkpoint_dir=tmp_path)
+    changes = {"split": ToySplit(), **changes}
+    before = weights(model)
+    for steps in (5, STEPS):  # what is done is not given away, what is left is not done
+        with pytest.raises(ValueError, match=f"belongs to another run: .*{message}"):
+            fit(model, **{**OPTIONS, **changes, "steps": steps}, checkpoint_dir=tmp_path)
+    assert same(weights(model), before)
+
+
+def test_a_checkpoint_belongs_to_its_average(tmp_path):
+    def run(*options, folder=tmp_path):
+        model = ToyModel()
+        fit(
+            model, ToySplit(), **OPTIONS, checkpoint_dir=folder, ema=Ema(model, *options) if options else None
+        )
+
+    run(0.9, 3, True)
+    run(0.9, 3, True)
+    for options, shown in (((), "None"), ((0.8, 3, True), r"\[0.8, 3, True"), ((0.9, 3), r"\[0.9, 3, False")):
+        with pytest.raises(ValueError, match=rf"ema is \[0.9, 3, True\], expected {shown}"):
+            run(*options)
+    run(folder=tmp_path / "plain")
+    with pytest.raises(ValueError, match=r"ema is None, expected \[0.9"):
+        run(0.9, folder=tmp_path / "plain")
+
+
+def test_what_constants_a_model_holds_is_part_of_it_and_what_it_learns_is_not():
+    class Model(ToyModel):
+        temperature = 2.0
+
+        def __init__(self, seed=0, grid=0.0, offset=0.0, **options):
+            super().__init__(seed=seed)
+            self.register_buffer("grid", torch.full((2,), grid), persistent=False)
+            self.offset = nn.Parameter(torch.full((2,), offset), requires_grad=False)
+            self.options = options
+            self.itself = [self]
+
+    plain = of_model(Model())
+    assert plain == of_model(Model(seed=1)) == json.loads(json.dumps(plain))
+    assert not any(" at 0x" in str(value) for value in plain.values())
+    for options in (
+        {"grid": 1.0}, {"offset": 1.0}, {"table": np.ones(3)}, {"names": {"a", "b"}}, {"call": torch.relu},
+        {"part": nn.ReLU()}, {"rule": functools.partial(max, 2)}, {"type": torch.float16}, {"text": 99 * "x"},
+    ):  # fmt: skip
+        other = of_model(Model(**options))
+        assert other == of_model(Model(**options)) and len({str(plain), str(other)}) == 2
+    assert of_model(Model(table=np.ones(99))) != of_model(Model(table=np.arange(99)))
+    Model.temperature = 3.0
+    assert of_model(Model()) != plain
+
+
 def test_weights_file(tmp_path):
     model, path = ToyModel(), tmp_path / "deep" / "weights.safetensors"
     save_weights(path, model, recipe="a")
@@ -206,8 +332,17 @@ def test_weights_file(tmp_path):
     ):
         load_weights(path, nn.Linear(2, 2))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="not an intact safetensors file"):
-        load_weights(path, other)
+    for wrong, message in (
+        (path, "not an intact safetensors file"),
+        (tmp_path, "cannot be read .Is a directory"),
+        (tmp_path / "nothing", "cannot be read .No such file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_weights(wrong, other)
+    with pytest.raises(ValueError, match="model is the class ToyModel, without state_dict; expected a model"):
+        load_weights(path, ToyModel)
+    with pytest.raises(OSError, match="Is a directory: a folder is in the place of this file"):
+        save_weights(tmp_path, model)
 
 
 # One process per moment, forked from a parent that has imported torch and started no thread. It trains with checkpoints

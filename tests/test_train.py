@@ -8,12 +8,14 @@ import signal
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from toy import ToyModel, ToySplit
 
+from mmlib.data import load
 from mmlib.data.batches import rows_at
 from mmlib.seeding import child, generator, seed_all, summary
 from mmlib.train import History, fit
-from mmlib.train.loop import ready
+from mmlib.train.rows import ready
 
 OPTIONS = {"steps": 12, "batch_size": 16, "learning_rate": 1e-2, "seed": 3, "progress": False}
 
@@ -215,7 +217,7 @@ def test_what_is_not_finite_stops_the_training_and_is_named(how, message, tmp_pa
         fit(model, ToySplit(), **OPTIONS, checkpoint_dir=tmp_path, checkpoint_every=2)
     finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
     assert finite == (how != "gradient")
-    again = Breaking("not", at=0)  # the checkpoint of step 4 is a good one
+    again = Breaking(how, at=5)  # the checkpoint of step 4 is a good one
     fit(again, ToySplit(), **{**OPTIONS, "steps": 4}, checkpoint_dir=tmp_path)
     assert same(weights(again), trained(steps=4)[0])
 
@@ -274,12 +276,91 @@ def test_second_interrupt_stops_at_once():
         ({"checkpoint_every": 3}, "checkpoint_dir is None; expected a folder"),
         ({"device": "cuda:77"}, "device is 'cuda:77'; expected one that this machine has: cpu"),
         ({"device": "abacus"}, "device is 'abacus'"),
+        ({"device": None}, "device is None"),
         ({"log_every": 0}, "log_every is 0"),
+        ({"seed": "3"}, "seed is '3'"),
+        ({"steps": True}, "steps is True"),
+        ({"steps": float("inf")}, "steps is inf"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; expected a positive number"),
+        ({"learning_rate": "1e-3"}, "learning_rate is '1e-3'"),
+        ({"betas": 0.9}, "betas is 0.9; expected two numbers"),
+        ({"betas": (0.9, 1.0)}, r"betas\[1\] is 1.0; expected a number from 0 to 1"),
+        ({"eps": -1e-8}, "eps is -1e-08"),
+        ({"amsgrad": "no"}, "amsgrad is 'no'"),
+        ({"clip_norm": -1.0}, "clip_norm is -1.0; expected a positive number"),
+        ({"clip_value": float("inf")}, "clip_value is inf"),
+        ({"checkpoint_every": 2.0, "checkpoint_dir": "x"}, "checkpoint_every is 2.0"),
+        ({"validate_every": "2", "callback": print}, "validate_every is '2'"),
+        ({"validate_every": 2, "callback": 3}, "callback is 3; expected a function"),
+        ({"stop": True}, "stop is True; expected a function"),
+        ({"checkpoint_dir": __file__}, "checkpoint_dir is .* is a file; expected a folder"),
+        (
+            {"checkpoint_dir": __file__ + "/below"},
+            "checkpoint_dir is .*test_train.py is a file; expected a folder",
+        ),
+        ({"checkpoint_dir": 3}, "checkpoint_dir is 3; expected the path of a folder"),
+        ({"identity": {"a": {1}}}, "identity cannot be written as JSON"),
+        ({"model": None}, "model is None, without modalities; expected fit trains"),
+        ({"model": ToyModel}, "model is the class ToyModel"),
+        ({"model": torch.nn.Linear(2, 2)}, "model is of type Linear, without modalities"),
+        ({"model": ToyModel().half()}, r"model has parameters in torch.float16; .* call model.float\(\)"),
+        ({"model": ToyModel().bfloat16()}, "model has parameters in torch.bfloat16"),
+        ({"split": None}, "split is None, without len; expected a split, such as data.train"),
+        ({"split": ToySplit().x}, "split is of type dict, without batch"),
+        ({"split": DataLoader([1, 2])}, "split is of type DataLoader, without batch"),
+        ({"split": torch.ones(5, 2)}, r"split is of type Tensor of shape \(5, 2\), without batch"),
+        ({"split": ToySplit(0)}, "split has no rows"),
     ],
 )
-def test_bad_options_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        trained(**change)
+def test_what_is_wrong_is_refused_before_any_work(change, message):
+    model = ToyModel()
+    before = weights(model)
+    with pytest.raises(ValueError, match=message) as caught:
+        fit(**{"model": model, "split": ToySplit(), **OPTIONS, **change})
+    assert same(weights(model), before) and "\n" not in str(caught.value)
+
+
+def test_a_whole_data_set_is_no_split():
+    with pytest.raises(
+        ValueError, match="split is a whole data set; expected one of its splits, such as data.train"
+    ):
+        fit(ToyModel(), load("multi-hand", dm=1), **OPTIONS)
+
+
+def test_numpys_numbers_are_numbers():
+    options = {name: np.array(value)[()] for name, value in OPTIONS.items() if name != "progress"}
+    assert same(trained(**options, clip_norm=np.float32(0.5))[0], trained(clip_norm=0.5)[0])
+
+
+def test_a_model_in_double_precision_trains_on_single_precision_data():
+    model, other = ToyModel().double(), ToyModel().double()
+    fit(model, ToySplit(), **OPTIONS)
+    split = ToySplit()
+    split.x = {name: x.double() for name, x in split.x.items()}
+    fit(other, split, **OPTIONS)
+    assert same(weights(model), weights(other)) and next(model.parameters()).dtype == torch.float64
+    split.x = {name: x.double() for name, x in ToySplit().x.items()}
+    fit(single := ToyModel(), split, **OPTIONS)
+    assert same(weights(single), trained()[0])
+
+
+def test_a_callback_gives_numbers(tmp_path):
+    numbers = {"a": torch.tensor(1.5), "b": np.float32(2.5), "c": np.array(3), "d": True, "e": 4}
+    options = {"validate_every": 6, "checkpoint_dir": tmp_path}
+    _, history = trained(callback=lambda step, model: numbers, **options)
+    assert {name: history[-1][name] for name in numbers} == {"a": 1.5, "b": 2.5, "c": 3, "d": 1, "e": 4}
+    assert not any(hasattr(value, "item") for value in history[-1].values())
+    assert trained(callback=lambda step, model: None, validate_every=12)[1] == trained()[1]
+    for wrong, message in (
+        (3.0, "callback returned 3.0; expected numbers by name"),
+        ({"a": torch.ones(3)}, r"callback returned of type Tensor of shape \(3,\) as 'a'; expected a number"),
+        ({"a": "high"}, "callback returned 'high' as 'a'"),
+        ({"a": None}, "callback returned None as 'a'"),
+        ({1: 2.0}, "callback returned 2.0 as 1"),
+        ({"step": 2}, "callback returned 2 as 'step'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trained(callback=lambda step, model, wrong=wrong: wrong, validate_every=6)
 
 
 @pytest.mark.parametrize(

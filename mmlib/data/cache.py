@@ -6,23 +6,28 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
+from mmlib.files import advised, check_folder, write_atomically
+
 
 def cache_root(cache: str | os.PathLike | None = None) -> Path:
     """The folder for data: ``cache``, else ``$MMLIB_DATA``, else ``data/cache`` of the repository.
 
     Where the library was installed without its repository the last is ``~/.cache/mmlib``.
+
+    Raises:
+        ValueError: if it is no path, or a file.
     """
     if cache is not None:
-        return Path(cache).expanduser()
+        return check_folder("cache", cache)
     if os.environ.get("MMLIB_DATA"):
-        return Path(os.environ["MMLIB_DATA"]).expanduser()
+        return check_folder("MMLIB_DATA", os.environ["MMLIB_DATA"])
     repository = Path(__file__).resolve().parents[2]
     return (
         repository / "data" / "cache" if (repository / "book").is_dir() else Path.home() / ".cache" / "mmlib"
@@ -53,8 +58,11 @@ def generated(
 
     Returns:
         The tensors, and ``facts`` with ``sha256`` added.
+
+    Raises:
+        OSError: if the disk refuses, before anything is made; says what to do.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     data, note = folder / "data.safetensors", folder / "data.json"
     if folder.exists():
@@ -62,14 +70,14 @@ def generated(
         if problem is None:
             return load_file(data), json.loads(note.read_text())
         warnings.warn(f"{folder} is unusable ({problem}); making the data again", stacklevel=2)
-    tensors = make()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    work = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
-        save_file(tensors, work / data.name)
-        record = {**facts, "sha256": digest(work / data.name)}
-        (work / note.name).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-        work.chmod(0o755)
+        work.mkdir(parents=True)  # before the data is made: a disk that refuses says so at once
+        tensors = make()
+        content = save(tensors)
+        record = {**facts, "sha256": hashlib.sha256(content).hexdigest()}
+        write_atomically(work / data.name, content)
+        write_atomically(work / note.name, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
         if folder.exists() and _problem(data, note, facts) is not None:
             shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -79,6 +87,8 @@ def generated(
                 raise
             return load_file(data), json.loads(note.read_text())
         return tensors, record
+    except OSError as error:
+        raise advised(error, folder, "; another place: the argument cache or the variable MMLIB_DATA") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

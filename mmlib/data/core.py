@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from mmlib.checks import check_has
+
 
 @dataclass(frozen=True)
 class Items:
@@ -237,3 +239,16 @@ class DataSet:
     def to(self, device) -> DataSet:
         """The same data set with every tensor on ``device``."""
         return replace(self, **{name: split.to(device) for name, split in self.splits.items()})
+
+
+def check_split(argument: str, split: object, needs: tuple[str, ...] = ("batch", "mask", "to")) -> None:
+    """Refuse what is no split, before any work is done with it: a whole data set, a loader, a dictionary, nothing.
+
+    Raises:
+        ValueError: saying what was given and what is expected.
+    """
+    if isinstance(split, DataSet):
+        raise ValueError(f"{argument} is a whole data set; expected one of its splits, such as data.train")
+    check_has(argument, split, ("__len__", *needs), f"a split, such as data.train, with {', '.join(needs)}")
+    if len(split) == 0:
+        raise ValueError(f"{argument} has no rows; expected at least one")

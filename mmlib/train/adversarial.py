@@ -5,20 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mmlib.data.batches import rows_at
+from mmlib.checks import one_of, positive, real, whole
 from mmlib.metrics import Classifiers, classes_generated, prior_predictions
 from mmlib.metrics.split import device_of
-from mmlib.seeding import check_device, child, generator
+from mmlib.seeding import child, generator
 from mmlib.train.ema import Ema
-from mmlib.train.guard import Watch
 from mmlib.train.history import History
-from mmlib.train.loop import adam, ready, validate
-from mmlib.train.session import Session, check_options
+from mmlib.train.loop import adam, adam_options
+from mmlib.train.rows import cast, ready
+from mmlib.train.session import Session
 
 SIDES = ("discriminator", "generator")
 
@@ -48,6 +49,12 @@ class Monitor:
     draws: int = 500
     threshold: float = 0.01
     stop: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in {"least": 0, "grace": 0, "draws": 1}.items():
+            whole(name, getattr(self, name), least)
+        real("threshold", self.threshold, 0, 1)
+        one_of("stop", self.stop, (True, False))
 
     def __call__(self, step: int, model: nn.Module, seed: int) -> dict[str, float]:
         """Count at a step: a row ``{"classes/<name>": ..., "classes/jointly": ..., "collapsed": 0 or 1}``.
@@ -147,41 +154,32 @@ def fit_adversarial(
         Paused: when ``stop`` asked for it, after writing a checkpoint.
         KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
     """
-    look = callback if callback is not None else monitor
-    check_options(steps, batch_size, log_every, validate_every, checkpoint_every, look, checkpoint_dir)
-    if discriminator_steps < 1 or minibatches not in (1, 2):
-        raise ValueError(
-            f"discriminator_steps is {discriminator_steps} and minibatches is {minibatches}; "
-            "expected at least 1, and 1 or 2"
-        )
-    device = check_device(device)
-    model.to(device)
-    split = split.to(device)
-    validate(model, split)
+    options = adam_options(learning_rate, betas, eps)
     opponent = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
-    rates = (opponent, learning_rate)
-    optimizers = {
-        side: adam(part, rate, betas, eps)
-        for side, part, rate in zip(SIDES, (model.discriminator, model.modalities), rates, strict=True)
+    rates = [positive("discriminator_learning_rate", opponent), options.pop("learning_rate")]
+    options |= {
+        "learning_rates": rates,
+        "discriminator_steps": whole("discriminator_steps", discriminator_steps),
+        "minibatches": whole("minibatches", minibatches, 1, 2),
     }
-    noise = generator(child(seed, "noise"), device)
-    watches = {side: Watch(on_device=device.type != "cpu") for side in SIDES}
-    run = {
-        "model": type(model).__name__, "rows": len(split), "batch_size": batch_size, "seed": seed,
-        "learning_rates": list(rates), "betas": list(betas), "eps": eps, "minibatches": minibatches,
-        "discriminator_steps": discriminator_steps, "log_every": log_every,
-        "threads": torch.get_num_threads(), "device": device.type, **(identity or {}),
-    }  # fmt: skip
-    modules, shown = {"model": model}, model
+    looks = {"callback": callback, "monitor": partial(monitor, seed=seed) if callable(monitor) else monitor}
+    session = Session(
+        model, split, {side: f"{side}_loss" for side in SIDES}, options, looks, "modalities", steps, batch_size, seed,
+        device, log_every, validate_every, checkpoint_dir, checkpoint_every, identity, ema, stop, progress,
+    )  # fmt: skip
     if ema is not None:
-        ema.average.to(device)
-        modules["ema"] = ema.average
-        run["ema"] = [ema.decay, ema.start, ema.ramp]
-        shown = model.with_modalities(ema.model)
+        session.shown = model.with_modalities(ema.model)
+    split, noise = session.split, session.noise
+    parts = model.discriminator, model.modalities
+    optimizers = {
+        side: adam(part, rate, options["betas"], options["eps"])
+        for side, part, rate in zip(SIDES, parts, rates, strict=True)
+    }
+    updates = ["discriminator"] * discriminator_steps + ["generator"]
 
-    def minibatch(number: int):
-        rows = rows_at(number, len(split), batch_size, seed)
-        batch, mask = split.batch(rows, device), split.mask(rows)
+    def minibatch(number: int) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+        rows = session.rows(number)
+        batch, mask = cast(split.batch(rows, noise.device), session.dtype), split.mask(rows)
         return (batch, None) if mask is None else ready(batch, mask)
 
     def update(side: str, step: int, number: int) -> None:
@@ -190,7 +188,7 @@ def fit_adversarial(
             *first, generator=noise, second=second[0] if second else None, validate=False
         )
         parts = {f"{side}/{name}": part.view(1) for name, part in parts.items()}
-        watches[side].see(step + 1, loss, parts, model)
+        session.watches[side].see(step + 1, loss, parts, model)
         optimizers[side].zero_grad(set_to_none=True)
         loss.backward()
         optimizers[side].step()
@@ -198,17 +196,5 @@ def fit_adversarial(
     def advance(step: int) -> None:
         for u, side in enumerate(updates):
             update(side, step, (step * len(updates) + u) * minibatches)
-        if ema is not None:
-            ema.update(model.modalities, step + 1)
 
-    def measure(step: int) -> None:
-        for given in (callback and callback(step, shown), monitor and monitor(step, shown, seed)):
-            session.history.add(step, given or {})
-
-    updates = ["discriminator"] * discriminator_steps + ["generator"]
-    adams = {f"adam.{side}": adam for side, adam in optimizers.items()}
-    session = Session(
-        model, steps, seed, device, run, (modules, adams, {"noise": noise}), watches,
-        log_every, validate_every, checkpoint_dir, checkpoint_every, stop, progress,
-    )  # fmt: skip
-    return session.run(advance, measure if look is not None else None)
+    return session.run(advance, {f"adam.{side}": optimizer for side, optimizer in optimizers.items()})

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from mmlib.checks import check_has
 from mmlib.files import write_atomically
 
 _NAME = re.compile(r"step-(\d{9})-([0-9a-f]{16})\.safetensors")
@@ -48,7 +49,6 @@ def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: di
         OSError: if the disk refuses; the previous checkpoints are untouched and nothing half-written remains.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     data = _to_bytes(tensors, {"step": step, **state})
     path = directory / f"step-{step:09d}-{_checksum(data)}.safetensors"
     try:
@@ -56,8 +56,8 @@ def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: di
     except OSError as error:
         last = max((int(_NAME.fullmatch(path.name)[1]) for path in _files(directory)), default=None)
         kept = "there is no earlier one" if last is None else f"the one of step {last} is intact"
-        reason = f"the checkpoint of step {step} was not written ({error.strerror}); {kept}"
-        raise OSError(error.errno, reason, str(path)) from error
+        note = f"; the checkpoint of step {step} was not written, {kept}"
+        raise OSError(error.errno, f"{error.strerror}{note}", str(path)) from error
     for old in _files(directory)[keep:]:
         old.unlink(missing_ok=True)
     return path
@@ -130,20 +130,9 @@ def restore(
         generator.set_state(checkpoint.tensors[f"{name}/state"].clone())
 
 
-def check_identity(found: dict, expected: dict, what: str) -> None:
-    """Refuse to continue a run as another one.
-
-    Raises:
-        ValueError: naming every entry that differs, as found and as expected.
-    """
-    names = [name for name in dict.fromkeys((*expected, *found)) if found.get(name) != expected.get(name)]
-    if names:
-        differences = "; ".join(f"{n} is {found.get(n)!r}, expected {expected.get(n)!r}" for n in names)
-        raise ValueError(f"{what} belongs to another run: {differences}")
-
-
 def save_weights(path: str | Path, model: nn.Module, **notes: str) -> Path:
     """Write a model's weights as one safetensors file (atomic), with notes such as the recipe in its header."""
+    check_has("model", model, ["state_dict"], "a model")
     return write_atomically(path, _to_bytes(model.state_dict(), notes))
 
 
@@ -151,12 +140,16 @@ def load_weights(path: str | Path, model: nn.Module) -> dict:
     """Read the weights of :func:`save_weights` into a model and return the notes.
 
     Raises:
-        ValueError: if the file is damaged, or holds the weights of another model (names what was found and expected).
+        ValueError: if there is no such file, it is damaged, or holds the weights of another model (names what was found
+            and expected).
     """
+    check_has("model", model, ["state_dict"], "a model")
     path = Path(path)
     try:
         tensors, notes = _from_bytes(path.read_bytes())
-    except safetensors.SafetensorError as error:
+    except OSError as error:
+        raise ValueError(f"path is {str(path)!r}, which cannot be read ({error.strerror})") from error
+    except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is not an intact safetensors file ({error})") from error
     _load_into(model, tensors, path.name)
     return notes

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mmlib.checks import check_has, one_of, real, whole
+
 
 class Ema:
     """Exponential moving average of weights: average <- decay * average + (1 - decay) * weights, once a step.
@@ -31,11 +33,9 @@ class Ema:
     """
 
     def __init__(self, model: nn.Module, decay: float, start: int = 0, ramp: bool = False) -> None:
-        if not 0.0 < decay < 1.0:
-            raise ValueError(f"decay is {decay}; expected a number in (0, 1)")
-        if start < 0:
-            raise ValueError(f"start is {start}; expected at least 0")
-        self.decay, self.start, self.ramp = decay, start, ramp
+        self.decay = decay = real("decay", decay, 0.0, 1.0, open=True)
+        self.start, self.ramp = whole("start", start, 0), one_of("ramp", ramp, (True, False))
+        check_has("model", model, ["parameters"], "the model that is averaged")
         self.average = AveragedModel(
             model, multi_avg_fn=self._ramped if ramp else get_ema_multi_avg_fn(decay)
         )
@@ -50,6 +50,11 @@ class Ema:
     def model(self) -> nn.Module:
         """The model with averaged weights."""
         return self.average.module
+
+    def averages(self, model: nn.Module) -> bool:
+        """Whether this can be an average of the model: the same weights by name and shape."""
+        own, others = ({k: v.shape for k, v in m.state_dict().items()} for m in (self.model, model))
+        return own == others
 
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after the ``step``-th step, counted from 1."""

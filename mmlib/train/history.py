@@ -1,8 +1,12 @@
 """What a training run measured: rows of numbers by step, and the running averages they are made of."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmlib.checks import kind
 
 
 class History(list):
@@ -22,10 +26,24 @@ class History(list):
         self.cpu_seconds = cpu_seconds
 
     def add(self, step: int, values: dict) -> None:
-        """Add values measured after ``step`` steps; values of one step share a row."""
+        """Add values measured after ``step`` steps; values of one step share a row. None adds nothing.
+
+        Raises:
+            ValueError: for anything but numbers by name; tensors and arrays of one number are numbers.
+        """
+        if not isinstance(values, Mapping | None):
+            raise ValueError(
+                f"callback returned {kind(values)}; expected numbers by name, such as {{'loss': 1.5}}"
+            )
         if not self or self[-1]["step"] != step:
             self.append({"step": step})
-        self[-1].update(values)
+        for name, value in (values or {}).items():
+            number = value.item() if getattr(value, "shape", None) == () else value
+            if name == "step" or not isinstance(name, str) or not isinstance(number, int | float):
+                raise ValueError(
+                    f"callback returned {kind(value)} as {name!r}; expected a number by a name of its own"
+                )
+            self[-1][name] = number
 
     @property
     def names(self) -> list[str]:

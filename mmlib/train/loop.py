@@ -1,19 +1,19 @@
 """The training loop: a fixed number of steps, each a function of the seed, the step and the weights alone."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mmlib.data.batches import rows_at
-from mmlib.modality import check_batch
-from mmlib.seeding import check_device, child, generator
+from mmlib.checks import one_of, positive, real
+from mmlib.seeding import check_device
 from mmlib.train.capture import captured_or_eager, check_capture
 from mmlib.train.ema import Ema
-from mmlib.train.guard import Watch
 from mmlib.train.history import History
-from mmlib.train.session import Session, check_options
+from mmlib.train.rows import cast, ready
+from mmlib.train.session import Session
 
 
 def fit(
@@ -82,31 +82,25 @@ def fit(
         Paused: when ``stop`` asked for it, after writing a checkpoint.
         KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
     """
-    check_options(steps, batch_size, log_every, validate_every, checkpoint_every, callback, checkpoint_dir)
-    device = check_device(device)
-    if capture:
-        check_capture(device)
-    model.to(device)
-    split = split.to(device)
-    validate(model, split)
-    optimizer = adam(model, learning_rate, betas, eps, amsgrad)
-    noise = generator(child(seed, "noise"), device)
-    watch = Watch(on_device=device.type != "cpu")
-    run = {
-        "model": type(model).__name__, "rows": len(split), "batch_size": batch_size, "seed": seed,
-        "learning_rate": learning_rate, "betas": list(betas), "eps": eps, "amsgrad": amsgrad,
-        "clip_norm": clip_norm, "clip_value": clip_value, "log_every": log_every,
-        "threads": torch.get_num_threads(), "device": device.type, **(identity or {}),
-    }  # fmt: skip
-    modules = {"model": model}
-    if ema is not None:
-        ema.average.to(device)
-        modules["ema"] = ema.average
-        run["ema"] = [ema.decay, ema.start]
+    options = {
+        **adam_options(learning_rate, betas, eps),
+        "amsgrad": one_of("amsgrad", amsgrad, (True, False)),
+        "clip_norm": None if clip_norm is None else positive("clip_norm", clip_norm),
+        "clip_value": None if clip_value is None else positive("clip_value", clip_value),
+    }
+    if one_of("capture", capture, (True, False)):
+        check_capture(check_device(device))
+    session = Session(
+        model, split, {"": "loss"}, options, {"callback": callback}, "", steps, batch_size, seed, device, log_every,
+        validate_every, checkpoint_dir, checkpoint_every, identity, ema, stop, progress,
+    )  # fmt: skip
+    split, noise, watch, replay = session.split, session.noise, session.watches[""], None
+    optimizer = adam(model, **{name: options[name] for name in ("learning_rate", "betas", "eps", "amsgrad")})
+    gather = getattr(split, "gather", split.batch)
 
     def forward(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        batch, mask = ready(split.batch(rows, device), split.mask(rows))
-        return model.loss(batch, mask=mask, generator=noise, validate=False)
+        batch = cast(gather(rows.to(noise.device), noise.device), session.dtype)
+        return model.loss(*ready(batch, split.mask(rows)), generator=noise, validate=False)
 
     def update(loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -117,84 +111,49 @@ def fit(
             nn.utils.clip_grad_value_(model.parameters(), clip_value)
         optimizer.step()
 
-    replay = None
-
     def begin(step: int) -> None:
         nonlocal replay
-        if capture:
-            rows = rows_at(step, len(split), batch_size, seed)
-            replay = _recorded(model, split, optimizer, noise, update, rows)
+        # rows that miss modalities take other paths through a model, so no one recording fits all
+        if capture and hasattr(split, "gather") and getattr(split, "observed", None) is None:
+            rows = session.rows(step).to(noise.device)
+            replay = captured_or_eager(forward, update, model, optimizer, noise, rows)
             session.history.captured = replay is not None
 
     def advance(step: int) -> None:
-        rows = rows_at(step, len(split), batch_size, seed)
+        rows = session.rows(step)
         loss, parts = forward(rows) if replay is None else replay(rows)
         watch.see(step + 1, loss, parts, model)
         if replay is None:
             update(loss)
-        if ema is not None:
-            ema.update(model, step + 1)
 
-    def measure(step: int) -> None:
-        session.history.add(step, callback(step, model))
-
-    session = Session(
-        model, steps, seed, device, run, (modules, {"adam": optimizer}, {"noise": noise}), {"": watch},
-        log_every, validate_every, checkpoint_dir, checkpoint_every, stop, progress,
-    )  # fmt: skip
-    return session.run(advance, measure if callback is not None else None, begin)
+    return session.run(advance, {"adam": optimizer}, begin)
 
 
-def _recorded(model, split, optimizer, noise, update, rows: Tensor):
-    """The step as a CUDA graph, or None where a batch cannot be made on the device alone."""
-    if getattr(split, "gather", None) is None or getattr(split, "observed", None) is not None:
-        return (
-            None  # rows that miss modalities take other paths through a model, so no one recording fits all
-        )
+def adam_options(learning_rate: float, betas: tuple[float, float], eps: float) -> dict:
+    """Options of Adam, checked.
 
-    def forward(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return model.loss(*ready(split.gather(rows), None), generator=noise, validate=False)
-
-    return captured_or_eager(forward, update, model, optimizer, noise, rows.to(noise.device))
+    Raises:
+        ValueError: naming the argument.
+    """
+    if not (isinstance(betas, list | tuple) and len(betas) == 2):
+        raise ValueError(f"betas is {betas!r}; expected two numbers from 0 to below 1")
+    below_1 = math.nextafter(1, 0)
+    return {
+        "learning_rate": positive("learning_rate", learning_rate),
+        "betas": [real(f"betas[{i}]", beta, 0, below_1) for i, beta in enumerate(betas)],
+        "eps": real("eps", eps, 0),
+    }
 
 
 def adam(
-    model: nn.Module, learning_rate: float, betas=(0.9, 0.999), eps=1e-8, amsgrad=False
+    model: nn.Module, learning_rate: float, betas: list[float], eps: float, amsgrad: bool = False
 ) -> torch.optim.Adam:
-    """Adam over the parameters that learn, in one fused kernel."""
+    """Adam over the parameters that learn, in one fused kernel.
+
+    Raises:
+        ValueError: if there are none.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError("model has no parameters that learn; expected at least one")
-    return torch.optim.Adam(parameters, learning_rate, betas, eps, amsgrad=amsgrad, fused=True)
-
-
-def ready(
-    batch: dict[str, Tensor], mask: dict[str, Tensor] | None
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A checked batch as ``loss(..., validate=False)`` wants it: a mask for each modality, zeros where hidden."""
-    mask = mask or {}
-    for name in mask.keys() & batch.keys():
-        x = batch[name]
-        batch[name] = torch.where(mask[name].view(-1, *[1] * (x.ndim - 1)), x, torch.zeros_like(x))
-    return batch, {name: mask[name] if name in mask else _all(len(x), x.device) for name, x in batch.items()}
-
-
-def validate(model: nn.Module, split, chunk: int = 1000) -> None:
-    """Check every row of a split against the model, once, before training.
-
-    Images kept as uint8 are pixels in [0, 1] whatever they hold, so a few rows tell all there is to know of them.
-
-    Raises:
-        ValueError: as ``check_batch``: unknown modality, wrong shape, pixels outside [0, 1], NaN, a row without data.
-    """
-    items = getattr(split, "items", {})
-    stored_as_bytes = bool(items) and all(item.images.dtype == torch.uint8 for item in items.values())
-    complete = getattr(split, "observed", 0) is None
-    stop = chunk if stored_as_bytes and complete else len(split)
-    for rows in torch.arange(min(stop, len(split))).split(chunk):
-        batch, mask = split.batch(rows, None), split.mask(rows)
-        check_batch(model.modalities, batch, mask)
-
-
-def _all(n: int, device: torch.device) -> Tensor:
-    return torch.ones(n, dtype=torch.bool, device=device)
+    return torch.optim.Adam(parameters, learning_rate, tuple(betas), eps, amsgrad=amsgrad, fused=True)

@@ -1,71 +1,142 @@
-"""What frames every training loop: its clock and progress bar, its checkpoints, and what is due after which step."""
+"""What frames every training loop: its arguments, its clock and progress bar, its checkpoints, and what is due when."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmlib.seeding import child
+from mmlib.checks import check_has, kind, whole
+from mmlib.data.batches import rows_at
+from mmlib.data.core import PairedSplit, check_split
+from mmlib.files import check_folder
+from mmlib.seeding import check_device, child, generator
 from mmlib.train import checkpoint
+from mmlib.train.ema import Ema
 from mmlib.train.guard import Interrupt, Paused, Watch, check_finite
 from mmlib.train.history import History
+from mmlib.train.identity import check_identity, of_model, of_split
+from mmlib.train.rows import check_rows, precision_of
 
 
 @dataclass
 class Session:
     """One call of a training loop: from the checkpoint that it finds, or from nothing, to its last step.
 
+    Making one checks the arguments, before any work is done, then moves model, data and average to the device and holds
+    every row of the data against the model.
+
     Args:
         model: whose weights learn.
-        steps: total number of steps, those of earlier calls included.
-        seed: of the run.
-        device: where it runs.
-        identity: JSON-able facts that a checkpoint must share to be continued.
-        state: modules, optimizers and generators by name: all that a step changes.
-        watches: by side, what averages the losses of that side; the one side of an ordinary loop is called "".
-        log_every: steps between rows of the history.
-        validate_every: steps between measurements.
-        checkpoint_dir: folder for checkpoints; one found there is continued.
-        checkpoint_every: steps between checkpoints; one is always written after the last step.
-        stop: asked after every step; when it says True, a checkpoint is written and training pauses.
-        progress: show a progress bar where somebody looks.
+        split: what it learns from.
+        losses: by side, the method of the model that gives its loss; the one side of an ordinary loop is called "".
+        options: of the loop itself, checked; a checkpoint must share them to be continued.
+        looks: by argument, ``look(step, model) -> {name: number}`` that measures, or None.
+        averaged: the part of the model that ``ema`` is an average of; "" for all of it.
+        steps: as for :func:`mmlib.train.loop.fit`; so are the rest.
+
+    Raises:
+        ValueError: naming the argument.
     """
 
     model: nn.Module
+    split: PairedSplit
+    losses: dict[str, str]
+    options: dict
+    looks: dict[str, Callable[[int, nn.Module], dict] | None]
+    averaged: str
     steps: int
+    batch_size: int
     seed: int
-    device: torch.device
-    identity: dict
-    state: tuple[dict, dict, dict]
-    watches: dict[str, Watch]
+    device: str | torch.device
     log_every: int
-    validate_every: int | None = None
-    checkpoint_dir: str | Path | None = None
-    checkpoint_every: int | None = None
-    stop: Callable[[], bool] | None = None
-    progress: bool = True
-    history: History = field(default_factory=History)
+    validate_every: int | None
+    checkpoint_dir: str | Path | None
+    checkpoint_every: int | None
+    identity: dict | None
+    ema: Ema | None
+    stop: Callable[[], bool] | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        self._check()
+        model, ema = self.model.to(self.device), self.ema
+        self.split = self.split.to(self.device)
+        self.modules, self.shown = {"model": model}, model
+        if ema is not None:
+            self.modules["ema"] = ema.average.to(self.device)
+        with _own_random_stream(child(self.seed, "global"), self.device):
+            check_rows(model, self.split, self.dtype)
+            contents = {} if self.checkpoint_dir is None else of_split(self.split) | of_model(model)
+        self.belongs = {
+            "batch_size": self.batch_size, "seed": self.seed, **self.options, "log_every": self.log_every,
+            "threads": torch.get_num_threads(), "device": self.device.type,
+            "ema": None if ema is None else [ema.decay, ema.start, ema.ramp], **contents, **self.identity,
+        }  # fmt: skip
+        self.noise = generator(child(self.seed, "noise"), self.device)
+        self.watches = {side: Watch(on_device=self.device.type != "cpu") for side in self.losses}
+        self.history = History()
+
+    def _check(self) -> None:
+        trained = (
+            "fit trains models with loss, fit_adversarial those with discriminator_loss and generator_loss"
+        )
+        check_has("model", self.model, ("modalities", "parameters", *self.losses.values()), trained)
+        check_split("split", self.split)
+        self.dtype = precision_of(self.model)
+        for name, least in {"steps": 1, "batch_size": 1, "log_every": 1, "seed": 0}.items():
+            setattr(self, name, whole(name, getattr(self, name), least))
+        self.rows(0)  # refuses more rows than there are
+        for name in ("validate_every", "checkpoint_every"):
+            if getattr(self, name) is not None:
+                setattr(self, name, whole(name, getattr(self, name)))
+        for name, call in (*self.looks.items(), ("stop", self.stop)):
+            if not (call is None or callable(call)):
+                raise ValueError(f"{name} is {kind(call)}; expected a function")
+        if all(look is None for look in self.looks.values()) != (self.validate_every is None):
+            missing = "callback" if self.validate_every else "validate_every"
+            raise ValueError(f"{missing} is None; callback and validate_every go together")
+        if self.checkpoint_dir is not None:
+            self.checkpoint_dir = check_folder("checkpoint_dir", self.checkpoint_dir)
+        elif self.checkpoint_every is not None:
+            raise ValueError("checkpoint_dir is None; expected a folder, since checkpoint_every is given")
+        self.device = check_device(self.device)
+        self.part = getattr(self.model, self.averaged) if self.averaged else self.model
+        if self.ema is not None:
+            what = f"model{'.' * bool(self.averaged)}{self.averaged}"
+            if not (isinstance(self.ema, Ema) and self.ema.averages(self.part)):
+                raise ValueError(
+                    f"ema is {kind(self.ema)}; expected an average of this model: Ema({what}, ...)"
+                )
+        try:
+            self.identity = json.loads(json.dumps(self.identity or {}))
+        except TypeError as error:
+            raise ValueError(f"identity cannot be written as JSON ({error})") from error
+
+    def rows(self, number: int) -> Tensor:
+        """The rows of the ``number``-th minibatch, int64 [B]."""
+        return rows_at(number, len(self.split), self.batch_size, self.seed)
 
     def run(
         self,
         advance: Callable[[int], None],
-        measure: Callable[[int], None] | None = None,
+        optimizers: dict[str, torch.optim.Optimizer],
         begin: Callable[[int], None] | None = None,
     ) -> History:
         """Make the steps that are left.
 
         Args:
             advance: makes the step after ``step`` steps.
-            measure: called with the number of steps done, every ``validate_every`` steps and after the last.
+            optimizers: by name; with the modules and the noise they are all that a step changes.
             begin: called once, before the first of them.
 
         Returns:
@@ -77,6 +148,7 @@ class Session:
             Paused: when ``stop`` asked for it, after writing a checkpoint.
             KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
         """
+        self.state = self.modules, optimizers, {"noise": self.noise}
         with contextlib.ExitStack() as stack:
             stack.enter_context(_own_random_stream(child(self.seed, "global"), self.device))
             interrupt = stack.enter_context(Interrupt())
@@ -87,22 +159,25 @@ class Session:
             while step < self.steps:
                 advance(step)
                 step += 1
+                if self.ema is not None:
+                    self.ema.update(self.part, step)
                 bar.update()
 
                 last = step == self.steps
                 if last or step % self.log_every == 0:
-                    self._check()
+                    self._check_losses()
                     row = self._means()
                     self.history.add(step, row)
                     losses = {name: f"{value:.2f}" for name, value in row.items() if name.endswith("loss")}
                     bar.set_postfix(losses, refresh=False)
-                if measure is not None and (last or step % self.validate_every == 0):
-                    self._check()
-                    measure(step)
+                if self.validate_every is not None and (last or step % self.validate_every == 0):
+                    self._check_losses()
+                    for look in filter(None, self.looks.values()):
+                        self.history.add(step, look(step, self.shown))
                 pause = not last and self.stop is not None and self.stop()
                 due = self.checkpoint_every is not None and step % self.checkpoint_every == 0
                 if self.checkpoint_dir is not None and (last or interrupt.asked or pause or due):
-                    self._check()
+                    self._check_losses()
                     check_finite(self.model, step)
                     self._save(step, clock)
                 if (interrupt.asked or pause) and not last:
@@ -114,7 +189,7 @@ class Session:
         self.history.wall_seconds, self.history.cpu_seconds = clock.wall(), clock.cpu()
         return self.history
 
-    def _check(self) -> None:
+    def _check_losses(self) -> None:
         for watch in self.watches.values():
             watch.check(self.model)
 
@@ -131,7 +206,7 @@ class Session:
         tensors = checkpoint.capture(*self.state) | _global_random_state(self.device)
         tensors |= {f"average/{side}": average.total for side, average in averages.items() if average.count}
         state = {
-            "identity": self.identity,
+            "identity": self.belongs,
             "history": list(self.history),
             "averages": {side: {"names": a.names, "count": a.count} for side, a in averages.items()},
             "wall_seconds": clock.wall(),
@@ -145,7 +220,7 @@ class Session:
         if found is None:
             return _Clock(), 0
         what = f"the checkpoint in {self.checkpoint_dir}"
-        checkpoint.check_identity(found.state["identity"], self.identity, what)
+        check_identity(found.state["identity"], self.belongs, what)
         if found.step > self.steps:
             raise ValueError(f"steps is {self.steps}; {what} has already done {found.step}")
         if set(found.state.get("averages", {})) != set(self.watches):
@@ -159,36 +234,6 @@ class Session:
                 watch.average.total = found.tensors[f"average/{side}"].clone().to(self.device)
         self.history.extend(found.state["history"])
         return _Clock(found.state["wall_seconds"], found.state["cpu_seconds"]), found.step
-
-
-def check_options(
-    steps: int,
-    batch_size: int,
-    log_every: int,
-    validate_every: int | None,
-    checkpoint_every: int | None,
-    callback: Callable | None,
-    checkpoint_dir: str | Path | None,
-) -> None:
-    """Refuse numbers of steps that are none, and options that need each other, before any work is done.
-
-    Raises:
-        ValueError: naming the argument.
-    """
-    for name, value, optional in (
-        ("steps", steps, False),
-        ("batch_size", batch_size, False),
-        ("log_every", log_every, False),
-        ("validate_every", validate_every, True),
-        ("checkpoint_every", checkpoint_every, True),
-    ):
-        if not (optional and value is None) and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} is {value!r}; expected an integer of at least 1{' or None' * optional}")
-    if (callback is None) != (validate_every is None):
-        missing = "callback" if callback is None else "validate_every"
-        raise ValueError(f"{missing} is None; callback and validate_every go together")
-    if checkpoint_every is not None and checkpoint_dir is None:
-        raise ValueError("checkpoint_dir is None; expected a folder, since checkpoint_every is given")
 
 
 def _bar(steps: int, done: int, progress: bool) -> tqdm:
