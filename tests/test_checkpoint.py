@@ -90,7 +90,8 @@ def test_full_disk_loses_nothing_and_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        OSError, match="No space left .*: make room; the checkpoint of step 20 was not written, the one of step 10 is intact"
+        OSError,
+        match="No space left .*: make room; the checkpoint of step 20 was not written, the one of step 10 is intact",
     ) as caught:
         checkpoint.save(tmp_path, 20, {"x": torch.zeros(3)}, {})
     assert caught.value.errno == errno.ENOSPC

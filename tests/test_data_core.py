@@ -105,7 +105,9 @@ def test_original_follows_the_index(split):
         (torch.tensor([-1, 2]), "rows spans -1 to 2"),
         (torch.tensor([0.0]), "rows is torch.float32"),
         (torch.zeros(2, 2, dtype=torch.int64), r"of shape \(2, 2\); expected"),
-        ([0, 1], "rows is list; expected a torch.int64 tensor"),
+        ([0.5, 1], r"rows is torch.float32 of shape \(2,\); expected torch.int64 of shape \(N\)"),
+        ("all", "rows is 'all'; expected torch.int64"),
+        (None, "rows is None"),
     ],
 )
 def test_bad_rows_are_refused(split, rows, message):
@@ -135,8 +137,22 @@ def test_a_split_names_what_does_not_fit(split):
     both, index, labels = split.items, split.index, split.labels
     with pytest.raises(ValueError, match=r"index has modalities \['hand'\]; expected \['hand', 'street'\]"):
         PairedSplit(both, {"hand": index["hand"]}, labels)
-    with pytest.raises(ValueError, match=r"index\['street'\] has shape \(3,\); expected \(4,\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"index\['street'\] is torch.int64 of shape \(3,\); expected torch.int64 of shape \(4\)",
+    ):
         PairedSplit(both, {**index, "street": index["street"][:3]}, labels)
+    for wrong, message in (
+        ((both, None, labels), "index has modalities None; expected"),
+        ((both, {**index, "street": index["street"].float()}, labels), r"index\['street'\] is torch.float32"),
+        (
+            (both, index, labels, {name: torch.ones(4) for name in both}),
+            r"observed\['hand'\] is .*expected torch.bool",
+        ),
+        ((both, index, None), "labels is None; expected torch.int64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PairedSplit(*wrong)
     with pytest.raises(ValueError, match=r"index\['street'\] leaves the range of its 6 items"):
         PairedSplit(both, {**index, "street": index["street"] + 5}, labels)
     with pytest.raises(
@@ -194,7 +210,7 @@ def test_missing_rows_are_drawn_from_the_generator():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fraction": -0.1}, "fraction is -0.1; expected a share of rows in"),
+        ({"fraction": -0.1}, "fraction is -0.1; expected a number from 0 to 1"),
         ({"fraction": 1.5}, "fraction is 1.5"),
         ({"fraction": 0.5, "may_miss": ["sound"]}, r"may_miss is \['sound'\]; expected one or more of"),
         ({"fraction": 0.5, "may_miss": []}, r"may_miss is \[\]"),

@@ -1,6 +1,8 @@
 """Readers of MNIST and SVHN files, and the data set made from them, on small files of each format."""
 
 import gzip
+import inspect
+import re
 import socket
 import urllib.error
 
@@ -63,6 +65,42 @@ def write_mat(root, name, n):
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, {"X": x, "y": y})
     return path, x
+
+
+# --- options of every data set --------------------------------------------------------------------------------------
+
+OPTIONS = [
+    (name, option)
+    for name, loader in data.LOADERS.items()
+    for option, default in (
+        (key, entry.default) for key, entry in inspect.signature(loader).parameters.items()
+    )
+    if option in ("size", "style", "always") or default is not None
+]
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_every_option_refuses_what_it_is_not_before_any_file_is_read(tmp_path, name, option):
+    for wrong in ("x", "3", [1], float("nan"), float("inf"), -1, 2.5, {}):
+        with pytest.raises(ValueError, match=f"^{option} is {re.escape(repr(wrong))}; expected"):
+            data.load(name, cache=tmp_path, **{option: wrong})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", data.LOADERS)
+def test_a_data_folder_is_a_folder(tmp_path, monkeypatch, name):
+    file = tmp_path / "file"
+    file.touch()
+    if name != "multi-hand":  # it stores nothing
+        with pytest.raises(
+            ValueError, match="cache is '.*file/below', but .*file is a file; expected a folder"
+        ):
+            data.load(name, cache=file / "below")
+        with pytest.raises(ValueError, match="cache is 3; expected the path of a folder"):
+            data.load(name, cache=3)
+        monkeypatch.setenv("MMLIB_DATA", str(file))
+        with pytest.raises(ValueError, match="MMLIB_DATA is '.*file', but"):
+            data.load(name)
 
 
 # --- readers --------------------------------------------------------------------------------------------------------
@@ -261,7 +299,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     ("options", "message"),
     [
         ({"size": 16}, r"size is 16; expected 32 \(or None\)"),
-        ({"svhn": "half"}, "svhn is 'half'; expected 'auto', 'official' or 'subset'"),
+        ({"svhn": "half"}, "svhn is 'half'; expected one of auto, official, subset"),
         ({"seed": -1}, "seed is -1"),
         ({"style": "easy"}, r"mnist-svhn has no option 'style'; expected some of \['svhn', 'dm'"),
     ],

@@ -146,21 +146,21 @@ def test_multi_mnist_from_files(tmp_path):
     assert len(loaded.provenance["sha256"]) == 4
     with pytest.raises(DataFileError, match="MD5"):
         data.load("multi-mnist", cache=tmp_path)
-    with pytest.raises(DataFileError, match=r"is missing\nmulti-mnist reads the four official MNIST files"):
+    with pytest.raises(DataFileError, match=r"is missing\nmulti-mnist reads these files below"):
         data.load("multi-mnist", cache=tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 32}, r"size is 32; expected one of \[8, 16\]"),
-        ({"modalities": 5}, "modalities is 5; expected 2, 3 or 4 rotations"),
+        ({"size": 32}, r"size is 32; expected one of 8, 16"),
+        ({"modalities": 5}, "modalities is 5; expected an integer from 2 to 4"),
         ({"modalities": True}, "modalities is True"),
-        ({"seed": -1}, "seed is -1; expected a whole number of at least 0"),
+        ({"seed": -1}, "seed is -1; expected an integer of at least 0"),
         ({"dm": 0}, "dm is 0"),
         ({"fraction": 0.0}, "fraction is 0.0"),
         ({"always": "hand180"}, "always is 'hand180'"),
-        ({"rest": "hide"}, "rest is 'hide'; expected 'drop' or 'unpaired'"),
+        ({"rest": "hide"}, "rest is 'hide'; expected one of drop, unpaired"),
         ({"rest": "unpaired"}, "rest is 'unpaired'; expected a fraction below 1"),
         ({"rest": "unpaired", "fraction": 0.5, "paired": 0.5}, "rest is 'unpaired'"),
         ({"style": "easy"}, r"multi-hand has no option 'style'; expected some of \['modalities', 'dm'"),

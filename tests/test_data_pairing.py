@@ -93,8 +93,11 @@ def test_pairing_follows_the_generator():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dm": 0}, "dm is 0; expected a whole number of at least 1"),
+        ({"dm": 0}, "dm is 0; expected an integer of at least 1"),
         ({"dm": 1.5}, "dm is 1.5"),
+        ({"dm": "3"}, "dm is '3'"),
+        ({"dm": None}, "dm is None"),
+        ({"max_d": float("inf")}, "max_d is inf"),
         ({"max_d": 0}, "max_d is 0"),
     ],
 )
@@ -172,9 +175,9 @@ def test_partly_paired_rows_show_what_the_scheme_says():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"paired": 0.0}, "paired is 0.0; expected a share of rows in"),
-        ({"paired": 1.5}, "paired is 1.5; expected a share of rows in"),
-        ({"paired": 0.5, "always": "c"}, "always is 'c'; expected None or one of"),
+        ({"paired": 0.0}, "paired is 0.0; expected a share in"),
+        ({"paired": 1.5}, "paired is 1.5; expected a share in"),
+        ({"paired": 0.5, "always": "c"}, "always is 'c'; expected one of a, b"),
     ],
 )
 def test_impossible_schemes_are_refused(options, message):

@@ -88,7 +88,9 @@ def generated(
             return load_file(data), json.loads(note.read_text())
         return tensors, record
     except OSError as error:
-        raise advised(error, folder, "; another place: the argument cache or the variable MMLIB_DATA") from error
+        raise advised(
+            error, folder, "; another place: the argument cache or the variable MMLIB_DATA"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

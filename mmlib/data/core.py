@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mmlib.checks import check_has
+from mmlib.checks import check_has, kind, real
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,10 @@ class Items:
     original: Tensor
 
     def __post_init__(self):
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            got = f"{self.images.dtype} of shape {tuple(self.images.shape)}"
-            raise ValueError(f"images is {got}; expected torch.uint8 of shape (N, C, H, W)")
+        _put(self, images=checked("images", self.images, torch.uint8, "NCHW"))
+        rows = (len(self.images),)
         for name in ("labels", "original"):
-            value = getattr(self, name)
-            if value.dtype != torch.int64 or value.shape != self.images.shape[:1]:
-                got = f"{value.dtype} of shape {tuple(value.shape)}"
-                raise ValueError(
-                    f"{name} is {got}; expected torch.int64 of shape ({len(self.images)},), one per image"
-                )
+            _put(self, **{name: checked(name, getattr(self, name), torch.int64, rows)})
 
     def __len__(self) -> int:
         return len(self.images)
@@ -80,20 +77,16 @@ class PairedSplit:
     observed: Mapping[str, Tensor] | None = field(default=None)
 
     def __post_init__(self):
-        for what in ("index", "observed"):
+        _put(self, labels=checked("labels", self.labels, torch.int64, "N"))
+        for what, dtype in (("index", torch.int64), ("observed", torch.bool)):
             given = getattr(self, what)
-            if given is None:
+            if given is None and what == "observed":
                 continue
-            if list(given) != list(self.items):
-                raise ValueError(
-                    f"{what} has modalities {list(given)}; expected {list(self.items)} as in items"
-                )
-            for name, value in given.items():
-                if value.shape != self.labels.shape:
-                    shape = tuple(value.shape)
-                    raise ValueError(
-                        f"{what}[{name!r}] has shape {shape}; expected {tuple(self.labels.shape)}"
-                    )
+            if not isinstance(given, Mapping) or list(given) != list(self.items):
+                found = list(given) if isinstance(given, Mapping) else kind(given)
+                raise ValueError(f"{what} has modalities {found}; expected {list(self.items)} as in items")
+            shape = tuple(self.labels.shape)
+            _put(self, **{what: {n: checked(f"{what}[{n!r}]", x, dtype, shape) for n, x in given.items()}})
         for name, item in self.items.items():
             rows = self.index[name]
             if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < len(item)):
@@ -163,9 +156,10 @@ class PairedSplit:
         Raises:
             ValueError: when ``fraction`` leaves [0, 1], or ``may_miss`` is empty or names no modality of the split.
         """
-        if not 0.0 <= fraction <= 1.0:
-            raise ValueError(f"fraction is {fraction}; expected a share of rows in [0, 1]")
-        may_miss = self.names if may_miss is None else list(may_miss)
+        fraction = real("fraction", fraction, 0, 1)
+        may_miss = (
+            [may_miss] if isinstance(may_miss, str) else list(self.names if may_miss is None else may_miss)
+        )
         unknown = [name for name in may_miss if name not in self.names]
         if unknown or not may_miss:
             raise ValueError(f"may_miss is {may_miss}; expected one or more of {self.names}")
@@ -193,13 +187,7 @@ class PairedSplit:
         return PairedSplit(move(self.items), move(self.index), self.labels.to(device), move(self.observed))
 
     def _checked(self, rows: Tensor) -> Tensor:
-        if not isinstance(rows, Tensor) or rows.dtype != torch.int64 or rows.ndim != 1:
-            got = (
-                f"{rows.dtype} of shape {tuple(rows.shape)}"
-                if isinstance(rows, Tensor)
-                else type(rows).__name__
-            )
-            raise ValueError(f"rows is {got}; expected a torch.int64 tensor of shape (B,)")
+        rows = checked("rows", rows, torch.int64, "N")
         if len(rows) == 0:
             raise ValueError("rows is empty; expected at least one row number")
         low, high = int(rows.min()), int(rows.max())
@@ -252,3 +240,24 @@ def check_split(argument: str, split: object, needs: tuple[str, ...] = ("batch",
     check_has(argument, split, ("__len__", *needs), f"a split, such as data.train, with {', '.join(needs)}")
     if len(split) == 0:
         raise ValueError(f"{argument} has no rows; expected at least one")
+
+
+def checked(name: str, value: object, dtype: torch.dtype, shape: str | tuple[int, ...]) -> Tensor:
+    """An array or a list as a tensor of this type and of this shape: sizes, or a letter for each axis of any size.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if isinstance(value, np.ndarray | list):
+        value = torch.as_tensor(value)
+    given = kind(value)
+    if isinstance(value, Tensor):
+        given = f"{value.dtype} of shape {tuple(value.shape)}"
+        if value.dtype == dtype and shape in (tuple(value.shape), "NCHW"[: value.ndim]):
+            return value
+    raise ValueError(f"{name} is {given}; expected {dtype} of shape ({', '.join(map(str, shape))})")
+
+
+def _put(frozen: object, **values: object) -> None:
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mmlib.checks import positive
 
 from .core import Items
 
@@ -49,8 +50,7 @@ def guesses(train: Items, test: Items, scale: float = 0.75) -> Guesses:
     Raises:
         ValueError: when ``scale`` is not positive or the classes differ.
     """
-    if not (scale > 0 and math.isfinite(scale)):
-        raise ValueError(f"scale is {scale}; expected a positive number")
+    scale = positive("scale", scale)
     classes = train.labels.unique()
     if not torch.equal(classes, test.labels.unique()):
         raise ValueError(

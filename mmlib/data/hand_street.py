@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmlib.checks import one_of, whole
+
 from . import hand, street
 from .batches import derived_generator
 from .cache import cache_root, generated
-from .core import DataSet, Items
-from .pairing import paired_split, partial
+from .core import SPLITS, DataSet, Items
+from .pairing import pairing_options, three_splits
 
 GENERATOR_VERSION = 1  # raise it whenever the pixels change
 SIZES = (16, 32)
-SPLITS = ("train", "validation", "test")
-SHARES = (0.6, 0.2, 0.2)  # of the 1,797 handwritten originals
 
 
 def load_hand_street(
@@ -62,15 +62,14 @@ def load_hand_street(
     Raises:
         ValueError: for an impossible option.
     """
-    size = 16 if size is None else size
-    if size not in SIZES:
-        raise ValueError(f"size is {size!r}; expected one of {list(SIZES)} for hand-street")
+    size = one_of("size", 16 if size is None else whole("size", size), SIZES)
     freedom = street.style_freedom(style)
     counts = {"train": train, "validation": validation, "test": test}
-    for name, value in (*counts.items(), ("seed", seed)):
-        least = 0 if name == "seed" else 10
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    counts = {split: whole(split, count, 10) for split, count in counts.items()}
+    options, seed = (
+        pairing_options(("hand", "street"), dm, max_d, fraction, paired, always),
+        whole("seed", seed, 0),
+    )
     facts = {
         "generator": "hand-street",
         "generator_version": GENERATOR_VERSION,
@@ -79,19 +78,19 @@ def load_hand_street(
         "seed": seed,
         **counts,
     }
-    key = f"v{GENERATOR_VERSION}-{size}px-freedom{freedom:g}-{train}-{validation}-{test}-seed{seed}"
+    key = "-".join(map(str, counts.values()))
+    key = f"v{GENERATOR_VERSION}-{size}px-freedom{freedom:g}-{key}-seed{seed}"
     folder = cache_root(cache) / "hand-street" / key
     tensors, record = generated(folder, facts, lambda: make(size, freedom, counts, seed))
-    pairing = {"dm": dm, "max_d": max_d, "fraction": fraction, **partial(paired, always)}
-    splits = {}
-    for s, split in enumerate(SPLITS):
-        items = {
+    items = {
+        split: {
             name: Items(*(tensors[f"{split}.{name}.{part}"] for part in ("images", "labels", "original")))
             for name in ("hand", "street")
         }
-        options = pairing if split == "train" else {}
-        splits[split] = paired_split(items, **options, generator=derived_generator(seed, 2, s))
-    return DataSet(name="hand-street", **splits, provenance={**record, "pairing": pairing})
+        for split in SPLITS
+    }
+    provenance = {**record, "pairing": options}
+    return DataSet("hand-street", **three_splits(items, options, seed), provenance=provenance)
 
 
 def make(size: int, freedom: float, counts: dict[str, int], seed: int) -> dict[str, Tensor]:
@@ -108,7 +107,7 @@ def make(size: int, freedom: float, counts: dict[str, int], seed: int) -> dict[s
     """
     images, labels = hand.digits()
     originals = dict(
-        zip(SPLITS, hand.split_originals(labels, SHARES, derived_generator(seed, 0)), strict=True)
+        zip(SPLITS, hand.split_originals(labels, hand.SHARES, derived_generator(seed, 0)), strict=True)
     )
     tensors, first = {}, 0
     for s, split in enumerate(SPLITS):

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .batches import derived_generator
+from mmlib.checks import one_of, whole
+
 from .cache import cache_root, digest
-from .core import DataSet, Items
-from .pairing import paired_split, partial
+from .core import SPLITS, DataSet, Items
+from .pairing import pairing_options, three_splits
 from .readers import MNIST_MD5, SVHN_MD5, DataFileError, read_idx, read_subset, read_svhn_mat
 
 ADVICE = """\
-mnist-svhn reads these files below {root} (another folder: the argument cache, or the variable MMLIB_DATA):
+{name} reads these files below {root} (another folder: the argument cache, or the variable MMLIB_DATA):
   MNIST/raw/train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz
-      the four official MNIST files, packed or unpacked
-  SVHN/train_32x32.mat, SVHN/test_32x32.mat      the official SVHN "cropped digits", or instead
-  SVHN/subset.npz                                x_train uint8 [N, 32, 32, 3], y_train [N], x_test, y_test; digit 0 is 0
+      the four official MNIST files, packed or unpacked{more}
 Put the right file there, or, where the network allows, let download=True fetch the official ones."""
+SVHN_ADVICE = """
+  SVHN/train_32x32.mat, SVHN/test_32x32.mat      the official SVHN "cropped digits", or instead
+  SVHN/subset.npz                                x_train uint8 [N, 32, 32, 3], y_train [N], x_test, y_test; digit 0 is 0"""  # noqa: E501
 
 
 def load_mnist_svhn(
@@ -66,27 +70,35 @@ def load_mnist_svhn(
         raise ValueError(
             f"size is {size!r}; expected 32 (or None): mnist-svhn keeps its official sizes, 28 and 32"
         )
-    if svhn not in ("auto", "official", "subset"):
-        raise ValueError(f"svhn is {svhn!r}; expected 'auto', 'official' or 'subset'")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; expected a whole number of at least 0")
+    one_of("svhn", svhn, ("auto", "official", "subset"))
+    options, seed = (
+        pairing_options(("mnist", "svhn"), dm, max_d, fraction, paired, always),
+        whole("seed", seed, 0),
+    )
     root = cache_root(cache)
-    try:
-        if download:
+    with advice("mnist-svhn", root, SVHN_ADVICE):
+        if one_of("download", download, (True, False)):
             fetch(root, svhn)
         mnist, mnist_files = mnist_splits(root, verify)
         svhn_splits, svhn_files, kind = _svhn(root, svhn, verify)
+    items = {split: {"mnist": mnist[split], "svhn": svhn_splits[split]} for split in SPLITS}
+    files = digests(root, [*mnist_files, *svhn_files])
+    provenance = {"svhn": kind, "seed": seed, "pairing": options, "sha256": files}
+    return DataSet("mnist-svhn", **three_splits(items, options, seed), provenance=provenance)
+
+
+@contextlib.contextmanager
+def advice(name: str, root: Path, more: str = "") -> Iterator[None]:
+    """Say of a missing or damaged file which files the data set reads, and from where."""
+    try:
+        yield
     except DataFileError as error:
-        raise DataFileError(f"{error}\n{ADVICE.format(root=root)}") from error
-    pairing = {"dm": dm, "max_d": max_d, "fraction": fraction, **partial(paired, always)}
-    splits = {}
-    for s, split in enumerate(("train", "validation", "test")):
-        items = {"mnist": mnist[split], "svhn": svhn_splits[split]}
-        options = pairing if split == "train" else {}
-        splits[split] = paired_split(items, **options, generator=derived_generator(seed, 2, s))
-    files = {str(path.relative_to(root)): digest(path) for path in (*mnist_files, *svhn_files)}
-    provenance = {"svhn": kind, "seed": seed, "pairing": pairing, "sha256": files}
-    return DataSet(name="mnist-svhn", **splits, provenance=provenance)
+        raise DataFileError(f"{error}\n{ADVICE.format(name=name, root=root, more=more)}") from error
+
+
+def digests(root: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files by their place below ``root``."""
+    return {str(path.relative_to(root)): digest(path) for path in paths}
 
 
 def mnist_splits(root: Path, verify: bool) -> tuple[dict[str, Items], list[Path]]:
@@ -95,6 +107,7 @@ def mnist_splits(root: Path, verify: bool) -> tuple[dict[str, Items], list[Path]
     Raises:
         DataFileError: when a file is missing or damaged.
     """
+    one_of("verify", verify, (True, False))
     folder, arrays, files = root / "MNIST" / "raw", {}, []
     for name, md5 in MNIST_MD5.items():
         path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from .core import Items, PairedSplit
+from mmlib.checks import one_of, whole
+
+from .batches import derived_generator
+from .core import SPLITS, Items, PairedSplit
 
 
 def pair_by_class(
@@ -28,11 +32,9 @@ def pair_by_class(
         generator: source of randomness.
 
     Raises:
-        ValueError: when ``dm`` or ``max_d`` is less than 1, or no class occurs in every modality.
+        ValueError: when ``dm`` or ``max_d`` is no integer of at least 1, or no class occurs in every modality.
     """
-    for name, value in (("dm", dm), ("max_d", max_d)):
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name} is {value}; expected a whole number of at least 1")
+    dm, max_d = whole("dm", dm), whole("max_d", max_d)
     for name, value in labels.items():
         if not isinstance(value, Tensor) or value.ndim != 1 or value.dtype != torch.int64:
             raise ValueError(f"labels[{name!r}] is not a torch.int64 tensor of shape (N,)")
@@ -55,8 +57,10 @@ def first_fraction(items: Items, fraction: float) -> Items:
     """The items made from the first ``fraction`` of the originals, in order of first appearance.
 
     Where each image is its own original this is the first n % of the set. Where several images are warped copies of one
-    original, the copies stay together: n % of the data means n % of the sources, not n % of their copies. (The released
-    code of Chen and Zhu 2022 takes n % of every class, which keeps nearly the same items.)
+    original, the copies stay together: n % of the data means n % of the sources, not n % of their copies.
+
+    The code released with Chen and Zhu 2022 takes n % of every class instead: in each set the first min(int(0.2 n1),
+    int(0.2 n2)) items of a class that has n1 items in one set and n2 in the other. Nearly the same items are kept.
 
     Args:
         items: one unimodal set.
@@ -65,9 +69,7 @@ def first_fraction(items: Items, fraction: float) -> Items:
     Raises:
         ValueError: when ``fraction`` leaves (0, 1].
     """
-    if not 0.0 < fraction <= 1.0:
-        raise ValueError(f"fraction is {fraction}; expected a share in (0, 1]")
-    if fraction == 1.0:
+    if share("fraction", fraction) == 1.0:
         return items
     distinct, inverse = torch.unique(items.original, return_inverse=True)
     position = torch.arange(len(items))
@@ -83,6 +85,7 @@ def paired_split(
     dm: int = 1,
     max_d: int = 10_000,
     fraction: float = 1.0,
+    rest: str = "drop",
     paired: float = 1.0,
     always: str | None = None,
     generator: torch.Generator | None = None,
@@ -94,6 +97,7 @@ def paired_split(
         dm: as in `pair_by_class`.
         max_d: as in `pair_by_class`.
         fraction: as in `first_fraction`, taken *before* pairing.
+        rest: what becomes of the other items: "drop" or, as in `with_rest`, "unpaired".
         paired: as in `partially_paired`.
         always: as in `partially_paired`.
         generator: source of randomness.
@@ -101,18 +105,70 @@ def paired_split(
     Raises:
         ValueError: as in `pair_by_class`, `first_fraction` and `partially_paired`.
     """
-    items = {name: first_fraction(item, fraction) for name, item in items.items()}
-    index = pair_by_class({name: item.labels for name, item in items.items()}, dm, max_d, generator)
-    first = next(iter(items))
-    split = PairedSplit(items, index, items[first].labels[index[first]])
+    kept = {name: first_fraction(item, fraction) for name, item in items.items()}
+    index = pair_by_class({name: item.labels for name, item in kept.items()}, dm, max_d, generator)
+    first = next(iter(kept))
+    split = PairedSplit(kept, index, kept[first].labels[index[first]])
+    if rest == "unpaired":
+        return with_rest(split, items, dm, generator)
     if paired == 1.0 and always is None:
         return split
     return partially_paired(split, paired, always, generator)
 
 
-def partial(paired: float, always: str | None) -> dict:
-    """The options of `partially_paired` as a data set states them: nothing where every row is whole."""
-    return {} if paired == 1.0 and always is None else {"paired": paired, "always": always}
+def pairing_options(
+    names: Collection[str],
+    dm: int,
+    max_d: int,
+    fraction: float,
+    paired: float,
+    always: str | None,
+    rest: str | None = None,
+) -> dict:
+    """Options of `paired_split`, checked, as a data set states them: ``paired`` and ``always`` only where they matter.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    options = {"dm": whole("dm", dm), "max_d": whole("max_d", max_d), "fraction": share("fraction", fraction)}
+    if rest is not None:
+        options["rest"] = one_of("rest", rest, ("drop", "unpaired"))
+    if share("paired", paired) != 1.0 or always is not None:
+        options |= {"paired": float(paired), "always": always}
+    if always is not None:
+        one_of("always", always, names)
+    if rest == "unpaired" and (fraction == 1.0 or "paired" in options):
+        raise ValueError(
+            "rest is 'unpaired'; expected a fraction below 1 that leaves some originals out, and paired and always "
+            "at their defaults"
+        )
+    return options
+
+
+def three_splits(
+    items: Mapping[str, Mapping[str, Items]], options: dict, seed: int
+) -> dict[str, PairedSplit]:
+    """Train, validation and test, from the unimodal sets of each: ``options`` are for train alone.
+
+    Validation and test are whole, and pair every item once.
+    """
+    return {
+        split: paired_split(
+            items[split], **options if split == "train" else {}, generator=derived_generator(seed, 2, s)
+        )
+        for s, split in enumerate(SPLITS)
+    }
+
+
+def share(name: str, value: float) -> float:
+    """A share in (0, 1].
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ValueError(f"{name} is {value!r}; expected a share in (0, 1]")
+    return float(value)
 
 
 def partially_paired(
@@ -130,16 +186,41 @@ def partially_paired(
     Raises:
         ValueError: when ``paired`` leaves (0, 1], ``always`` names no modality, or the split already misses some.
     """
-    if not 0.0 < paired <= 1.0:
-        raise ValueError(f"paired is {paired}; expected a share of rows in (0, 1]")
-    if always is not None and always not in split.names:
-        raise ValueError(f"always is {always!r}; expected None or one of {split.names}")
+    whole_rows = round(share("paired", paired) * len(split))
+    if always is not None:
+        one_of("always", always, split.names)
     if split.observed is not None:
         raise ValueError("split already misses modalities; expected complete rows")
-    whole = round(paired * len(split))
     order = torch.randperm(len(split), generator=generator)
     shown = torch.full((len(split),), -1)  # number of the only modality that a row shows, -1: all
-    dealt = torch.arange(len(split) - whole) % len(split.names)
-    shown[order[whole:]] = dealt if always is None else split.names.index(always)
+    dealt = torch.arange(len(split) - whole_rows) % len(split.names)
+    shown[order[whole_rows:]] = dealt if always is None else split.names.index(always)
     observed = {name: (shown == -1) | (shown == m) for m, name in enumerate(split.names)}
     return replace(split, observed=observed)
+
+
+def with_rest(
+    split: PairedSplit, items: Mapping[str, Items], dm: int, generator: torch.Generator
+) -> PairedSplit:
+    """Adds rows of one modality only for the originals that a split was paired without.
+
+    Every original left out appears ``dm`` times in each modality, as often as the paired ones do, and never beside a
+    partner. Rows of the split keep their partners; all rows are shuffled.
+
+    Args:
+        split: pairs of the first part of every set, complete.
+        items: the whole sets, aligned: item p of every modality shows the same original.
+        dm: how often each is shown.
+        generator: of the order of the rows.
+    """
+    alone = [torch.arange(len(split.items[name]), len(item)).repeat(dm) for name, item in items.items()]
+    rows = torch.cat(
+        alone
+    )  # the hidden partners of a row are its own original's: of the right class, and never seen
+    shown = torch.cat([torch.full_like(part, m) for m, part in enumerate(alone)])
+    order = torch.randperm(len(split) + len(rows), generator=generator)
+    index = {name: torch.cat([paired, rows])[order] for name, paired in split.index.items()}
+    whole = torch.ones(len(split), dtype=torch.bool)
+    observed = {name: torch.cat([whole, shown == m])[order] for m, name in enumerate(items)}
+    labels = next(iter(items.values())).labels[next(iter(index.values()))]
+    return PairedSplit(items, index, labels, observed)

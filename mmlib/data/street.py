@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def style_freedom(style: str | float) -> float:
     """
     if isinstance(style, str) and style in STYLES:
         return STYLES[style]
-    if isinstance(style, (int, float)) and not isinstance(style, bool) and 0.0 <= style <= 1.0:
+    if isinstance(style, Real) and not isinstance(style, bool) and 0.0 <= style <= 1.0:
         return float(style)
     raise ValueError(f"style is {style!r}; expected one of {list(STYLES)} or a number in [0, 1]")
 

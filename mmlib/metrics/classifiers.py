@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmlib.checks import check_has, positive, whole
 from mmlib.data.batches import rows_at
 from mmlib.data.cache import cache_root, digest, generated
+from mmlib.files import advised
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.split import check_mode, device_of
 from mmlib.nets.classifiers import DigitClassifier
-from mmlib.seeding import child, generator
+from mmlib.seeding import check_device, child, generator
 
 VERSION = 1  # change it when training changes, so that nothing old is read from the cache
 
@@ -61,6 +64,22 @@ class Classifiers:
         )
 
 
+def check_judges(classifiers: object, names: Iterable[str]) -> list[str]:
+    """The names, if there is a judge for each.
+
+    Raises:
+        ValueError: if ``classifiers`` are none, or one is missing.
+    """
+    check_has("classifiers", classifiers, ["predict"], "what train_classifiers(data) returns")
+    names = list(names)
+    missing = [name for name in names if name not in getattr(classifiers, "networks", names)]
+    if missing:
+        raise ValueError(
+            f"classifiers judge {', '.join(classifiers.networks)}; expected one for {missing[0]!r} too"
+        )
+    return names
+
+
 def train_classifiers(
     data,
     seed: int = 0,
@@ -94,15 +113,21 @@ def train_classifiers(
 
     Returns:
         The classifiers, in evaluation mode, on ``device``.
+
+    Raises:
+        ValueError: naming the argument.
+        OSError: if they cannot be kept, before they are trained.
     """
+    device = check_device(device)
+    check_has("data", data, ["shapes", "splits", "provenance"], "a data set, such as load('hand-street')")
     small = max(max(shape[1:]) for shape in data.shapes.values()) <= 16
     options = {
-        "steps": (200 if small else 1200) if steps is None else steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "width": width,
-        "shift": (1 if small else 2) if shift is None else shift,
-        "seed": seed,
+        "steps": whole("steps", (200 if small else 1200) if steps is None else steps),
+        "batch_size": whole("batch_size", batch_size),
+        "learning_rate": positive("learning_rate", learning_rate),
+        "width": positive("width", width),
+        "shift": whole("shift", (1 if small else 2) if shift is None else shift, 0),
+        "seed": whole("seed", seed, 0),
     }
     facts = {"classifiers": VERSION, "data": data.provenance, "options": options, "torch": torch.__version__}
     facts = json.loads(json.dumps(facts))  # as it will be read back
@@ -142,7 +167,10 @@ def train_classifiers(
 
 def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
     """Judges from the cache, or made and kept there; of several processes that need the same ones, one trains."""
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise advised(error, root) from error
     with contextlib.ExitStack() as stack:
         place = _place(root, name, facts)
         if not place[0].exists():

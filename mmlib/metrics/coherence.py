@@ -10,6 +10,7 @@ Directions are never ambiguous here: the first name is what the model is *given*
 import torch
 from torch import Tensor
 
+from mmlib.checks import real, whole
 from mmlib.metrics.classifiers import Classifiers
 
 
@@ -88,6 +89,7 @@ def prior_predictions(
     model, n: int, classifiers: Classifiers, generator: torch.Generator | None = None, batch_size: int = 500
 ) -> Tensor:
     """Predicted classes of ``n`` draws from the prior: int64 [M, n], modalities in the model's order."""
+    n, batch_size = whole("n", n), whole("batch_size", batch_size)
     sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
     return torch.cat([predictions(model.sample(size, generator), classifiers) for size in sizes], dim=1)
 
@@ -139,8 +141,8 @@ def classes_generated(
             f"names has {len(names)} entries; expected {len(predicted)}, one for each row of predicted"
         )
     agreeing = predicted[0][joint_coherence(predicted).bool()]
-    n = predicted.shape[1]
-    table = {}
+    n, classes = predicted.shape[1], whole("classes", classes)
+    table, threshold = {}, real("threshold", threshold, 0, 1)
     for name, shown in {**dict(zip(names, predicted, strict=True)), "jointly": agreeing}.items():
         shares = torch.bincount(shown, minlength=classes).double() / n
         count = int((shares >= threshold).sum())

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmlib.checks import positive, whole
 from mmlib.metrics.estimates import estimate
-from mmlib.metrics.split import batches_of, check_mode
+from mmlib.metrics.split import batches_of
+from mmlib.modality import check_names
 
 
 class LogLikelihood(NamedTuple):
@@ -71,9 +73,7 @@ def laplace_ceiling(size: int, scale: float) -> float:
     Raises:
         ValueError: if ``size`` is less than 1 or ``scale`` is not positive.
     """
-    if size < 1 or not scale > 0:
-        raise ValueError(f"size is {size} and scale {scale}; expected size >= 1 and a positive scale")
-    return -size * math.log(2 * scale)
+    return -whole("size", size) * math.log(2 * positive("scale", scale))
 
 
 @torch.no_grad()
@@ -104,15 +104,9 @@ def log_marginal(
     Raises:
         ValueError: if ``k`` or ``chunk`` is less than 1, or a name is not in the batch.
     """
-    if k < 1 or chunk < 1:
-        raise ValueError(f"k is {k} and chunk {chunk}; expected at least 1 each")
-    names = tuple(batch if names is None else names)
-    given = names if given is None else tuple(given)
-    for name in names + given:
-        if name not in batch:
-            raise ValueError(
-                f"names or given has {name!r}; expected modalities of the batch: {', '.join(batch)}"
-            )
+    k, chunk = whole("k", k), whole("chunk", chunk)
+    names = check_names(batch, batch if names is None else names, "names")
+    given = names if given is None else check_names(batch, given, "given")
     seen = {name: x for name, x in batch.items() if name in names or name in given}
     once, twice = [], []  # log sums of w and of w^2, [R, B] for each chunk
     for start in range(0, k, chunk):
@@ -161,11 +155,9 @@ def log_conditional(
     Raises:
         ValueError: if ``target`` and ``given`` overlap or one of them is empty.
     """
-    target, given = tuple(target), tuple(given)
-    if set(target) & set(given) or not target or not given:
-        raise ValueError(
-            f"target is {target} and given is {given}; expected two disjoint, non-empty sets of names"
-        )
+    target, given = check_names(batch, target, "target"), check_names(batch, given, "given")
+    if set(target) & set(given):
+        raise ValueError(f"target is {target} and given is {given}; expected two disjoint sets of names")
     joint = log_marginal(model, batch, target + given, k, generator, chunk=chunk)
     known = log_marginal(model, batch, given, k, generator, chunk=chunk)
     return _conditional(joint, known)
@@ -196,13 +188,13 @@ def evaluate_likelihoods(
         ``se`` (over the data, clustered by original), ``n``, ``clusters``, ``monte_carlo_error`` (of the mean) and
         ``effective_samples`` (median over items).
     """
-    check_mode(model)
+    batches = batches_of(model, split, batch_size, max_rows)
     names = tuple(model.modalities)
     pairs = [(given, target) for given in names for target in names if given != target]
     subsets = {frozenset(names), *(frozenset([name]) for name in names), *(frozenset(pair) for pair in pairs)}
     parts: dict[frozenset, list[LogLikelihood]] = {subset: [] for subset in sorted(subsets, key=sorted)}
     rows = []
-    for chosen, batch in batches_of(model, split, batch_size, max_rows):
+    for chosen, batch in batches:
         rows.append(chosen)
         for subset in parts:
             parts[subset].append(log_marginal(model, batch, sorted(subset), k, generator, chunk=chunk))

@@ -5,10 +5,16 @@ codes): convex, so that nothing depends on a learning rate or a number of epochs
 and judged on the split being evaluated.
 """
 
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from mmlib.checks import whole
+from mmlib.data.core import check_split
+from mmlib.metrics.estimates import estimate
+from mmlib.metrics.split import batches_of, whole_rows
 
 
 @dataclass(frozen=True)
@@ -68,16 +74,43 @@ def latent_accuracy(probe: Probe, z: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_rows(
-    model, batches, given: list[str], generator: torch.Generator | None = None
-) -> dict[str, Tensor]:
-    """Encodings of several batches from the posterior q(z | x_given).
+def latent_accuracies(
+    model,
+    split,
+    train,
+    encode: Callable[[list[dict[str, Tensor]]], dict[Hashable, dict[str, Tensor]]],
+    seen: Mapping[Hashable, Collection[str]],
+    max_rows: int | None = None,
+    probe_rows: int = 5000,
+    batch_size: int = 500,
+) -> dict[Hashable, dict[str, dict]]:
+    """Latent accuracy of several kinds of code. Each probe is fitted on what it is tested on: samples on samples.
+
+    Args:
+        model: that encodes.
+        split: that the probes are judged on.
+        train: that they are fitted on; of its rows those that show every modality.
+        encode: all batches of a split -> kind of code -> ``{"sample": [P, D], "mean": [P, D]}``.
+        seen: kind of code -> the modalities that it comes from.
+        max_rows: use only the first rows of ``split``.
+        probe_rows: use only the first of the rows of ``train``.
+        batch_size: rows at once.
 
     Returns:
-        ``{"sample": [P, D], "mean": [P, D]}``: one draw a row, and the posterior's mean.
+        Kind of code -> ``{"sample": E, "mean": E}``, E as from :func:`mmlib.metrics.estimates.estimate`.
     """
-    posteriors = [model.posterior({name: batch[name] for name in given}, given=given) for batch in batches]
-    return {
-        "sample": torch.cat([posterior.sample(generator) for posterior in posteriors]),
-        "mean": torch.cat([posterior.mean for posterior in posteriors]),
-    }
+    probe_rows = whole("probe_rows", probe_rows)
+    check_split("train", train, ("batch", "labels"))
+    parts = []
+    for source, limit in ((whole_rows(train), probe_rows), (split, max_rows)):
+        rows, batches = zip(*batches_of(model, source, batch_size, limit), strict=True)
+        rows = torch.cat(rows)
+        parts.append((encode(batches), source.labels[rows].cpu()))
+    (fitted, fitted_labels), (codes, labels) = parts
+    table: dict = {kind: {} for kind in seen}
+    for kind, names in seen.items():
+        sources = [split.original(name, rows).cpu() for name in names]
+        for draw, z in codes[kind].items():
+            probe = fit_probe(fitted[kind][draw].cpu(), fitted_labels)
+            table[kind][draw] = estimate(latent_accuracy(probe, z.cpu(), labels), *sources)
+    return table

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmlib.checks import real
+
 
 class Puppet(nn.Module):
     """'Generates' by showing random images of a split, of the right class as often as it is told to.
@@ -34,8 +36,7 @@ class Puppet(nn.Module):
             dict(accuracy) if isinstance(accuracy, Mapping) else dict.fromkeys(split.items, accuracy)
         )
         for name, value in self.accuracy.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"accuracy of {name!r} is {value}; expected a number in [0, 1]")
+            real(f"accuracy of {name!r}", value, 0, 1)
         self.total = 1 + max(int(items.labels.max()) for items in split.items.values())
         self.classes = torch.tensor(range(self.total) if classes is None else classes)
         self.known = {

@@ -1,10 +1,13 @@
 """All metrics of one model on one split, as plain numbers, and as a table that fits a page."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 
-from mmlib.metrics.classifiers import Classifiers
+from mmlib.checks import whole
+from mmlib.data.core import check_split
+from mmlib.metrics.classifiers import Classifiers, check_judges
 from mmlib.metrics.coherence import (
     classes_generated,
     cross_coherence,
@@ -13,8 +16,8 @@ from mmlib.metrics.coherence import (
     synergy_coherence,
 )
 from mmlib.metrics.estimates import estimate
-from mmlib.metrics.probes import encode_rows, fit_probe, latent_accuracy
-from mmlib.metrics.split import batches_of, check_mode, whole_rows
+from mmlib.metrics.probes import latent_accuracies
+from mmlib.metrics.split import batches_of
 
 JOINT = "all"  # the name under which the posterior that sees everything is reported
 
@@ -76,10 +79,12 @@ def evaluate(
     Raises:
         ValueError: if a network with batch norm or dropout is in training mode, or rows miss modalities.
     """
-    check_mode(model)
-    names = list(model.modalities)
+    check_split("split", split, ("batch", "labels", "original"))
+    batches = batches_of(model, split, batch_size, max_rows)
+    names = check_judges(classifiers, model.modalities)
+    samples = whole("samples", samples)
     rows, cross, synergy = [], {name: [] for name in names}, []
-    for chosen, batch in batches_of(model, split, batch_size, max_rows):
+    for chosen, batch in batches:
         rows.append(chosen)
         labels = split.labels[chosen].to(next(iter(batch.values())).device)
         for name in names:
@@ -101,49 +106,39 @@ def evaluate(
         report["joint_coherence"] = estimate(joint_coherence(predicted))
         report["classes_generated"] = classes_generated(predicted, names)
     if train is not None:
-        report["latent_accuracy"] = probe_accuracies(
-            model, split, train, generator, max_rows, probe_rows, batch_size
+        views = {name: [name] for name in names} | ({JOINT: names} if len(names) > 1 else {})
+        report["latent_accuracy"] = latent_accuracies(
+            model,
+            split,
+            train,
+            partial(encoded, model, views, generator),
+            views,
+            max_rows,
+            probe_rows,
+            batch_size,
         )
     return report
 
 
-def probe_accuracies(
-    model, split, train, generator=None, max_rows=None, probe_rows: int = 5000, batch_size: int = 500
-) -> dict:
-    """Latent accuracy of every unimodal posterior and of the one that sees all, for samples and for means.
-
-    Each probe is fitted on what it is tested on: samples on samples, means on means.
-
-    Args:
-        model: as in :func:`evaluate`.
-        split: that the probes are judged on.
-        train: that they are fitted on; of its rows those that show every modality.
-        generator: source of the posterior draws.
-        max_rows: use only the first rows of ``split``.
-        probe_rows: use only the first of those rows.
-        batch_size: rows at once.
+@torch.no_grad()
+def encoded(
+    model, views: Mapping[str, list[str]], generator: torch.Generator | None, batches
+) -> dict[str, dict]:
+    """Codes of several batches from the posterior of every view, which is given the modalities that it names.
 
     Returns:
-        ``{name or "all": {"sample": E, "mean": E}}``.
+        View -> ``{"sample": [P, D], "mean": [P, D]}``: one draw a row, and the posterior's mean.
     """
-    names = list(model.modalities)
-    views = {name: [name] for name in names} | ({JOINT: names} if len(names) > 1 else {})
-    codes, labels, rows = {}, {}, {}
-    for part, source, limit in (("train", whole_rows(train), probe_rows), ("test", split, max_rows)):
-        pairs = list(batches_of(model, source, batch_size, limit))
-        rows[part] = torch.cat([chosen for chosen, _ in pairs])
-        labels[part] = source.labels[rows[part]].cpu()
-        for view, given in views.items():
-            codes[part, view] = encode_rows(model, [batch for _, batch in pairs], given, generator)
-    result: dict = {}
+    found = {}
     for view, given in views.items():
-        result[view] = {}
-        for kind in ("sample", "mean"):
-            probe = fit_probe(codes["train", view][kind].cpu(), labels["train"])
-            right = latent_accuracy(probe, codes["test", view][kind].cpu(), labels["test"])
-            sources = [split.original(name, rows["test"]).cpu() for name in given]
-            result[view][kind] = estimate(right, *sources)
-    return result
+        posteriors = [
+            model.posterior({name: batch[name] for name in given}, given=given) for batch in batches
+        ]
+        found[view] = {
+            "sample": torch.cat([posterior.sample(generator) for posterior in posteriors]),
+            "mean": torch.cat([posterior.mean for posterior in posteriors]),
+        }
+    return found
 
 
 def format_report(report: Mapping) -> str:

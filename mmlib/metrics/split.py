@@ -6,12 +6,26 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from mmlib.checks import check_has, whole
+from mmlib.data.core import check_split
+
 RESTLESS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of the model's first parameter; the CPU if it has none."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def precision_of(model: nn.Module) -> torch.dtype | None:
+    """The one floating-point type of a model's parameters; None where they have several, or none."""
+    found = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return found.pop() if len(found) == 1 else None
+
+
+def cast(batch: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """A batch with its floating-point tensors in ``dtype``, unless that is None."""
+    return {name: x.to(dtype) if dtype and x.is_floating_point() else x for name, x in batch.items()}
 
 
 def check_mode(model: nn.Module, what: str = "model") -> None:
@@ -29,28 +43,31 @@ def check_mode(model: nn.Module, what: str = "model") -> None:
 
 
 def batches_of(
-    model: nn.Module, split, batch_size: int = 500, max_rows: int | None = None
+    model: nn.Module, split, batch_size: int = 500, max_rows: int | None = None, argument: str = "split"
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Row numbers and batches of a split in order, on the model's device.
+    """Row numbers and batches of a split in order, on the model's device and in its precision.
 
     Args:
-        model: decides the device.
+        model: whose networks keep still, see :func:`check_mode`.
         split: a paired split without missing modalities.
         batch_size: rows at once.
         max_rows: stop after so many rows (the rows of a split are shuffled once and for all); default: all.
+        argument: what the caller's caller calls the split.
 
     Raises:
-        ValueError: if rows miss modalities, or ``max_rows`` or ``batch_size`` is less than 1.
+        ValueError: at once, if an argument is wrong or rows miss modalities.
     """
+    check_has("model", model, ("modalities", "named_modules"), "a model")
+    check_mode(model)
+    check_split(argument, split, ("batch", "original"))
     if getattr(split, "observed", None) is not None:
         raise ValueError(
-            "split has missing modalities; expected a complete one, as metrics choose what is given"
+            f"{argument} has missing modalities; expected a complete one, as metrics choose what is given"
         )
-    if batch_size < 1 or (max_rows is not None and max_rows < 1):
-        raise ValueError(f"batch_size is {batch_size} and max_rows {max_rows}; expected at least 1")
-    rows = torch.arange(len(split) if max_rows is None else min(max_rows, len(split)))
-    for chosen in rows.split(batch_size):
-        yield chosen, split.batch(chosen, device_of(model))
+    batch_size = whole("batch_size", batch_size)
+    n = len(split) if max_rows is None else min(whole("max_rows", max_rows), len(split))
+    device, dtype = device_of(model), precision_of(model)
+    return ((rows, cast(split.batch(rows, device), dtype)) for rows in torch.arange(n).split(batch_size))
 
 
 def whole_rows(split):

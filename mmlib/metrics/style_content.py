@@ -7,9 +7,9 @@ from torch import nn
 
 from mmlib.metrics.classifiers import Classifiers
 from mmlib.metrics.estimates import estimate
-from mmlib.metrics.probes import fit_probe, latent_accuracy
+from mmlib.metrics.probes import latent_accuracies
 from mmlib.metrics.report import Report, evaluate
-from mmlib.metrics.split import batches_of, whole_rows
+from mmlib.metrics.split import batches_of
 
 
 @torch.no_grad()
@@ -40,27 +40,21 @@ def style_content_accuracy(
         ``{name: {"content" | "style" | "both": {"sample": E, "mean": E}}}``, E as from
         :func:`mmlib.metrics.estimates.estimate`.
     """
-    codes, labels, rows = {}, {}, {}
-    for part, source, limit in (("train", whole_rows(train), probe_rows), ("test", split, max_rows)):
-        pairs = list(batches_of(model, source, batch_size, limit))
-        rows[part] = torch.cat([chosen for chosen, _ in pairs])
-        labels[part] = source.labels[rows[part]].cpu()
-        for name in model.modalities:
-            posteriors = [model.encode(name, batch[name]) for _, batch in pairs]
-            codes[part, name, "sample"] = torch.cat([q.rsample(1, generator)[0] for q in posteriors]).cpu()
-            codes[part, name, "mean"] = torch.cat([q.loc for q in posteriors]).cpu()
     s = model.style_dim
     views = {"content": slice(s, None)} | ({"style": slice(s), "both": slice(None)} if s else {})
-    table: dict = {}
-    for name in model.modalities:
-        sources = split.original(name, rows["test"]).cpu()
-        table[name] = {view: {} for view in views}
-        for view, part in views.items():
-            for kind in ("sample", "mean"):
-                probe = fit_probe(codes["train", name, kind][:, part], labels["train"])
-                right = latent_accuracy(probe, codes["test", name, kind][:, part], labels["test"])
-                table[name][view][kind] = estimate(right, sources)
-    return table
+
+    def encode(batches) -> dict:
+        found = {}
+        for name in model.modalities:
+            posteriors = [model.encode(name, batch[name]) for batch in batches]
+            sample = torch.cat([q.rsample(1, generator)[0] for q in posteriors])
+            mean = torch.cat([q.loc for q in posteriors])
+            found |= {(name, v): {"sample": sample[:, at], "mean": mean[:, at]} for v, at in views.items()}
+        return found
+
+    seen = {(name, view): [name] for name in model.modalities for view in views}
+    table = latent_accuracies(model, split, train, encode, seen, max_rows, probe_rows, batch_size)
+    return {name: {view: table[name, view] for view in views} for name in model.modalities}
 
 
 @torch.no_grad()

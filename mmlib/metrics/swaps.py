@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from mmlib.metrics.classifiers import Classifiers
+from mmlib.checks import whole
+from mmlib.metrics.classifiers import Classifiers, check_judges
 from mmlib.metrics.split import device_of
 
 
@@ -121,7 +122,8 @@ def swap_scores(
         of images whose class is that of the content's item, and that of the style's item, where the two differ. For a
         statistic: :func:`shares` of its variance, and its correlation with the statistic of the style's own image.
     """
-    device = device_of(model)
+    device, _ = device_of(model), check_judges(classifiers, [to])
+    rows, columns = whole("rows", rows), whole("columns", columns)
     first, then = torch.arange(rows), torch.arange(rows, rows + columns)
     donors = split.batch(then, device)[to]
     images = swap(model, split.batch(first, device)[content_of], donors, content_of, to)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from mmlib.checks import one_of, positive, real, whole
 from mmlib.metrics import Classifiers, classes_generated, prior_predictions
-from mmlib.metrics.split import device_of
+from mmlib.metrics.split import cast, device_of
 from mmlib.seeding import child, generator
 from mmlib.train.ema import Ema
 from mmlib.train.history import History
 from mmlib.train.loop import adam, adam_options
-from mmlib.train.rows import cast, ready
+from mmlib.train.rows import ready
 from mmlib.train.session import Session
 
 SIDES = ("discriminator", "generator")

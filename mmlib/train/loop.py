@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from mmlib.checks import one_of, positive, real
+from mmlib.metrics.split import cast
 from mmlib.seeding import check_device
 from mmlib.train.capture import captured_or_eager, check_capture
 from mmlib.train.ema import Ema
 from mmlib.train.history import History
-from mmlib.train.rows import cast, ready
+from mmlib.train.rows import ready
 from mmlib.train.session import Session
 
 

@@ -1,29 +1,13 @@
-"""Rows of a split as a training step wants them: checked once, in the model's precision, zeros for what is hidden."""
+"""Rows of a split as a training step wants them: checked once, and zeros for what is hidden."""
 
 import torch
 from torch import Tensor, nn
 
 from mmlib.data.core import PairedSplit
+from mmlib.metrics.split import cast
 from mmlib.modality import check_batch
 
 CHUNK = 1000  # rows looked at at once
-
-
-def precision_of(model: nn.Module) -> torch.dtype | None:
-    """The one floating-point type of a model's parameters; None where they have several, or none.
-
-    Raises:
-        ValueError: for a model in half precision, in which Adam's steps round to nothing.
-    """
-    found = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    for dtype in found & {torch.float16, torch.bfloat16}:
-        raise ValueError(f"model has parameters in {dtype}; expected float32 or float64: call model.float()")
-    return found.pop() if len(found) == 1 else None
-
-
-def cast(batch: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """A batch with its floating-point tensors in ``dtype``, unless that is None."""
-    return {name: x.to(dtype) if dtype and x.is_floating_point() else x for name, x in batch.items()}
 
 
 def ready(

@@ -19,13 +19,14 @@ from mmlib.checks import check_has, kind, whole
 from mmlib.data.batches import rows_at
 from mmlib.data.core import PairedSplit, check_split
 from mmlib.files import check_folder
+from mmlib.metrics.split import precision_of
 from mmlib.seeding import check_device, child, generator
 from mmlib.train import checkpoint
 from mmlib.train.ema import Ema
 from mmlib.train.guard import Interrupt, Paused, Watch, check_finite
 from mmlib.train.history import History
 from mmlib.train.identity import check_identity, of_model, of_split
-from mmlib.train.rows import check_rows, precision_of
+from mmlib.train.rows import check_rows
 
 
 @dataclass
@@ -93,6 +94,8 @@ class Session:
         check_has("model", self.model, ("modalities", "parameters", *self.losses.values()), trained)
         check_split("split", self.split)
         self.dtype = precision_of(self.model)
+        if self.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(f"model is in {self.dtype}; expected float32 or float64: call model.float()")
         for name, least in {"steps": 1, "batch_size": 1, "log_every": 1, "seed": 0}.items():
             setattr(self, name, whole(name, getattr(self, name), least))
         self.rows(0)  # refuses more rows than there are
