@@ -58,9 +58,9 @@ def test_changing_what_rows_at_returned_changes_no_later_answer():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((-1, 10, 5, 0), "step is -1; expected 0 or more"),
-        ((0, 10, 5, -2), "seed is -2; expected 0 or more"),
-        ((0, 10, 0, 0), "batch_size is 0; expected 1 to n = 10"),
+        ((-1, 10, 5, 0), "step is -1; expected an integer of at least 0"),
+        ((0, 10, 5, -2), "seed is -2; expected an integer of at least 0"),
+        ((0, 10, 0, 0), "batch_size is 0; expected an integer of at least 1"),
         ((0, 10, 11, 0), "batch_size is 11; expected 1 to n = 10"),
     ],
 )

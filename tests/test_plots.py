@@ -101,17 +101,51 @@ def test_tile_puts_every_image_in_its_place():
     assert (
         bool((picture[0] == 1).all()) and bool((picture[:, 0] == 1).all()) and bool((picture[-1] == 1).all())
     )
-    with pytest.raises(ValueError, match=r"rows have \[3, 2\] images"):
+    with pytest.raises(ValueError, match=r"rows have shapes \(3, 3, 2, 2\), \(2, 3, 4, 4\); expected"):
         grids.tile([grey, colour[:2]])
-    with pytest.raises(ValueError, match="rows have"):
-        grids.tile([])
+    for rows in ([], [grey[0]]):
+        with pytest.raises(ValueError, match="rows have shapes"):
+            grids.tile(rows)
+    for options in ({"gap": -1}, {"side": 0}, {"side": "large"}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
+            grids.tile([grey], **options)
 
 
 def test_to_image():
     assert grids.to_image(torch.rand(1, 5, 6)).shape == (5, 6, 3)
-    assert float(grids.to_image(torch.full((3, 2, 2), 1.7)).max()) == 1
-    with pytest.raises(ValueError, match=r"x has shape \(2, 5, 5\)"):
-        grids.to_image(torch.rand(2, 5, 5))
+    assert grids.to_image(np.zeros((5, 6))).shape == (5, 6, 3)
+    for x in (torch.rand(2, 5, 5), torch.rand(2, 3, 5, 5), [1.0], None):
+        with pytest.raises(ValueError, match=r"x is .*; expected .*image"):
+            grids.to_image(x)
+
+
+def test_bytes_are_drawn_as_they_are_and_other_ranges_are_refused(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    data = {
+        name: torch.randint(256, (4, c, 8, 8), generator=draw, dtype=torch.uint8)
+        for name, c in (("a", 1), ("b", 3))
+    }
+    right = {name: images.float() / 255 for name, images in data.items()}
+    as_bytes, as_floats = (plots.image_grid(images).images[0].get_array() for images in (data, right))
+    assert np.array_equal(as_bytes, as_floats) and 0.3 < as_bytes.mean() < 0.9  # neither white nor black
+    assert torch.equal(grids.tile([data["a"]]), grids.tile([right["a"]]))
+    assert torch.equal(grids.to_image(data["b"][0]), grids.to_image(right["b"][0]))
+    for spoil in (lambda x: x * 255, lambda x: x - 0.5, lambda x: x + 0.01, lambda x: x * torch.nan):
+        wrong = spoil(right["a"].clamp(0, 1).index_fill(-1, torch.tensor(0), 1.0))
+        for call in (
+            lambda x: plots.image_grid([x]),
+            lambda x: grids.tile([x]),
+            lambda x: grids.to_image(x[0]),
+        ):
+            with pytest.raises(ValueError, match=r"goes from .*; expected pixels in \[0, 1\], or bytes"):
+                call(wrong)
+
+
+def test_a_picture_of_samples_is_what_they_are(tmp_path):
+    plots.save_samples(FakeModel(), tmp_path / "new" / "a.png", n=3)
+    picture = np.asarray(Image.open(tmp_path / "new" / "a.png"))[..., :3]
+    assert picture.shape == (2 * 66 + 2, 3 * 66 + 2, 3)
+    assert (picture[3:60, 3:60] == 64).all() and (picture[80:120, 3:60] == 191).all()  # 0.25 and 0.75 of 255
 
 
 def test_image_grid_labels_rows_and_columns():

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmlib.checks import whole
+
 
 def derived_seed(*parts: int) -> int:
     """One well-mixed seed in [0, 2^63) from several non-negative integers, such as (seed, epoch)."""
@@ -37,13 +39,10 @@ def rows_at(step: int, n: int, batch_size: int, seed: int) -> Tensor:
         seed: the run's seed.
 
     Raises:
-        ValueError: when ``step`` or ``seed`` is negative or ``batch_size`` is not between 1 and ``n``.
+        ValueError: when one of them is no integer in its range.
     """
-    if step < 0:
-        raise ValueError(f"step is {step}; expected 0 or more")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; expected 0 or more")
-    if not 1 <= batch_size <= n:
+    step, seed, batch_size = whole("step", step, 0), whole("seed", seed, 0), whole("batch_size", batch_size)
+    if batch_size > n:
         raise ValueError(f"batch_size is {batch_size}; expected 1 to n = {n}, the number of rows")
     epoch, position = divmod(step, n // batch_size)
     start = position * batch_size

@@ -1,31 +1,60 @@
 """Grids of images: samples, and what a model makes of one modality when it is shown another."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmlib.checks import kind, whole
+from mmlib.files import write_atomically
 from mmlib.plots.style import WIDTH
 
 
-def to_image(x: Tensor) -> Tensor:
-    """Pixels of one item, [C, H, W] or [H, W] in [0, 1], as [H, W, 3] for matplotlib.
+def pixels(name: str, images: Tensor) -> Tensor:
+    """Images [..., C, H, W] as three colours in [0, 1], float32 [..., 3, H, W] on the CPU; bytes count from 0 to 255.
 
     Raises:
-        ValueError: if the shape is not that of a grey or colour image.
+        ValueError: if they are no grey or colour images, or a number is not within [0, 1].
     """
-    x = x.detach().cpu().float().clamp(0, 1)
-    x = x[None] if x.ndim == 2 else x
-    if x.ndim != 3 or x.shape[0] not in (1, 3):
-        raise ValueError(f"x has shape {tuple(x.shape)}; expected (1, H, W), (3, H, W) or (H, W)")
-    return x.expand(3, -1, -1).permute(1, 2, 0)
+    if isinstance(images, Tensor | np.ndarray):
+        images = torch.as_tensor(images).detach().cpu()
+    if (
+        not isinstance(images, Tensor)
+        or images.ndim < 3
+        or images.shape[-3] not in (1, 3)
+        or not images.numel()
+    ):
+        raise ValueError(f"{name} is {kind(images)}; expected images [..., C, H, W], C = 1 or 3")
+    if images.dtype == torch.uint8:
+        images = images / 255
+    images = images.float()
+    low, high = images.aminmax()
+    if not -1e-3 <= low <= high <= 1 + 1e-3:  # or NaN
+        raise ValueError(
+            f"{name} goes from {low:g} to {high:g}; expected pixels in [0, 1], or bytes (torch.uint8)"
+        )
+    return images.clamp(0, 1).expand(*images.shape[:-3], 3, -1, -1)
+
+
+def to_image(x: Tensor) -> Tensor:
+    """Pixels of one item, [C, H, W] or [H, W] in [0, 1] or as bytes, as [H, W, 3] for matplotlib.
+
+    Raises:
+        ValueError: as :func:`pixels`.
+    """
+    x = pixels("x", x[None] if getattr(x, "ndim", None) == 2 else x)
+    if x.ndim != 3:
+        raise ValueError(f"x is {kind(x)}; expected one image, (1, H, W), (3, H, W) or (H, W)")
+    return x.permute(1, 2, 0)
 
 
 def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tensor:
-    """Rows of images, each [N, C, H, W] in [0, 1], as one picture [H', W', 3].
+    """Rows of images, each [N, C, H, W] in [0, 1] or as bytes, as one picture [H', W', 3].
 
     Args:
         rows: the images.
@@ -33,18 +62,19 @@ def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tenso
         side: pixels a side of every image in the picture; default: as many as the largest has.
 
     Raises:
-        ValueError: if there is no row, or rows differ in length.
+        ValueError: as :func:`pixels`; if there is no row, or rows differ in length.
     """
-    counts = {len(row) for row in rows}
-    if len(counts) != 1:
+    rows = [pixels(f"row {i}", row) for i, row in enumerate(rows)]
+    if len({len(row) for row in rows}) != 1 or any(row.ndim != 4 for row in rows):
+        shapes = ", ".join(str(tuple(row.shape)) for row in rows) or "none"
         raise ValueError(
-            f"rows have {[len(row) for row in rows]} images; expected at least one row, all of one length"
+            f"rows have shapes {shapes}; expected at least one, all [N, C, H, W] with the same N"
         )
-    side = side or max(max(row.shape[-2:]) for row in rows)
+    gap = whole("gap", gap, 0)
+    side = max(max(row.shape[-2:]) for row in rows) if side is None else whole("side", side)
     drawn = []
     for row in rows:
-        images = row.detach().cpu().float().clamp(0, 1).expand(-1, 3, -1, -1)
-        images = torch.nn.functional.interpolate(images, size=(side, side), mode="nearest")
+        images = torch.nn.functional.interpolate(row, size=(side, side), mode="nearest")
         images = torch.nn.functional.pad(images, (gap, 0, gap, 0), value=1.0)
         drawn.append(torch.cat(list(images), dim=2))
     picture = torch.cat(drawn, dim=1)
@@ -60,8 +90,8 @@ def image_grid(
     """Rows of images with their labels.
 
     Args:
-        rows: label -> images [N, C, H, W] in [0, 1]; or only the images. A label is shown once for the rows that
-            share it, up to blanks.
+        rows: label -> images [N, C, H, W] in [0, 1] or as bytes; or only the images. A label is shown once for the
+            rows that share it, up to blanks.
         columns: labels above the columns, N of them.
         title: of the whole grid.
         ax: where to draw; default: a new figure.
@@ -147,6 +177,5 @@ def save_samples(model, path: Path | str, n: int = 12, seed: int = 0, device: st
     picture = tile(list(model.sample(n, generator(seed, device)).values()), side=64)
     figure = Figure(figsize=(picture.shape[1] / 100, picture.shape[0] / 100), dpi=100)
     figure.figimage((picture.numpy() * 255).round().astype("uint8"), resize=True)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
-    return Path(path)
+    figure.savefig(data := io.BytesIO(), format="png", metadata={"Software": None})
+    return write_atomically(path, data.getvalue())
