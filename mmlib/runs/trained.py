@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from mmlib.checks import one_of
+from mmlib.files import REPOSITORY
 from mmlib.runs.folder import RunFolder, sha256
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import get
 from mmlib.runs.results import verify
+
+WEIGHTS = REPOSITORY / "data" / "weights"  # runs whose weights come with the repository
 
 
 def load_trained(
@@ -53,6 +56,11 @@ def load_trained(
             f"{folder.weights} was made with recipe {made_with}; {recipe.name} is now {recipe.hash}"
         )
     return model.to(device), data.to(device)
+
+
+def load_recorded(recipe: Recipe | str, seed: int = 0, device: str = "cpu", cache=None):
+    """As :func:`load_trained`, of a run whose weights come with the repository: nothing has to be trained first."""
+    return load_trained(recipe, seed, WEIGHTS, device, cache)
 
 
 def evaluate_run(
