@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from mmlib.book import claims, equation_index, errata, ledger, ledger_read
+from mmlib.book import claims, equations, errata, ledger, ledger_read
 from mmlib.book.entries import fit
 
 CLAIMS = [
@@ -78,7 +78,7 @@ LEDGER = {
 READERS = {
     "claims.yaml": (CLAIMS, claims.load),
     "errata.yaml": (ERRATA, errata.load),
-    "equations.yaml": (EQUATIONS, equation_index.load),
+    "equations.yaml": (EQUATIONS, equations.load),
     "rbc.yaml": (LEDGER, lambda path: ledger_read.load(Path(path).parent, {"x", "y"}, {"rbc-6"})),
 }
 ANYWHERE = [

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from mmlib.book import equation_index
+from mmlib.book import equations
 from mmlib.book.equations import registered
 from mmlib.book.errata import load as load_errata
 
@@ -21,12 +21,12 @@ CITATIONS = {
 
 @pytest.fixture(scope="module")
 def statements():
-    return equation_index.load()
+    return equations.load()
 
 
 @pytest.fixture(scope="module")
 def found():
-    return equation_index.answers()
+    return equations.answers()
 
 
 def test_every_equation_of_the_four_papers_is_listed(statements):
@@ -44,31 +44,31 @@ def test_no_label_leads_nowhere(statements, found):
         for label in statement.labels:
             assert label in found and found[label].page, f"{statement.id}: {label} is in no page of the book"
             if label.startswith("eq-"):
-                assert found[label].function and found[label].tests, label
+                assert found[label].equation and found[label].tests, label
 
 
 def test_every_equation_that_a_function_cites_leads_to_the_function(statements, found):
     cited = 0
-    for label, answer in found.items():
+    for label, source in ((label, a.equation.source) for label, a in found.items() if a.equation):
         for citation, paper in CITATIONS.items():
-            for number in re.findall(rf"{citation}, Eq\. (\d+)", answer.source):
-                assert label in statements[f"{paper}-eq-{number}"].labels, (label, answer.source)
+            for number in re.findall(rf"{citation}, Eq\. (\d+)", source):
+                assert label in statements[f"{paper}-eq-{number}"].labels, (label, source)
                 cited += 1
     assert cited >= 2
 
 
 def test_every_equation_of_the_book_is_reached(statements, found):
     used = {label for statement in statements.values() for label in statement.labels}
-    others = {answer.label for answer in equation_index.elsewhere(statements, found)}
+    others = {answer.label for answer in equations.elsewhere(statements, found)}
     labels = {equation.label for equation in registered()}
     assert others == labels - used
-    assert all(found[label].page and found[label].source for label in others)
+    assert all(found[label].page and found[label].equation.source for label in others)
 
 
 def test_links_between_errata_and_equations_are_kept_at_one_end_and_lead_both_ways(statements):
     """From an erratum to its equations in its own field; from an equation back by looking who names it."""
     errata = load_errata()
-    about = equation_index.errata_of(statements, errata)
+    about = equations.errata_of(statements, errata)
     there = {(id, entry.id) for entry in errata.values() for id in entry.equations}
     assert there == {(id, erratum) for id, found in about.items() for erratum in found}
     assert set(about) == set(statements)
@@ -84,13 +84,13 @@ def test_mathematics_is_closed(statements):
 
 
 def test_the_source_is_what_the_docstring_says(found):
-    assert found["eq-cubo"].source == (
+    assert found["eq-cubo"].equation.source == (
         "Dieng et al. 2017, Section 3; Shi et al. 2021, Eq. 5, where the expectation wrongly stands outside the "
         "logarithm."
     )
-    assert found["eq-jmvae-penalty"].source == "Suzuki et al. 2016, Section 3.3."
-    assert found["eq-elbo"].function == "mmlib.bounds.elbo" and found["eq-elbo"].page == "bounds.ipynb"
-    assert found["thm-elbo"].function is None and found["thm-elbo"].page == "bounds.ipynb"
+    assert found["eq-jmvae-penalty"].equation.source == "Suzuki et al. 2016, Section 3.3."
+    assert found["eq-elbo"].equation.where == "mmlib.bounds.elbo" and found["eq-elbo"].page == "bounds.ipynb"
+    assert found["thm-elbo"].equation is None and found["thm-elbo"].page == "bounds.ipynb"
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_a_file_with_a_mistake_is_refused(tmp_path, old, new, message):
     text = '- id: rbc-eq-1\n  paper: rbc\n  number: "1"\n  states: x\n  labels: []\n'
     path = tmp_path / "equations.yaml"
     path.write_text(text)
-    assert list(equation_index.load(path)) == ["rbc-eq-1"]
+    assert list(equations.load(path)) == ["rbc-eq-1"]
     path.write_text(text.replace(old, new))
     with pytest.raises(ValueError) as caught:
-        equation_index.load(path)
+        equations.load(path)
     assert message in str(caught.value)
     path.write_text(text + text)
     with pytest.raises(ValueError, match="once"):
-        equation_index.load(path)
+        equations.load(path)

@@ -41,7 +41,7 @@ def test_every_label_stands_beside_one_equation_of_the_book():
 def test_an_equation_knows_its_function():
     (equation,) = (equation for equation in registered() if equation.label == "eq-iwae")
     assert equation.function is bounds.iwae
-    assert equation.where == "bounds.iwae"
+    assert equation.where == "mmlib.bounds.iwae"
 
 
 def numbers(*shape, seed):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmlib.book import equation_index, errata
+from mmlib.book import equations, errata
 from mmlib.book.errata import KINDS, PAPERS
 from mmlib.book.ledger_read import load as load_ledger
 
@@ -122,7 +122,7 @@ def test_exhibits_exist(entries, exhibits):
 
 
 def test_equations_exist(entries):
-    known = equation_index.load()
+    known = equations.load()
     unknown = {id: set(entry.equations) - set(known) for id, entry in entries.items()}
     assert {id: names for id, names in unknown.items() if names} == {}
 

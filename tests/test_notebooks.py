@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmlib.book import equation_index
+from mmlib.book import equations
 from mmlib.plots import WIDTH
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
@@ -62,7 +62,7 @@ def works():
 
 def places():
     """The page of each label; figures that code draws among them."""
-    found = equation_index.labels_of()
+    found = equations.labels_of()
     for path in BOOK.glob("*.ipynb"):
         for cell in json.loads(path.read_text("utf-8"))["cells"]:
             name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")

@@ -182,11 +182,11 @@ class ErrataPage(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """Counts, menus, and a section a paper."""
-        from mmlib.book import equation_index, ledger_read
+        from mmlib.book import equations, ledger_read
         from mmlib.book.errata import KINDS, PAPERS, entries_by_paper
 
-        self.statements = equation_index.load()
-        self.known = equation_index.labels_of()
+        self.statements = equations.load()
+        self.known = equations.labels_of()
         papers = ledger_read.load()
         self.exhibits = {id: exhibit for paper in papers.values() for id, exhibit in paper.exhibits.items()}
         grouped = entries_by_paper()
@@ -279,12 +279,12 @@ class EquationIndexPage(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """Counts, menus, a section a paper, and the book's other equations."""
-        from mmlib.book import equation_index, ledger_read
+        from mmlib.book import equations, ledger_read
         from mmlib.book.errata import load as load_errata
 
-        statements = equation_index.load()
-        self.found = equation_index.answers()
-        errata = equation_index.errata_of(statements, load_errata())
+        statements = equations.load()
+        self.found = equations.answers()
+        errata = equations.errata_of(statements, load_errata())
         papers = ledger_read.load()
         counts, sections = [], []
         for key, paper in papers.items():
@@ -305,7 +305,7 @@ class EquationIndexPage(Page):
             table(head, counts, [4, 1, 1, 1, 1], ["mm-numbers"]),
             menus,
             *sections,
-            self.others(equation_index.elsewhere(statements, self.found)),
+            self.others(equations.elsewhere(statements, self.found)),
         ]
 
     def statement(self, statement, errata: list[str]) -> nodes.container:
@@ -337,10 +337,10 @@ class EquationIndexPage(Page):
             made += [self.to_label(answer.label, ""), nodes.Text(" in "), page]
         else:
             made += self.to_label(answer.label, title_of(BOOK / answer.page))
-        if answer.function:
+        if answer.equation:
             made += [
                 nodes.Text(", "),
-                self.ref(answer.function, answer.function.removeprefix("mmlib."), "py", "obj"),
+                self.ref(answer.equation.where, answer.equation.where.removeprefix("mmlib."), "py", "obj"),
             ]
         if answer.tests:
             made += [nodes.Text(", ")]
@@ -350,7 +350,7 @@ class EquationIndexPage(Page):
     def others(self, answers: list) -> nodes.section:
         """Equations of the book that come from elsewhere."""
         made = self.section("equations-elsewhere", "Equations of the book from elsewhere")
-        rows = [[answer.source or "", [self.answer(answer)]] for answer in answers]
+        rows = [[answer.equation.source, [self.answer(answer)]] for answer in answers]
         made += table(["from", "here"], rows, [3, 4])
         return made
 

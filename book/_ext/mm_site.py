@@ -47,17 +47,17 @@ class LedgerState(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """The sentence."""
-        from mmlib.book import equation_index, ledger
+        from mmlib.book import equations, ledger
 
         found = ledger.read()
         (_, *statuses, _), *_, (_, *counts, together) = ledger.coverage(found)["printed results"]
-        equations = equation_index.load().values()
-        derived = sum(bool(statement.labels) for statement in equations)
+        statements = equations.load().values()
+        derived = sum(bool(statement.labels) for statement in statements)
         states = ", ".join(f"{count} {status}" for status, count in zip(statuses, counts, strict=True))
         return [
             paragraph(
                 f"Of {together} results printed in {len(found.papers)} papers: {states}. "
-                f"Of their {len(equations)} equations and named statements, {derived} are derived here.",
+                f"Of their {len(statements)} equations and named statements, {derived} are derived here.",
                 classes=["mm-state"],
             )
         ]

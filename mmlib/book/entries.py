@@ -12,15 +12,7 @@ from mmlib.files import read_yaml
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
-_PLAIN = {  # types in which a file holds what an annotation asks for, and the words for them
-    str: ((str,), "a text"),
-    int: ((int,), "an integer"),
-    float: ((int, float), "a finite number"),
-    bool: ((bool,), "true or false"),
-    NoneType: ((NoneType,), "null"),
-    tuple: ((list,), "a list"),
-    dict: ((dict,), "a mapping"),
-}
+_WORDS = {str: "a text", int: "an integer", float: "a finite number", bool: "true or false", NoneType: "null"}
 
 
 def load(path: Path | str, kind: type[T]) -> dict[str, T]:
@@ -48,16 +40,14 @@ def fit(value: object, kind, place: str):
         ValueError: if it does not fit; begins with the place.
     """
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    option = next((option for option in options if type(value) in _given(option)[0]), None)
+    option = next((option for option in options if _fits(value, option)), None)
+    said = text if len(text := repr(value)) <= 90 else f"{text[:86]} ..."
+    if option is None:
+        raise ValueError(f"{place} is {said}; expected {' or '.join(map(_words, options))}")
     origin, inside = get_origin(option) or option, get_args(option)
-    said, value = _short(value), value.strip() if isinstance(value, str) else value
-    good = value in inside if origin is Literal else value == value and value not in ("", math.inf, -math.inf)
-    if option is None or not good:
-        expected = " or ".join(_given(option)[1] for option in options)
-        raise ValueError(f"{place} is {said}; expected {expected}")
-    if origin is dict and _holds_entries(option):
-        return _by_id(value, inside[1], place)
     if origin is dict and inside:
+        if is_dataclass(inside[1]):
+            return _by_id(value, inside[1], place)
         return {
             fit(key, str, f"{place}: name"): fit(value[key], inside[1], f"{place}: {key}") for key in value
         }
@@ -66,24 +56,33 @@ def fit(value: object, kind, place: str):
         if len(set(found)) < len(found):
             raise ValueError(f"{place} is {said}; expected everything once")
         return found
-    if hasattr(origin, "read"):
-        return _made(place, lambda: origin.read(value))
-    return _entry(value, origin, place) if is_dataclass(origin) else value
+    if is_dataclass(origin):
+        return _entry(value, origin, place)
+    value = value.strip() if isinstance(value, str) else value
+    return _made(place, lambda: origin.read(value)) if hasattr(origin, "read") else value
 
 
-def _given(option) -> tuple[tuple[type, ...], str]:
+def _fits(value: object, option) -> bool:
+    """Whether a value is what an annotation asks for; what is inside it is not looked at."""
+    origin, inside = get_origin(option) or option, get_args(option)
+    if origin is Literal:
+        return isinstance(value, str) and value in inside
+    if origin is str or hasattr(origin, "read"):
+        return isinstance(value, str) and bool(value.strip())
+    if origin is float:
+        return type(value) in (int, float) and abs(value) < math.inf
+    if origin is dict and inside and is_dataclass(inside[1]):
+        return type(value) in (dict, list)
+    return type(value) is (list if origin is tuple else dict if is_dataclass(origin) else origin)
+
+
+def _words(option) -> str:
     origin = get_origin(option) or option
     if origin is Literal:
-        return (str,), f"one of {', '.join(get_args(option))}"
+        return f"one of {', '.join(get_args(option))}"
     if is_dataclass(origin):
-        return (dict,), f"the fields of {origin.__name__}"
-    if _holds_entries(option):
-        return (dict, list), "entries with ids"
-    return _PLAIN[str if hasattr(origin, "read") else origin]
-
-
-def _holds_entries(option) -> bool:
-    return get_origin(option) is dict and is_dataclass(get_args(option)[1])
+        return f"the fields of {origin.__name__}"
+    return _WORDS.get(origin, "a list" if origin is tuple else "a mapping" if origin is dict else "a text")
 
 
 def _by_id(values: dict | list, kind: type[T], place: str) -> dict[str, T]:
@@ -94,24 +93,20 @@ def _by_id(values: dict | list, kind: type[T], place: str) -> dict[str, T]:
     found = {}
     for number, item in enumerate(values, 1):
         id = item.get("id") if isinstance(item, dict) else None
-        made = _entry(item, kind, f"{place}: {id if isinstance(id, str) else f'entry {number}'}")
+        made = fit(item, kind, f"{place}: {id if isinstance(id, str) else f'entry {number}'}")
         if made.id in found:
             raise ValueError(f"{place}: {made.id} occurs twice; expected every id once")
         found[made.id] = made
     return found
 
 
-def _entry(values: object, kind: type[T], place: str) -> T:
-    if not isinstance(values, dict):
-        raise ValueError(f"{place} is {_short(values)}; expected the fields of {kind.__name__}")
-    known = {field.name: field for field in fields(kind)}
-    unknown = sorted(map(str, set(values) - set(known)))
-    required = [name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
-    missing = sorted(set(required) - set(values))
+def _entry(values: dict, kind: type[T], place: str) -> T:
+    known, hints = {field.name: field for field in fields(kind)}, get_type_hints(kind)
+    required = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+    unknown, missing = sorted(map(str, set(values) - set(known))), sorted(required - set(values))
     if unknown or missing:
         has = ", ".join(known)
         raise ValueError(f"{place}: unknown fields {unknown}, missing {missing}; {kind.__name__} has {has}")
-    hints = get_type_hints(kind)
     found = {name: fit(value, hints[name], f"{place}: {name}") for name, value in values.items()}
     return _made(place, lambda: kind(**found))
 
@@ -121,8 +116,3 @@ def _made(place: str, make: Callable[[], T]) -> T:
         return make()
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
-
-
-def _short(value: object, limit: int = 90) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 4]} ..."

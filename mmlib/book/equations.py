@@ -1,10 +1,9 @@
-"""The register of the book's equations: which function computes the equation with a given label.
+"""The index of equations: those that the papers print, and the places of the book and functions that answer them.
 
-A function registers itself by a line in its docstring that gives the label in double backticks after `Equation:`.
-The same label stands beside the equation in a chapter and marks the tests of the function.
+The papers' equations are typed, in corrected form, in ``data/equations.yaml``. What answers them is found by labels: a
+label stands beside an equation in a chapter; the function that computes it has it in double backticks after `Equation:`
+in its docstring; and it marks the tests of the function.
 """
-
-from __future__ import annotations
 
 import importlib
 import inspect
@@ -12,19 +11,59 @@ import pkgutil
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import mmlib
+from mmlib.book import entries
+from mmlib.book.ledger_entries import PAPERS
+from mmlib.book.pages import BOOK, labels, pages, slug, text
 
+EQUATIONS = entries.DATA / "equations.yaml"
+TESTS = entries.ROOT / "tests"
 _LINE = re.compile(r"^\s*Equation: ``(eq-[a-z0-9-]+)``", re.MULTILINE)
 _SOURCE = re.compile(r"^( *)Equation: ``eq-.*?Source: (.+(?:\n\1\S.*)*)", re.MULTILINE)
+_MARK = re.compile(r"mark\.equation\(\"(eq-[a-z0-9-]+)\"\)")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A numbered equation or a named statement of a paper.
+
+    Attributes:
+        id: ``<paper>-eq-<n>``, or ``<paper>-<name>`` for a lemma, a definition, a hypothesis or a desideratum.
+        paper: one of the four.
+        number: as printed.
+        states: what it says, in corrected form; mathematics between dollar signs.
+        labels: labels of the book that answer it; empty if nothing does yet.
+        remark: how they answer it, where that is not plain.
+    """
+
+    id: str
+    paper: Literal[*PAPERS]
+    number: str
+    states: str
+    labels: tuple[str, ...]
+    remark: str = ""
+
+    def __post_init__(self):
+        """Refuse an id that does not fit the number."""
+        expected = f"{self.paper}-{'' if self.named else 'eq-'}{slug(self.number)}"
+        if self.id != expected:
+            raise ValueError(f"id is {self.id!r}; expected {expected!r}")
+
+    @property
+    def named(self) -> bool:
+        """Whether it has a name in place of a number."""
+        return not self.number.isdigit()
 
 
 @dataclass(frozen=True)
 class Equation:
-    """A labelled equation and the function that computes it.
+    """A labelled equation of the book and the function that computes it.
 
     Attributes:
-        label: MyST label, as in a chapter.
+        label: as in a chapter.
         function: the function, or the method as a plain function.
         owner: the module or class that holds it.
         name: its name there.
@@ -37,8 +76,8 @@ class Equation:
 
     @property
     def where(self) -> str:
-        """Dotted name below the package, for example bounds.iwae."""
-        return f"{self.function.__module__.removeprefix('mmlib.')}.{self.function.__qualname__}"
+        """Dotted name of the function, for example mmlib.bounds.iwae."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
 
     @property
     def source(self) -> str:
@@ -47,10 +86,37 @@ class Equation:
         return " ".join(found[2].split()) if found else ""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What stands behind one label.
+
+    Attributes:
+        label: of an equation, a theorem or a section.
+        page: file in the folder of the book, or None if no page has the label.
+        equation: with the function that computes it, or None.
+        tests: files of tests that are marked with the label.
+    """
+
+    label: str
+    page: str | None
+    equation: Equation | None
+    tests: tuple[str, ...]
+
+
+def load(path: Path | str = EQUATIONS) -> dict[str, Statement]:
+    """All statements by id, in the order of the papers.
+
+    Raises:
+        ValueError: if an entry is not as a `Statement`; names file, entry and field.
+    """
+    return entries.load(path, Statement)
+
+
 def registered() -> list[Equation]:
     """Every equation of the library, in the order of modules and lines; a label may wrongly occur twice."""
+    names = [info.name for info in pkgutil.walk_packages(mmlib.__path__, "mmlib.")]
     found = []
-    for module in _modules():
+    for module in [importlib.import_module(name) for name in names if not name.endswith("__main__")]:
         own = [
             value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__
         ]
@@ -65,6 +131,30 @@ def registered() -> list[Equation]:
     return found
 
 
-def _modules() -> list:
-    names = [info.name for info in pkgutil.walk_packages(mmlib.__path__, "mmlib.")]
-    return [importlib.import_module(name) for name in names if not name.endswith("__main__")]
+def answers(book: Path | str = BOOK, tests: Path | str = TESTS) -> dict[str, Answer]:
+    """Every label of the book and of the functions, with what stands behind it."""
+    places, computed = labels_of(book), {equation.label: equation for equation in registered()}
+    marked: dict[str, list[str]] = {}
+    for path in sorted(Path(tests).glob("test_*.py")):
+        for label in set(_MARK.findall(path.read_text("utf-8"))):
+            marked.setdefault(label, []).append(path.name)
+    return {
+        label: Answer(label, places.get(label), computed.get(label), tuple(marked.get(label, ())))
+        for label in sorted({*places, *computed, *marked})
+    }
+
+
+def labels_of(book: Path | str = BOOK) -> dict[str, str]:
+    """The page of every label of an equation, a theorem, an exercise, a figure or a section."""
+    return {label: page.name for page in pages(book) for label in labels(text(page))}
+
+
+def elsewhere(statements: dict[str, Statement], found: dict[str, Answer]) -> list[Answer]:
+    """Equations of the book that no statement of the four papers is answered by."""
+    used = {label for statement in statements.values() for label in statement.labels}
+    return [answer for answer in found.values() if answer.equation and answer.label not in used]
+
+
+def errata_of(statements: dict[str, Statement], errata: dict) -> dict[str, list[str]]:
+    """Ids of the errata that name each statement; ``data/errata.yaml`` is where these links are kept."""
+    return {id: [entry.id for entry in errata.values() if id in entry.equations] for id in statements}

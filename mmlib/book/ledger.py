@@ -140,14 +140,15 @@ def read(
         for row, column in exhibit.printed():
             cells[exhibit.id, row, column] = records.answer(exhibit, exhibit.rows[row], column)
         for claim in exhibit.claims.values():
-            answer = Answer(NOT_ATTEMPTED, "no check")
+            status, reason = NOT_ATTEMPTED, "no check"
             if claim.check in known:
-                answer = Answer(
-                    BY_OUTCOME[known[claim.check].expected], f"checked in a chapter: {claim.check}"
+                status, reason = (
+                    BY_OUTCOME[known[claim.check].expected],
+                    f"checked in a chapter: {claim.check}",
                 )
             elif claim.check is not None:
                 problems.append(f"{exhibit.id}: {claim.id}: check is {claim.check!r}; there is no such claim")
-            answers[exhibit.id, claim.id] = answer
+            answers[exhibit.id, claim.id] = Answer(status, reason)
     return Ledger(papers, cells, answers, records, tuple(problems))
 
 
@@ -224,29 +225,26 @@ def ours(ledger: Ledger) -> dict[str, dict]:
     answers = {place: answer for place, answer in ledger.cells.items() if answer.sample is not None}
     used = {s.recipe for answer in answers.values() for s in (answer.sample, answer.against) if s is not None}
     found = ledger.records.found
-    return {
-        "results": {
-            name: {seed: run["sha256"] for seed, run in found[name].items()} for name in sorted(used)
-        },
-        "cells": {
-            "/".join(place): {
-                "status": answer.status,
-                "recipe": answer.sample.recipe,
-                "n": answer.sample.n,
-                "mean": _rounded(answer.sample.mean),
-                "sd": _rounded(answer.sample.sd),
-                "unconverged": answer.sample.unconverged,
-                "against": answer.against.recipe if answer.against else None,
-                "reason": answer.reason,
-            }
-            for place, answer in answers.items()
-        },
-        "claims": {
-            "/".join(place): {"status": answer.status, "reason": answer.reason}
-            for place, answer in ledger.claims.items()
-            if answer.status != NOT_ATTEMPTED
-        },
+    seals = {name: {seed: run["sha256"] for seed, run in found[name].items()} for name in sorted(used)}
+    cells = {
+        "/".join(place): {
+            "status": answer.status,
+            "recipe": answer.sample.recipe,
+            "n": answer.sample.n,
+            "mean": _rounded(answer.sample.mean),
+            "sd": _rounded(answer.sample.sd),
+            "unconverged": answer.sample.unconverged,
+            "against": answer.against.recipe if answer.against else None,
+            "reason": answer.reason,
+        }
+        for place, answer in answers.items()
     }
+    claims = {
+        "/".join(place): {"status": answer.status, "reason": answer.reason}
+        for place, answer in ledger.claims.items()
+        if answer.status != NOT_ATTEMPTED
+    }
+    return {"results": seals, "cells": cells, "claims": claims}
 
 
 def update(folder=LEDGER, ledger: Ledger | None = None) -> Path:

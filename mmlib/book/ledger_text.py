@@ -31,18 +31,8 @@ def coverage(tables: dict[str, list[list]], census: str) -> str:
     return "\n\n".join([*parts, textwrap.fill(census, 110)]) + "\n"
 
 
-def table(exhibit: Exhibit, cells: dict, claims: dict, style: str = "text") -> str:
-    """One table or figure, ours under the printed numbers.
-
-    Args:
-        exhibit: the table or figure.
-        cells: answers by exhibit, row and column.
-        claims: answers by exhibit and claim.
-        style: ``"text"`` or ``"markdown"``.
-
-    Raises:
-        ValueError: if the style is unknown.
-    """
+def table(exhibit: Exhibit, cells: dict, claims: dict, style: str) -> str:
+    """One table or figure in one of ``STYLES``, ours under the printed numbers; answers by exhibit and place in it."""
     plain = one_of("style", style, STYLES) == "text"
     where = f"{exhibit.id}: {exhibit.source}. {exhibit.title}"
     parts = [where if plain else f"**{where}**"]
