@@ -101,15 +101,18 @@ def unknown(name: str, value: object, known: Iterable, listed: str = "") -> Valu
     return ValueError(f"{name} is {value!r}; expected {expected}")
 
 
-def sizes(name: str, value: object) -> tuple[int, ...]:
-    """``value`` as the shape of one item: a tuple of integers of at least 1, empty for a single number.
+def sizes(name: str, value: object, least: int = 0) -> tuple[int, ...]:
+    """``value`` as the shape of one item, ``least`` axes or more: a tuple of integers of at least 1.
 
     Raises:
         ValueError: if it is none.
     """
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         value = tuple(value)
-        if all(isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in value):
+        numbers = all(
+            isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in value
+        )
+        if numbers and len(value) >= least:
             return tuple(int(size) for size in value)
     raise ValueError(f"{name} is {value!r}; expected sizes of at least 1, for example (1, 28, 28)")
 

@@ -30,7 +30,8 @@ __all__ = [
     "check_batch",
     "check_given",
     "check_names",
-    "shown",
+    "stand_in",
+    "without_hidden",
 ]
 
 Batch = Mapping[str, Tensor]
@@ -176,27 +177,31 @@ def all_observed(mask: Mask) -> bool:
     While a CUDA graph is being recorded nothing can be read back from the device; then it is taken for granted, since
     the training loop records steps of complete splits only.
     """
-    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
-        return True
-    return all(bool(observed.all()) for observed in mask.values())
+    return _recording() or bool(torch.stack(list(mask.values())).all())
 
 
-def shown(batch: Batch, mask: Mask) -> tuple[Batch, Mask]:
-    """What networks may see of a checked batch: nothing that is hidden, not even as a row of zeros.
-
-    A modality that no row observes is left out, as an absent key. Any other hidden item is replaced by an observed one
-    of its modality: a network that is not finite at zero would send NaN into gradients, even multiplied by zero.
-    """
-    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+def without_hidden(batch: Batch, mask: Mask) -> tuple[Batch, Mask]:
+    """A checked batch and its mask without the modalities that no row observes: they are absent keys."""
+    if _recording():
         return batch, mask
-    rows = torch.stack(list(mask.values()))  # [M, B]
-    some, every = torch.stack([rows.any(1), rows.all(1)]).tolist()
-    if all(every):
-        return batch, mask
+    some = torch.stack(list(mask.values())).any(1).tolist()
     names = [name for name, seen in zip(mask, some, strict=True) if seen]
-    first = {name: batch[name].index_select(0, mask[name].int().argmax().view(1)) for name in names}
-    clean = {name: torch.where(_rows(mask[name], batch[name]), batch[name], first[name]) for name in names}
-    return clean, {name: mask[name] for name in names}
+    return {name: batch[name] for name in names}, {name: mask[name] for name in names}
+
+
+def stand_in(x: Tensor, observed: Tensor) -> Tensor:
+    """Items ``x`` [B, *shape] with the first observed one in every row where ``observed`` [B] is False.
+
+    For networks and likelihoods that are not finite at zero: what they send back would be NaN, even times zero.
+    """
+    if observed.device.type == "cpu" and bool(observed.all()):
+        return x
+    first = x.index_select(0, observed.int().argmax().view(1))
+    return torch.where(_rows(observed, x), x, first)
+
+
+def _recording() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def check_batch(

@@ -39,7 +39,8 @@ def importance_log_likelihood(log_sums: Tensor, log_mixture: Tensor, k: int) -> 
     Returns:
         [B], nats.
     """
-    return torch.logsumexp(log_sums + log_mixture, dim=0) - math.log(k)
+    absent = log_mixture == -math.inf
+    return torch.logsumexp(log_sums.masked_fill(absent, 0) + log_mixture, dim=0) - math.log(k)
 
 
 def conditional_log_likelihood(log_joint: Tensor, log_given: Tensor) -> Tensor:
@@ -115,8 +116,10 @@ def log_marginal(
         once.append(torch.logsumexp(log_weights, dim=1))
         twice.append(torch.logsumexp(2 * log_weights, dim=1))
     log_mixture = draws.log_weights.log_mixture.double()
-    log_sum = torch.logsumexp(torch.stack(once), dim=0)  # [R, B]
-    log_square = torch.logsumexp(torch.stack(twice), dim=0)
+    absent = log_mixture == -math.inf  # components that a row lacks weigh nothing
+    log_sum, log_square = (
+        torch.logsumexp(torch.stack(sums), dim=0).masked_fill(absent, -math.inf) for sums in (once, twice)
+    )  # [R, B]
     value = importance_log_likelihood(log_sum, log_mixture, k)
     # Weights relative to the estimate, so that nothing under- or overflows: their strata's means and mean squares.
     mean = (log_sum - math.log(k) - value).exp()

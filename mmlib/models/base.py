@@ -17,7 +17,16 @@ from mmlib import bounds
 from mmlib.bounds import LogWeights
 from mmlib.checks import one_of, whole
 from mmlib.distributions import FAMILIES, SCALES, Diagonal, Mixture, scale_from
-from mmlib.modality import Batch, Mask, Modality, check_batch, check_given, check_names, shown
+from mmlib.modality import (
+    Batch,
+    Mask,
+    Modality,
+    check_batch,
+    check_given,
+    check_names,
+    stand_in,
+    without_hidden,
+)
 
 
 class Draws(NamedTuple):
@@ -72,10 +81,25 @@ class MultimodalModel(nn.Module):
         return Diagonal(loc, scale_from(raw, self.scale_rule), self.family)
 
     def experts(self, batch: Batch, mask: Mask, given: Iterable[str]) -> tuple[Diagonal, Tensor]:
-        """Unimodal posteriors of ``given`` stacked to [M, B, D], and which rows observe them, [M, B]."""
-        experts = [self.encode(name, batch[name]) for name in given]
-        loc, scale = torch.stack([q.loc for q in experts]), torch.stack([q.scale for q in experts])
-        return Diagonal(loc, scale, self.family), torch.stack([mask[name] for name in given])
+        """Unimodal posteriors of ``given`` stacked to [M, B, D], and which rows observe them, [M, B].
+
+        Where a row does not, there is loc 0 and scale 1, and no encoder has seen what is hidden.
+        """
+        shown, seen = without_hidden(*({name: x[name] for name in given} for x in (batch, mask)))
+        observed = torch.stack([mask[name] for name in given])
+        return self._stacked({name: stand_in(x, seen[name]) for name, x in shown.items()}, given).where(
+            observed
+        ), observed
+
+    def _stacked(self, batch: Batch, names: Iterable[str]) -> Diagonal:
+        """Unimodal posteriors stacked to [M, B, D], with loc 0 and scale 1 where the batch lacks the modality."""
+        found = {name: self.encode(name, batch[name]) for name in names if name in batch}
+        like = next(iter(found.values())).loc
+        nothing = Diagonal(torch.zeros_like(like), torch.ones_like(like), self.family)
+        codes = [found.get(name, nothing) for name in names]
+        return Diagonal(
+            torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]), self.family
+        )
 
     def decode(self, z: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
         """Likelihood parameters [..., *shape] of each modality named (default: all) at codes ``z`` [..., D]."""
@@ -89,10 +113,10 @@ class MultimodalModel(nn.Module):
         return {name: self.modalities[name].likelihood.mean(value) for name, value in params.items()}
 
     def _seen(self, batch: Batch, mask: Mask | None, **chosen: Collection[str] | None) -> tuple:
-        """A checked batch as networks may see it, its mask, and of each choice of names those that it shows."""
+        """A checked batch and mask of the modalities that it shows, and of each choice of names those among them."""
         batch, mask = check_batch(self.modalities, batch, mask)
         names = [check_given(batch, mask, choice, argument) for argument, choice in chosen.items()]
-        batch, mask = shown(batch, mask)
+        batch, mask = without_hidden(batch, mask)
         return batch, mask, *(tuple(name for name in choice if name in batch) for choice in names)
 
 
@@ -239,9 +263,9 @@ class MultimodalVAE(MultimodalModel):
 
     def log_likelihood(self, name: str, z: Tensor, x: Tensor, observed: Tensor) -> Tensor:
         """log p(x_m | z): ``z`` [..., B, D] to [..., B], nats; 0 in rows where ``observed`` [B] is False."""
-        modality, hidden = self.modalities[name], ~observed
-        x = x.masked_fill(hidden.view(-1, *[1] * (x.ndim - 1)), 0)
-        return modality.likelihood.log_prob(modality.decode(z), x).masked_fill(hidden, 0)
+        modality = self.modalities[name]
+        log_density = modality.likelihood.log_prob(modality.decode(z), stand_in(x, observed))
+        return log_density.masked_fill(~observed, 0)
 
     def weighted(self, log_likelihood: dict[str, Tensor]) -> dict[str, Tensor]:
         """Log-likelihoods times the modalities' training weights lambda_m."""
@@ -276,9 +300,9 @@ class MultimodalVAE(MultimodalModel):
         """
         if validate or mask is None:
             batch, mask = check_batch(self.modalities, batch, mask)
-        clean, observed = shown(batch, mask)
-        objective, parts = self._objective(clean, observed, generator)
-        if len(clean) < len(batch):  # whoever averages parts over steps counts on all of them
+        shown, observed = without_hidden(batch, mask)
+        objective, parts = self._objective(shown, observed, generator)
+        if len(shown) < len(batch):  # whoever averages parts over steps counts on all of them
             parts = {f"log_likelihood.{name}": torch.zeros_like(objective) for name in batch} | parts
         return -objective.mean(), {"objective": objective, **parts}
 

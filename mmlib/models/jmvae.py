@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmlib.checks import real
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, scale_from, single
-from mmlib.modality import Batch, Mask, Modality, all_observed, loc_and_raw
+from mmlib.modality import Batch, Mask, Modality, all_observed, loc_and_raw, stand_in
 from mmlib.models.base import MultimodalVAE
 
 
@@ -69,7 +69,7 @@ class JMVAE(MultimodalVAE):
         unimodal = Diagonal(experts.loc[first, rows], experts.scale[first, rows])
         if not bool(complete.any()):
             return single(unimodal)
-        joint = self.encode_joint(batch)
+        joint = self.encode_joint({name: stand_in(x, mask[name]) for name, x in batch.items()})
         use_joint = complete[:, None]
         loc = torch.where(use_joint, joint.loc, unimodal.loc)
         return single(Diagonal(loc, torch.where(use_joint, joint.scale, unimodal.scale)))

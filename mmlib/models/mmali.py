@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from mmlib.checks import one_of, real, whole
 from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, single
-from mmlib.modality import Batch, Mask, Modality, check_batch, check_names, shown
+from mmlib.modality import (
+    Batch,
+    Mask,
+    Modality,
+    all_observed,
+    check_batch,
+    check_names,
+    stand_in,
+    without_hidden,
+)
 from mmlib.models.base import MultimodalModel
 from mmlib.models.mmali_discriminators import (
     FactorisedDiscriminator,
@@ -335,9 +344,7 @@ class MMALI(MultimodalModel):
 
     def _encoder_side(self, batch: Batch, seen: Tensor | None, generator: torch.Generator | None) -> Side:
         like = next(iter(batch.values()))
-        nothing = Diagonal(*(x.expand(len(like), -1) for x in (self.prior.loc, self.prior.scale)))
-        codes = [self.encode(name, batch[name]) if name in batch else nothing for name in self.modalities]
-        posteriors = Diagonal(torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]))
+        posteriors = self._stacked(batch, self.modalities)
         style, content = posteriors.rsample(1, generator)[0].tensor_split([self.style_dim], -1)
         x = {
             name: batch[name] if name in batch else like.new_zeros(len(like), *modality.shape)
@@ -359,11 +366,12 @@ class MMALI(MultimodalModel):
             batch, mask = check_batch(self.modalities, batch, mask)
         elif mask is None:
             return batch, None
-        clean, observed = shown(batch, mask)
-        if clean is batch and len(batch) == len(self.modalities):
+        if len(batch) == len(self.modalities) and all_observed(mask):
             return batch, None
-        nothing = torch.zeros_like(next(iter(observed.values())))
-        return clean, torch.stack([observed.get(name, nothing) for name in self.modalities])
+        batch, mask = without_hidden(batch, mask)
+        nothing = torch.zeros_like(next(iter(mask.values())))
+        seen = torch.stack([mask.get(name, nothing) for name in self.modalities])
+        return {name: stand_in(x, mask[name]) for name, x in batch.items()}, seen
 
     def with_modalities(self, modalities: nn.ModuleDict) -> MMALI:
         """The same model with other encoders and decoders, such as their running average; nothing is copied."""

@@ -94,15 +94,18 @@ class MVAE(MultimodalVAE):
             values = self.log_likelihood(name, torch.stack([z[s] for s in holding]), batch[name], mask[name])
             at = dict(zip(holding, values, strict=True))
             log_likelihood[name] = torch.stack([at.get(s, nothing) for s in range(len(members))])
-        weight = {name: self._weights(name, len(members), kl) for name in names}
-        elbos = subset_elbo([weight[name] * value for name, value in log_likelihood.items()], kl, self.beta)
+        weighted = [self._weights(name, members, kl) * value for name, value in log_likelihood.items()]
+        elbos = subset_elbo(weighted, kl, self.beta)
         parts = {f"log_likelihood.{name}": value[0] for name, value in log_likelihood.items()}
         return mvae_objective(elbos, counts), {**parts, "kl": kl[0]}
 
-    def _weights(self, name: str, subsets: int, like: Tensor) -> Tensor:
+    def _weights(self, name: str, members: Tensor, like: Tensor) -> Tensor:
         """Likelihood weight of a modality in each subset's ELBO, [S, 1]."""
-        weights = like.new_full((subsets, 1), self.modalities[name].weight)
-        return weights if self.weigh_partial_terms else torch.cat([weights[:1], torch.ones_like(weights[1:])])
+        weights = like.new_full((len(members), 1), self.modalities[name].weight)
+        if self.weigh_partial_terms or len(self.modalities) == 1:
+            return weights
+        lone = members.shape[1] == 1 and "unimodal" in self.terms  # then the full term is a modality's own
+        return torch.cat([torch.ones_like(weights) if lone else weights[:1], torch.ones_like(weights[1:])])
 
     def _subsets(self, m: int, generator: torch.Generator | None) -> Tensor:
         """The subsets of this step as rows of a bool [S, M]: everything, the singletons, the sampled ones."""

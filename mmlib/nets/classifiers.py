@@ -7,6 +7,7 @@ dropout, and :mod:`mmlib.metrics.classifiers` hands it out in evaluation mode.
 import torch
 from torch import Tensor, nn
 
+from mmlib.checks import whole
 from mmlib.nets.common import check_items, check_shape, scaled
 
 
@@ -26,7 +27,7 @@ class DigitClassifier(nn.Module):
             raise ValueError(
                 f"shape is {self.shape}; expected (channels, height, width) with sides of at least 4"
             )
-        self.classes = classes
+        self.classes = whole("classes", classes)
         channels, height, breadth = self.shape
         layers: list[nn.Module] = []
         level = 0

@@ -1,8 +1,12 @@
-"""What the networks share: layer widths, and input checks that name what is wrong."""
+"""What the networks share: layer widths, a frame for encoders and decoders, and checks that name what is wrong."""
 
 import math
+from collections.abc import Mapping
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from mmlib.checks import one_of, positive, sizes, whole
 
 
 def scaled(units: int, width: float) -> int:
@@ -11,24 +15,12 @@ def scaled(units: int, width: float) -> int:
     Raises:
         ValueError: if ``width`` is not positive.
     """
-    if not width > 0:
-        raise ValueError(f"width is {width}; expected a positive number")
-    return max(1, round(units * width))
-
-
-def check_latent_dim(latent_dim: int) -> int:
-    """Return ``latent_dim`` if it is a positive whole number, else raise ValueError."""
-    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
-        raise ValueError(f"latent_dim is {latent_dim!r}; expected a positive integer")
-    return latent_dim
+    return max(1, round(units * positive("width", width)))
 
 
 def check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of one item as a tuple of positive integers, else raise ValueError."""
-    shape = tuple(int(size) for size in shape)
-    if not shape or min(shape) < 1:
-        raise ValueError(f"shape is {shape}; expected positive sizes, for example (1, 28, 28)")
-    return shape
+    return sizes("shape", shape, least=1)
 
 
 def check_square(shape: tuple[int, ...]) -> int:
@@ -59,3 +51,48 @@ def check_items(x: Tensor, shape: tuple[int, ...], argument: str = "x") -> Tenso
         expected = ", ".join(["B >= 1", *map(str, shape)])
         raise ValueError(f"{argument} has shape {tuple(x.shape)}; expected ({expected})")
     return x
+
+
+class Encoder(nn.Module):
+    """Frame of an encoder; a subclass makes ``features`` and the two heads on them, ``loc`` and ``raw_scale``.
+
+    Args:
+        latent_dim: D.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = whole("latent_dim", latent_dim)
+
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Location and unconstrained scale of the posterior, [B, D] each, of a batch of items [B, *shape].
+
+        Raises:
+            ValueError: if the items have another shape, or one of several modalities is missing.
+        """
+        features = self.features(x)
+        return self.loc(features).flatten(1), self.raw_scale(features).flatten(1)
+
+
+class Decoder(nn.Module):
+    """Frame of a decoder; a subclass makes ``pixels``, or their logits, of codes [N, D].
+
+    Args:
+        shape: shape of one item.
+        latent_dim: D.
+        sigmoid: squash pixels to (0, 1).
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, sigmoid: bool) -> None:
+        super().__init__()
+        self.shape, self.latent_dim = check_shape(shape), whole("latent_dim", latent_dim)
+        self.sigmoid = one_of("sigmoid", sigmoid, (True, False))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Likelihood parameters [N, *shape] of codes [N, D].
+
+        Raises:
+            ValueError: if ``z`` is not [N, D].
+        """
+        pixels = self.pixels(check_items(z, (self.latent_dim,), "z"))
+        return torch.sigmoid(pixels) if self.sigmoid else pixels

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmlib.nets.common import check_items, check_latent_dim, check_shape, check_square, scaled
+from mmlib.checks import whole
+from mmlib.modality import module_name
+from mmlib.nets.common import Encoder, check_items, check_shape, check_square, scaled
 from mmlib.nets.mnist import MnistEncoder
 from mmlib.nets.svhn import SvhnEncoder, channel_plan, downsampler
 
@@ -39,7 +41,7 @@ def check_complete(batch: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, 
     return checked
 
 
-class JointEncoder(nn.Module):
+class JointEncoder(Encoder):
     """Features of every modality, concatenated, one hidden ReLU layer, two linear heads.
 
     The trunks are those of the unimodal encoders (without their heads), with weights of their own.
@@ -58,33 +60,28 @@ class JointEncoder(nn.Module):
         width: float = 1.0,
         hidden: int = 512,
     ):
-        super().__init__()
+        super().__init__(latent_dim)
         if not shapes:
             raise ValueError("shapes is empty; expected at least one modality")
-        self.shapes = {name: check_shape(shape) for name, shape in shapes.items()}
+        self.shapes = {module_name(name): check_shape(shape) for name, shape in shapes.items()}
         self.trunks = nn.ModuleDict()
         for name, shape in self.shapes.items():
             encoder = encoder_for(shape)(shape, latent_dim, width)
             del encoder.loc, encoder.raw_scale  # only the trunk is used
             self.trunks[name] = encoder
         joined = sum(trunk.feature_dim for trunk in self.trunks.values())
-        self.hidden = nn.Linear(joined, scaled(hidden, width))
-        self.loc = nn.Linear(self.hidden.out_features, check_latent_dim(latent_dim))
-        self.raw_scale = nn.Linear(self.hidden.out_features, latent_dim)
+        self.hidden = nn.Linear(joined, scaled(whole("hidden", hidden), width))
+        self.loc = nn.Linear(self.hidden.out_features, self.latent_dim)
+        self.raw_scale = nn.Linear(self.hidden.out_features, self.latent_dim)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Location and unconstrained scale of the joint posterior, [B, D] each.
-
-        Raises:
-            ValueError: if a modality is missing or has another shape.
-        """
+    def features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the joined features make, [B, units]."""
         checked = check_complete(batch, self.shapes)
-        features = torch.cat([self.trunks[name].features(x) for name, x in checked.items()], dim=1)
-        hidden = torch.relu(self.hidden(features))
-        return self.loc(hidden), self.raw_scale(hidden)
+        features = [self.trunks[name].features(x).flatten(1) for name, x in checked.items()]
+        return torch.relu(self.hidden(torch.cat(features, dim=1)))
 
 
-class ImageJointEncoder(nn.Module):
+class ImageJointEncoder(Encoder):
     """Two images side by side through one stack of convolutions (Shi et al. 2021, Table 4a).
 
     Both are brought to the side and the channels of the larger one (bilinear; a grey image repeats its channel: the
@@ -99,7 +96,7 @@ class ImageJointEncoder(nn.Module):
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], latent_dim: int = 20, width: float = 1.0):
-        super().__init__()
+        super().__init__(latent_dim)
         self.shapes = {name: check_shape(shape) for name, shape in shapes.items()}
         if len(self.shapes) != 2 or any(len(shape) != 3 for shape in self.shapes.values()):
             raise ValueError(f"shapes is {dict(shapes)}; expected exactly two images (channels, side, side)")
@@ -116,8 +113,8 @@ class ImageJointEncoder(nn.Module):
             nn.Conv2d(plan[-1], plan[-1], (1, 4), stride=(1, 2), padding=(0, 1)),  # [B, 128, 4, 4]
             nn.ReLU(),
         )
-        self.loc = nn.Conv2d(plan[-1], check_latent_dim(latent_dim), 4)
-        self.raw_scale = nn.Conv2d(plan[-1], latent_dim, 4)
+        self.loc = nn.Conv2d(plan[-1], self.latent_dim, 4)
+        self.raw_scale = nn.Conv2d(plan[-1], self.latent_dim, 4)
 
     def canvas(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The two images side by side: [B, channels, side, 2 side]."""
@@ -128,11 +125,6 @@ class ImageJointEncoder(nn.Module):
             images.append(x.expand(-1, self.channels, -1, -1))
         return torch.cat(images, dim=-1)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Location and unconstrained scale of the joint posterior, [B, D] each.
-
-        Raises:
-            ValueError: if a modality is missing or has another shape.
-        """
-        features = self.convolutions(self.canvas(batch))
-        return self.loc(features).flatten(1), self.raw_scale(features).flatten(1)
+    def features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """A map [B, channels, 4, 4] of both images."""
+        return self.convolutions(self.canvas(batch))

@@ -9,10 +9,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mmlib.nets.common import check_items, check_latent_dim, check_shape, scaled
+from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, scaled
 
 
-class MnistEncoder(nn.Module):
+class MnistEncoder(Encoder):
     """Flattened item, one hidden ReLU layer, two linear heads.
 
     Args:
@@ -22,28 +22,19 @@ class MnistEncoder(nn.Module):
     """
 
     def __init__(self, shape: tuple[int, ...] = (1, 28, 28), latent_dim: int = 20, width: float = 1.0):
-        super().__init__()
+        super().__init__(latent_dim)
         self.shape = check_shape(shape)
         self.feature_dim = scaled(400, width)
         self.hidden = nn.Linear(math.prod(self.shape), self.feature_dim)
-        self.loc = nn.Linear(self.feature_dim, check_latent_dim(latent_dim))
-        self.raw_scale = nn.Linear(self.feature_dim, latent_dim)
+        self.loc = nn.Linear(self.feature_dim, self.latent_dim)
+        self.raw_scale = nn.Linear(self.feature_dim, self.latent_dim)
 
     def features(self, x: Tensor) -> Tensor:
-        """Hidden activations [B, feature_dim] of a batch [B, *shape].
-
-        Raises:
-            ValueError: if the items have another shape.
-        """
+        """Hidden activations [B, feature_dim] of a batch [B, *shape]."""
         return torch.relu(self.hidden(check_items(x, self.shape).flatten(1)))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and unconstrained scale of the posterior, [B, D] each."""
-        features = self.features(x)
-        return self.loc(features), self.raw_scale(features)
 
-
-class MnistDecoder(nn.Module):
+class MnistDecoder(Decoder):
     """Latent code, one hidden ReLU layer, one unit a pixel.
 
     Args:
@@ -60,19 +51,10 @@ class MnistDecoder(nn.Module):
         width: float = 1.0,
         sigmoid: bool = True,
     ):
-        super().__init__()
-        self.shape = check_shape(shape)
-        self.latent_dim = check_latent_dim(latent_dim)
-        self.sigmoid = sigmoid
-        self.hidden = nn.Linear(latent_dim, scaled(400, width))
+        super().__init__(shape, latent_dim, sigmoid)
+        self.hidden = nn.Linear(self.latent_dim, scaled(400, width))
         self.output = nn.Linear(self.hidden.out_features, math.prod(self.shape))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Likelihood parameters [N, *shape] of codes [N, D].
-
-        Raises:
-            ValueError: if ``z`` is not [N, D].
-        """
-        check_items(z, (self.latent_dim,), "z")
-        pixels = self.output(torch.relu(self.hidden(z))).unflatten(1, self.shape)
-        return torch.sigmoid(pixels) if self.sigmoid else pixels
+    def pixels(self, z: Tensor) -> Tensor:
+        """Pixels or their logits [N, *shape] of codes [N, D]."""
+        return self.output(torch.relu(self.hidden(z))).unflatten(1, self.shape)

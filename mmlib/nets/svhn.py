@@ -7,10 +7,9 @@ that the head always sees a 4x4 map. Memory stays in the ordinary layout: channe
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from mmlib.nets.common import check_items, check_latent_dim, check_shape, check_square, halvings, scaled
+from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, check_square, halvings, scaled
 
 
 def channel_plan(side: int, width: float) -> list[int]:
@@ -27,7 +26,7 @@ def downsampler(in_channels: int, channels: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class SvhnEncoder(nn.Module):
+class SvhnEncoder(Encoder):
     """Stride-2 convolutions down to a 4x4 map, then two 4x4 convolutions as heads.
 
     Args:
@@ -37,29 +36,20 @@ class SvhnEncoder(nn.Module):
     """
 
     def __init__(self, shape: tuple[int, ...] = (3, 32, 32), latent_dim: int = 20, width: float = 1.0):
-        super().__init__()
+        super().__init__(latent_dim)
         self.shape = check_shape(shape)
         channels = channel_plan(check_square(self.shape), width)
         self.feature_dim = channels[-1] * 4 * 4
         self.convolutions = downsampler(self.shape[0], channels)
-        self.loc = nn.Conv2d(channels[-1], check_latent_dim(latent_dim), 4)
-        self.raw_scale = nn.Conv2d(channels[-1], latent_dim, 4)
+        self.loc = nn.Conv2d(channels[-1], self.latent_dim, 4)
+        self.raw_scale = nn.Conv2d(channels[-1], self.latent_dim, 4)
 
     def features(self, x: Tensor) -> Tensor:
-        """Flattened 4x4 map [B, feature_dim] of a batch [B, *shape].
-
-        Raises:
-            ValueError: if the items have another shape.
-        """
-        return self.convolutions(check_items(x, self.shape)).flatten(1)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and unconstrained scale of the posterior, [B, D] each."""
-        features = self.convolutions(check_items(x, self.shape))  # [B, channels, 4, 4]
-        return self.loc(features).flatten(1), self.raw_scale(features).flatten(1)  # [B, D, 1, 1] -> [B, D]
+        """The 4x4 map [B, channels, 4, 4] of a batch [B, *shape]; ``feature_dim`` numbers for each item."""
+        return self.convolutions(check_items(x, self.shape))
 
 
-class SvhnDecoder(nn.Module):
+class SvhnDecoder(Decoder):
     """A 4x4 transposed convolution on the code, then stride-2 transposed convolutions up to the image.
 
     Args:
@@ -76,23 +66,14 @@ class SvhnDecoder(nn.Module):
         width: float = 1.0,
         sigmoid: bool = True,
     ):
-        super().__init__()
-        self.shape = check_shape(shape)
-        self.latent_dim = check_latent_dim(latent_dim)
-        self.sigmoid = sigmoid
+        super().__init__(shape, latent_dim, sigmoid)
         channels = channel_plan(check_square(self.shape), width)[::-1]
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, channels[0], 4), nn.ReLU()]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(self.latent_dim, channels[0], 4), nn.ReLU()]
         for before, after in pairwise(channels):
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
         layers.append(nn.ConvTranspose2d(channels[-1], self.shape[0], 4, stride=2, padding=1))
         self.convolutions = nn.Sequential(*layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Likelihood parameters [N, *shape] of codes [N, D].
-
-        Raises:
-            ValueError: if ``z`` is not [N, D].
-        """
-        check_items(z, (self.latent_dim,), "z")
-        pixels = self.convolutions(z[:, :, None, None])  # [N, D, 1, 1] -> [N, *shape]
-        return torch.sigmoid(pixels) if self.sigmoid else pixels
+    def pixels(self, z: Tensor) -> Tensor:
+        """Pixels or their logits [N, *shape] of codes [N, D]."""
+        return self.convolutions(z[:, :, None, None])  # [N, D, 1, 1] -> [N, *shape]
