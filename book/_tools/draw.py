@@ -1,10 +1,8 @@
-"""Draw the pictures of the prose pages into book/_static, from the library, the embedded data and the chapters.
+"""Draw the pictures of the prose pages into book/_static, from the library, the embedded data and one recorded run.
 
-Usage: python book/_tools/draw.py
+Usage: python -m mmlib train hand-street-mmvae-elbo && python book/_tools/draw.py
 """
 
-import base64
-import json
 from pathlib import Path
 
 import matplotlib
@@ -16,14 +14,16 @@ import numpy as np
 import torch
 from matplotlib.patches import FancyArrowPatch
 
+from mmlib import plots
 from mmlib.data import load
 from mmlib.distributions import Diagonal, mixture_of_experts, product_of_experts
+from mmlib.plots.grids import tile
+from mmlib.runs.trained import load_trained
+from mmlib.seeding import generator
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
-LIFTED = {
-    "translation.png": ("mmvae", "fig-mmvae-cross")
-}  # picture: chapter and name of the figure it stores
-BLUE, ORANGE, GREY = "#0173b2", "#de8f05", "#777777"
+RUN = ("hand-street-mmvae-elbo", 0)  # recipe and seed of the model that draws the picture on the front
+BLUE, ORANGE, GREY = plots.colour("hand"), plots.colour("street"), "#777777"
 
 # Situations of two experts on one dimension, (mean, standard deviation) each; the prior is N(0, 1).
 SITUATIONS = {
@@ -155,14 +155,22 @@ def draw_wishes(batch):
     _save(figure, "wishes.png")
 
 
-def figure_of(chapter, name):
-    """The PNG bytes of a named figure, as the executed chapter stores it."""
-    for cell in json.loads((STATIC.parent / f"{chapter}.ipynb").read_text("utf-8"))["cells"]:
-        if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
-            for output in cell["outputs"]:
-                if "image/png" in output.get("data", {}):
-                    return base64.b64decode("".join(output["data"]["image/png"]))
-    raise ValueError(f"name is {name!r}; {chapter}.ipynb stores no figure of that name")
+def draw_translation():
+    """House numbers of validation, the first of each class, and under each one handwriting that the model draws."""
+    model, data = load_trained(*RUN)
+    model.eval()
+    given = data.validation.batch(_rows(data.validation))["street"]
+    with torch.no_grad():
+        drawn = model.generate({"street": given}, ["street"], ["hand"], generator=generator(0))["hand"]
+    figure, axes = plt.subplots(2, 1, figsize=(7.7, 2.35), layout="constrained")
+    for axis, images, text in (
+        (axes[0], given, "a house number goes in …"),
+        (axes[1], drawn, "… and the model writes it by hand"),
+    ):
+        axis.imshow(tile([images], gap=1), interpolation="nearest")
+        axis.set_title(text, loc="left", fontsize=16)
+        axis.set_axis_off()
+    _save(figure, "translation.png")
 
 
 def _save(figure, name):
@@ -177,8 +185,7 @@ def main():
     draw_experts()
     draw_pairs(batch)
     draw_wishes(batch)
-    for picture, place in LIFTED.items():
-        (STATIC / picture).write_bytes(figure_of(*place))
+    draw_translation()
 
 
 if __name__ == "__main__":
