@@ -224,11 +224,6 @@ def test_table_of_the_two_experts_is_what_the_library_computes():
         assert printed.groups() == tuple(f"{value.item():.3f}" for value in values)
 
 
-def test_pictures_lifted_from_chapters_are_those_of_the_chapters():
-    for picture, place in tool("draw").LIFTED.items():
-        assert (BOOK / "_static" / picture).read_bytes() == tool("draw").figure_of(*place)
-
-
 def test_pictures_of_the_prose_pages_come_from_the_drawing_script():
     text = (BOOK / "_tools" / "draw.py").read_text()
     for picture in (BOOK / "_static").glob("*.png"):

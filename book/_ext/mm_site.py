@@ -67,6 +67,8 @@ def without(app, extension: str) -> None:
     """Silence an extension that the builder loads by itself."""
     for listeners in app.events.listeners.values():
         listeners[:] = [one for one in listeners if not one.handler.__module__.startswith(extension)]
+    sheets = app.registry.css_files
+    sheets[:] = [sheet for sheet in sheets if not sheet[0].startswith(extension.replace("_", "-"))]
 
 
 def setup(app):

@@ -1,10 +1,8 @@
-"""Draw the pictures of the prose pages into book/_static, from the library, the embedded data and the chapters.
+"""Draw the pictures of the prose pages into book/_static, from the library, the embedded data and one recorded run.
 
-Usage: python book/_tools/draw.py
+Usage: python -m mmlib train hand-street-mmvae-elbo && python book/_tools/draw.py
 """
 
-import base64
-import json
 from pathlib import Path
 
 import matplotlib
@@ -16,14 +14,16 @@ import numpy as np
 import torch
 from matplotlib.patches import FancyArrowPatch
 
+from mmlib import plots
 from mmlib.data import load
 from mmlib.distributions import Diagonal, mixture_of_experts, product_of_experts
+from mmlib.plots.grids import tile
+from mmlib.runs.trained import load_trained
+from mmlib.seeding import generator
 
 STATIC = Path(__file__).resolve().parents[1] / "_static"
-LIFTED = {
-    "translation.png": ("mmvae", "fig-mmvae-cross")
-}  # picture: chapter and name of the figure it stores
-BLUE, ORANGE, GREY = "#0173b2", "#de8f05", "#777777"
+RUN = ("hand-street-mmvae-elbo", 0)  # recipe and seed of the model that draws the picture on the front
+BLUE, ORANGE, GREY = plots.colour("hand"), plots.colour("street"), "#777777"
 
 # Situations of two experts on one dimension, (mean, standard deviation) each; the prior is N(0, 1).
 SITUATIONS = {
@@ -47,7 +47,7 @@ def combine(experts):
 
 def draw_experts():
     """Product and mixture of two experts in three situations."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3), sharex=True, layout="constrained")
+    figure, axes = plots.panels(3, height=2.5, sharex=True)
     z = torch.linspace(-3, 3, 601, dtype=torch.float64).reshape(-1, 1, 1)
     for axis, (title, experts) in zip(axes, SITUATIONS.items(), strict=True):
         stacked, prior, product, mixture = combine(experts)
@@ -60,9 +60,9 @@ def draw_experts():
         axis.plot(z.flatten(), product.log_prob(z).exp().flatten(), "k", lw=2.2, label="product (AND)")
         axis.plot(z.flatten(), mixture.log_prob(z).exp().flatten(), "k--", lw=2.2, label="mixture (OR)")
         axis.set(title=title, xlabel="z", yticks=[])
-        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.spines["left"].set_visible(False)
     axes[0].set_ylabel("density")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     _save(figure, "experts.png")
 
 
@@ -78,23 +78,25 @@ def _picture(image):
 
 def draw_pairs(batch):
     """One pair of every class: hand above, street below."""
-    figure, axes = plt.subplots(2, 10, figsize=(10, 2.1), layout="constrained")
+    figure, axes = plots.panels(10, rows=2, height=0.78)
     for row, name in enumerate(("hand", "street")):
         for axis, image in zip(axes[row], batch[name], strict=True):
             axis.imshow(_picture(image), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-        axes[row][0].set_ylabel(name, fontsize=12)
+            axis.spines[:].set_visible(False)
+        axes[row][0].set_ylabel(name)
     _save(figure, "pairs.png")
 
 
 def draw_wishes(batch):
     """The four desiderata, with data standing in for what a perfect model would draw."""
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3.1), layout="constrained")
+    figure, axes = plots.panels(2, rows=2, height=3.1)
     titles = ("1  latent factorisation", "2  joint generation", "3  cross-generation", "4  synergy")
-    for axis, title in zip(axes, titles, strict=True):
+    for axis, title in zip(axes.flat, titles, strict=True):
         axis.set(xlim=(0, 10), ylim=(0, 9), xticks=[], yticks=[], aspect="equal")
-        axis.set_title(title, fontsize=12)
-        axis.spines[:].set_color("#cccccc")
+        axis.grid(False)
+        axis.set_title(title)
+        axis.spines[:].set(color="#cccccc", visible=True)
 
     def show(axis, name, digit, x, y, size=2.6):
         axis.imshow(
@@ -110,8 +112,8 @@ def draw_wishes(batch):
             x, y, f"${text}$", ha="center", va="center", fontsize=15, bbox=dict(boxstyle="circle", fc="w")
         )
 
-    a, b, c, d = axes
-    for axis in axes:
+    a, b, c, d = axes.flat
+    for axis in axes.flat:
         axis.set_autoscale_on(False)
     for x, width, colour, text in (
         (0.8, 2.4, BLUE, "slant, stroke"),
@@ -155,14 +157,22 @@ def draw_wishes(batch):
     _save(figure, "wishes.png")
 
 
-def figure_of(chapter, name):
-    """The PNG bytes of a named figure, as the executed chapter stores it."""
-    for cell in json.loads((STATIC.parent / f"{chapter}.ipynb").read_text("utf-8"))["cells"]:
-        if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
-            for output in cell["outputs"]:
-                if "image/png" in output.get("data", {}):
-                    return base64.b64decode("".join(output["data"]["image/png"]))
-    raise ValueError(f"name is {name!r}; {chapter}.ipynb stores no figure of that name")
+def draw_translation():
+    """House numbers of validation, the first of each class, and under each one handwriting that the model draws."""
+    model, data = load_trained(*RUN)
+    model.eval()
+    given = data.validation.batch(_rows(data.validation))["street"]
+    with torch.no_grad():
+        drawn = model.generate({"street": given}, ["street"], ["hand"], generator=generator(0))["hand"]
+    figure, axes = plots.panels(1, rows=2, height=1.1)
+    for axis, images, text in (
+        (axes[0], given, "a house number goes in …"),
+        (axes[1], drawn, "… and the model writes it by hand"),
+    ):
+        axis.imshow(tile([images], gap=1), interpolation="nearest")
+        axis.set_title(text, loc="left", fontsize=16)
+        axis.set_axis_off()
+    _save(figure, "translation.png")
 
 
 def _save(figure, name):
@@ -172,13 +182,13 @@ def _save(figure, name):
 
 def main():
     """Draw everything."""
+    plots.use_style()
     train = load("hand-street", size=32).train
     batch = train.batch(_rows(train))
     draw_experts()
     draw_pairs(batch)
     draw_wishes(batch)
-    for picture, place in LIFTED.items():
-        (STATIC / picture).write_bytes(figure_of(*place))
+    draw_translation()
 
 
 if __name__ == "__main__":

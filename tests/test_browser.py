@@ -1,0 +1,111 @@
+"""The built book in a real browser, without a network: no script fails, nothing is fetched, no formula is in error."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HTML = Path(__file__).resolve().parents[1] / "_build" / "html"
+PAGES = sorted([*HTML.glob("book/**/*.html"), *HTML.glob("search.html"), *HTML.glob("genindex.html")])
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
+    *("--remote-debugging-port=0", "--remote-allow-origins=*", "--host-resolver-rules=MAP * ~NOTFOUND"),
+)
+READY = """(async () => {
+  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+  return [document.querySelectorAll("mjx-merror").length, document.documentElement.scrollWidth, innerWidth];
+})()"""
+
+pytestmark = [
+    pytest.mark.skipif(not PAGES, reason="the book has not been built"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+
+
+class Browser:
+    """One page of a headless Chromium, spoken to by its DevTools protocol."""
+
+    def __init__(self, profile):
+        websocket = pytest.importorskip("websocket")
+        command = [CHROMIUM, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        lines = iter(self.process.stderr.readline, "")
+        address = next(found[0] for line in lines if (found := re.search(r"ws://\S+", line)))
+        self.socket, self.number, self.session = websocket.create_connection(address, timeout=60), 0, None
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Runtime", "Network", "Log", "Page"):
+            self.ask(f"{domain}.enable")
+
+    def ask(self, method, **params):
+        """Send a command; its result, with the events that came before it in ``self.events``."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        self.socket.send(json.dumps(message | ({"sessionId": self.session} if self.session else {})))
+        self.events = []
+        while (answer := json.loads(self.socket.recv())).get("id") != self.number:
+            self.events.append(answer)
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+    def open(self, page, width):
+        """What a script counts when the page is ready, and what went wrong on the way."""
+        self.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False
+        )
+        self.ask("Page.navigate", url=page.as_uri())
+        events = list(self.events)
+        while not any(event.get("method") == "Page.loadEventFired" for event in events):
+            events.append(json.loads(self.socket.recv()))
+        counted = self.ask("Runtime.evaluate", expression=READY, awaitPromise=True, returnByValue=True)[
+            "result"
+        ]
+        return counted["value"], [text for event in events + self.events if (text := complaint(event))]
+
+    def close(self):
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+
+def complaint(event):
+    """What is wrong with an event, if anything."""
+    method, params = event.get("method"), event.get("params", {})
+    if method == "Runtime.exceptionThrown":
+        details = params["exceptionDetails"]
+        return f"script error: {details.get('exception', {}).get('description', details['text'])}"
+    if method == "Log.entryAdded" and params["entry"]["level"] == "error":
+        return f"{params['entry']['text']} {params['entry'].get('url', '')}"
+    if method == "Network.requestWillBeSent" and not re.match(
+        r"file:|data:|blob:|about:", params["request"]["url"]
+    ):
+        return f"request to the network: {params['request']['url']}"
+    return None
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    made = Browser(tmp_path_factory.mktemp("chromium"))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HTML)))
+def test_page_opens_without_error_network_or_sideways_scrolling(browser, page):
+    for width in (1280, 390):
+        (errors, wide, inner), complaints = browser.open(page, width)
+        assert not complaints
+        assert errors == 0, f"{errors} formulas that MathJax cannot read"
+        assert wide <= inner, f"at {width} pixels the page is {wide} wide"
+
+
+def test_browser_notices_what_it_should(browser, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text('<script>nothing()</script><img src="https://a.example/x.png"><p style="width: 900px">')
+    (_, wide, inner), complaints = browser.open(page, 390)
+    assert wide > inner and any("nothing is not defined" in text for text in complaints)
+    assert any("https://a.example/x.png" in text for text in complaints)
