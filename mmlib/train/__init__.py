@@ -5,7 +5,7 @@ from mmlib.train.checkpoint import load_weights, save_weights
 from mmlib.train.ema import Ema
 from mmlib.train.guard import Paused
 from mmlib.train.history import History
-from mmlib.train.loop import fit
+from mmlib.train.loop import descend, fit
 
 __all__ = [
     "Collapsed",
@@ -13,6 +13,7 @@ __all__ = [
     "History",
     "Monitor",
     "Paused",
+    "descend",
     "fit",
     "fit_adversarial",
     "load_weights",

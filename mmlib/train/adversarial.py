@@ -17,7 +17,7 @@ from mmlib.metrics.split import cast, device_of
 from mmlib.seeding import child, generator
 from mmlib.train.ema import Ema
 from mmlib.train.history import History
-from mmlib.train.loop import adam, adam_options
+from mmlib.train.loop import adam, adam_options, descend
 from mmlib.train.rows import ready
 from mmlib.train.session import Session
 
@@ -189,9 +189,7 @@ def fit_adversarial(
         )
         parts = {f"{side}/{name}": part.view(1) for name, part in parts.items()}
         session.watches[side].see(step + 1, loss, parts, model)
-        optimizers[side].zero_grad(set_to_none=True)
-        loss.backward()
-        optimizers[side].step()
+        descend(loss, optimizers[side])
 
     def advance(step: int) -> None:
         for u, side in enumerate(updates):

@@ -104,13 +104,7 @@ def fit(
         return model.loss(*ready(batch, split.mask(rows)), generator=noise, validate=False)
 
     def update(loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        if clip_value is not None:
-            nn.utils.clip_grad_value_(model.parameters(), clip_value)
-        optimizer.step()
+        descend(loss, optimizer, clip_norm, clip_value)
 
     def begin(step: int) -> None:
         nonlocal replay
@@ -128,6 +122,30 @@ def fit(
             update(loss)
 
     return session.run(advance, {"adam": optimizer}, begin)
+
+
+def descend(
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+) -> None:
+    """One step of an optimiser down the gradient of ``loss``: what training repeats.
+
+    Args:
+        loss: scalar, to be minimised.
+        optimizer: of the parameters that learn.
+        clip_norm: rescale the gradient to at most this total norm.
+        clip_value: afterwards clip each entry of the gradient to plus or minus this value.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(learning, clip_norm)
+    if clip_value is not None:
+        nn.utils.clip_grad_value_(learning, clip_value)
+    optimizer.step()
 
 
 def adam_options(learning_rate: float, betas: tuple[float, float], eps: float) -> dict:
