@@ -101,7 +101,7 @@ class Ledger:
         cells: by exhibit, row and column, every cell in which a number is printed.
         claims: by exhibit and claim, what the figures show.
         records: the results that it rests on.
-        problems: ids of claims that are in no list.
+        problems: what is wrong with the results, and ids of claims that are in no list.
     """
 
     papers: dict[str, Paper]
@@ -135,7 +135,7 @@ def read(
     papers = load(folder, recipes)
     records = Records.read(recipes, root)
     known = list_of_claims.load(claims)
-    cells, answers, problems = {}, {}, []
+    cells, answers, problems = {}, {}, [*records.problems]
     for exhibit in (exhibit for paper in papers.values() for exhibit in paper.exhibits.values()):
         for row, column in exhibit.printed():
             cells[exhibit.id, row, column] = records.answer(exhibit, exhibit.rows[row], column)
@@ -267,7 +267,7 @@ def check(folder=LEDGER, ledger: Ledger | None = None) -> list[str]:
     path = Path(folder) / "ours.yaml"
     try:
         ledger = ledger or read(folder)
-        problems = [*ledger.records.problems, *ledger.problems]
+        problems = [*ledger.problems]
         if not path.exists():
             return [*problems, f"{path.name} is missing; make it by {UPDATE}"]
         stored = fit(read_yaml(path), dict[str, dict], path.name)
