@@ -45,6 +45,7 @@ def blobs(spread=0.1, modalities=("hand", "street"), apart=0.0, n=40):
 # --- distances -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("eq-wasserstein")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_wasserstein_is_the_integral_between_quantile_functions(family):
     """In one dimension W2^2 = int (F^-1 - G^-1)^2 du, and independent dimensions add up."""
@@ -64,6 +65,7 @@ def test_wasserstein_is_the_integral_between_quantile_functions(family):
             )  # the ends of the integral are logs
 
 
+@pytest.mark.equation("eq-wasserstein")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_wasserstein_has_the_gradient_of_its_differences(family):
     def distance(*tensors):

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from mmlib.book.figures.data import class_gain, intervals, observed_rows, pairing_lines
+from mmlib.book.figures.data import class_gain, intervals, pairing_lines
 from mmlib.data import Items
 from mmlib.data.difficulty import guesses, median_images
 
@@ -45,14 +45,9 @@ def test_figures_draw_what_they_are_given():
     index = {"hand": torch.tensor([0, 2]), "street": torch.tensor([0, 1])}
     ax = pairing_lines(labels, index)
     assert len(ax.lines) == 2 and len(ax.texts) == 7
-    ax = observed_rows(
-        {"hand": torch.ones(50, dtype=torch.bool), "street": torch.zeros(50, dtype=torch.bool)}
-    )
-    assert [len(c.get_offsets()) for c in ax.collections] == [40, 40]
     axes = class_gain([0, 0.5, 1], [9, 2, 0], [150, 200, 230])
     assert axes[0].lines[0].get_ydata().tolist() == [9, 2, 0]
-    axes = intervals({"naive": [0.5, 0.9]}, {"naive": [0.1, 0.1]}, truth=0.5)
-    assert "50% of 2" in axes[0].get_title()
+    centres = {"usual": [0.5, 0.9], "clustered": [0.5, 0.6]}
+    axes = intervals(centres, {name: [0.1, 0.1] for name in centres}, truth=0.5)
+    assert [ax.get_title()[:12] for ax in axes] == ["usual: 50% o", "clustered: 1"]
     plt.close("all")
-    with pytest.raises(ValueError, match="labels has 1 modalities; expected two"):
-        pairing_lines({"hand": labels["hand"]}, index)

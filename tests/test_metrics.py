@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from mmlib.book.figures.metrics import (
-    against_ceilings,
     class_shares,
     coherence_matrix,
     likelihood_convergence,
@@ -444,16 +443,14 @@ def test_figures_show_what_they_are_given():
     data = small_data(n=240)
     g = torch.Generator().manual_seed(0)
     report = evaluate(Puppet(data.test), data.test, Column(), g, samples=60)
-    ax = coherence_matrix(report)
+    _, axes = plt.subplots(1, 2)
+    ax = coherence_matrix(report, "a puppet", axes[0])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "all"]
     assert ax.get_xlabel() == "generated" and ax.get_ylabel() == "given"
     assert ax.texts[0].get_text().startswith("100.0")
     shares = {"hand": report["classes_generated"]["a"], "jointly": report["classes_generated"]["jointly"]}
-    assert "hand: 3 classes" in [text.get_text() for text in class_shares(shares).get_legend().get_texts()]
-    ax = against_ceilings({"fine": (-2.0, -1.0), "impossible": (0.0, -1.0)})
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["fine", "impossible"]
-    ax = likelihood_convergence(
-        [1, 10], {"own": (torch.tensor([-3.0, -2.0]), torch.tensor([1.0, 0.3]))}, -1.9
-    )
-    assert ax.get_xscale() == "log"
+    texts = class_shares(shares, "a puppet", axes[1]).get_legend().get_texts()
+    assert "hand: 3 classes" in [text.get_text() for text in texts]
+    ax = likelihood_convergence([1, 10], {"a": [(-3.0, 1.0), (-2.0, 0.3)]}, -1.9)
+    assert ax.get_xscale() == "log" and ax.lines[1].get_ydata().tolist() == [-3.0, -2.0]
     plt.close("all")

@@ -41,7 +41,7 @@ def wasserstein(p: Diagonal, q: Diagonal) -> Tensor:
     Both families are sets of shifted and stretched copies of one shape, which is all that the formula asks. Its
     gradient where the distance is 0 is set to 0.
 
-    Source: Joy et al. 2022, Appendix F, for normals; there with a plus between means.
+    Equation: ``eq-wasserstein``. Source: Joy et al. 2022, Appendix F, for normals; there with a plus between means.
         W2(p, q)^2 = sum_d (mu_d - nu_d)^2 + (s_d - t_d)^2,  s, t standard deviations: sqrt(2) b for a Laplace
 
     Args:

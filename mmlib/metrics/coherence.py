@@ -1,6 +1,6 @@
 """Do the modalities of a generated item show the same thing? Cross, joint and synergy coherence.
 
-Every function returns one number an item, 1 (coherent) or 0; the coherence is the mean, and
+Every function returns one number per item, 1 (coherent) or 0; the coherence is the mean, and
 :func:`mmlib.metrics.estimates.estimate` gives it together with its standard error. What is classified is the mean of
 the decoder's likelihood, without observation noise; the code is one posterior sample unless ``mean`` is set.
 
@@ -34,7 +34,7 @@ def cross_coherence(
     The entry for the given modality itself is the coherence of the reconstruction.
 
     Equation: ``eq-cross-coherence``. Source: Shi et al. 2019, Section 4.1; Shi et al. 2021, Section 4.2 (c).
-        C[a][b] = (1/P) sum_p 1{ c_b(xhat_b) = y_p },  z ~ q(z | x_a),  xhat_b = E[x_b | z]
+        C[a][b] = (1/P) sum_p 1{ h_b(xhat_b) = y_p },  z ~ q(z | x_a),  xhat_b = E[x_b | z]
 
     Args:
         model: any model with ``modalities`` and ``generate``.
@@ -65,8 +65,8 @@ def synergy_coherence(
 ) -> Tensor:
     r"""Coherence of what is generated from *all* modalities: seeing both should be no worse than seeing one.
 
-    Equation: ``eq-synergy-coherence``. Source: Shi et al. 2021, Section 4.2 (d); a column a modality as in Table 1.
-        S[b] = (1/P) sum_p 1{ c_b(xhat_b) = y_p },  z ~ q(z | x_1, ..., x_M),  xhat_b = E[x_b | z]
+    Equation: ``eq-synergy-coherence``. Source: Shi et al. 2021, Section 4.2 (d); one column per modality as in Table 1.
+        S[b] = (1/P) sum_p 1{ h_b(xhat_b) = y_p },  z ~ q(z | x_1, ..., x_M),  xhat_b = E[x_b | z]
 
     Args:
         model: any model with ``modalities`` and ``generate``.
@@ -100,7 +100,7 @@ def joint_coherence(predicted: Tensor) -> Tensor:
     It cannot tell a good model from one that always draws the same digit: report :func:`classes_generated` beside it.
 
     Equation: ``eq-joint-coherence``. Source: Shi et al. 2019, Section 4.1; Shi et al. 2021, Section 4.2 (b).
-        J = (1/N) sum_n 1{ c_1(xhat_1) = ... = c_M(xhat_M) },  z_n ~ p(z),  xhat_m = E[x_m | z_n]
+        J = (1/N) sum_i 1{ h_1(xhat_1) = ... = h_M(xhat_M) },  z_i ~ p(z),  xhat_m = E[x_m | z_i]
 
     Args:
         predicted: int64 [M, N], predicted classes of every modality, M >= 2.

@@ -9,14 +9,14 @@ from torch import Tensor
 def clustered_standard_error(values: Tensor, cluster: Tensor) -> Tensor:
     r"""Standard error of the mean of items that come in clusters, such as warped copies of one original.
 
-    Items of one cluster may depend on one another in any way; clusters are independent. With one item a cluster
+    Items of one cluster may depend on one another in any way; clusters are independent. With one item per cluster
     this is the usual standard error; with every item copied c times it is that of the uncopied items.
 
     Equation: ``eq-clustered-se``. Source: Cameron and Miller 2015, Eq. 11, for a mean.
         se^2 = G / (G - 1) * sum_g (sum_{p in g} (v_p - vbar))^2 / P^2
 
     Args:
-        values: [P], one number an item (a correct answer is 1, a wrong one 0).
+        values: [P], one number per item (a correct answer is 1, a wrong one 0).
         cluster: int64 [P], the cluster of each item.
 
     Returns:

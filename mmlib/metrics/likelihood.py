@@ -65,10 +65,10 @@ def laplace_ceiling(size: int, scale: float) -> float:
     Reached only if the location equals every number exactly; a reported value above it is not what it says it is.
 
     Equation: ``eq-laplace-ceiling``. Source: the Laplace density at its location.
-        log p(x) <= - D log(2 b)
+        log p(x) <= - n log(2 b)
 
     Args:
-        size: D, how many numbers; add up the modalities for a joint likelihood.
+        size: n, how many numbers; add up the modalities for a joint likelihood.
         scale: b.
 
     Raises:

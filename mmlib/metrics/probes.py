@@ -60,7 +60,7 @@ def latent_accuracy(probe: Probe, z: Tensor, labels: Tensor) -> Tensor:
     r"""Whether the probe reads the right label off each code.
 
     Equation: ``eq-latent-accuracy``. Source: Shi et al. 2019, Section 4.1; Shi et al. 2021, Section 4.2 (a).
-        A = (1/P) sum_p 1{ argmax_c (W z_p + b)_c = y_p },  W and b fitted on training encodings
+        A = (1/P) sum_p 1{ argmax_c (W z_p + w)_c = y_p },  W and w fitted on training encodings
 
     Args:
         probe: fitted by :func:`fit_probe` on other items.

@@ -110,6 +110,7 @@ def use_style() -> None:
             "lines.markersize": 5,
             "savefig.dpi": 150,
             "savefig.facecolor": "white",
+            "savefig.pad_inches": 0.02,  # what a notebook adds on each side: no figure gets wider than the column
             "xtick.labelsize": 8.5,
             "ytick.labelsize": 8.5,
         }
