@@ -36,7 +36,7 @@ class Browser:
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         lines = iter(self.process.stderr.readline, "")
         address = next(found[0] for line in lines if (found := re.search(r"ws://\S+", line)))
-        self.socket, self.number, self.session = websocket.create_connection(address, timeout=60), 0, None
+        self.socket, self.number, self.session = websocket.create_connection(address, timeout=300), 0, None
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Runtime", "Network", "Log", "Page"):
@@ -116,7 +116,7 @@ def test_page_opens_without_error_network_or_sideways_scrolling(browser, page):
 def test_browser_notices_what_it_should(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text(
-        "<!doctype html><script>nothing()</script><img src='https://a.example/x.png'><p style='width: 900px'>"
+        "<!doctype html><script>nothing()</script><img src='https://a.example/x.png'><p style='width: 900px'>wide"
     )
     browser.resize(390)
     _, complaints = browser.open(page)
