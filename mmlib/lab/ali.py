@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmlib.checks import look_up, positive, real, whole
 from mmlib.distributions import Diagonal, Mixture
 from mmlib.ratios import minimax_value, non_saturating_loss
 
@@ -124,12 +125,13 @@ def play(
     Raises:
         ValueError: if the loss is unknown.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss is {loss!r}; expected one of {', '.join(LOSSES)}")
+    objective_of = look_up("loss", loss, LOSSES)
+    starts, steps, rows = whole("starts", starts), whole("steps", steps), whole("rows", rows)
+    entropy, least_noise = real("entropy", entropy, 0.0), positive("least_noise", least_noise)
     first = torch.rand(4, starts, generator=generator, dtype=torch.float64)
     slopes = (2 * first[:2] - 1).requires_grad_()
     raw = (0.4 + 0.6 * first[2:] - least_noise).log().requires_grad_()
-    optimiser = torch.optim.Adam([slopes, raw], learning_rate, betas=(0.5, 0.999))
+    optimiser = torch.optim.Adam([slopes, raw], positive("learning_rate", learning_rate), betas=(0.5, 0.999))
     history = []
     for _ in range(steps):
         noises = least_noise + raw.exp()
@@ -146,7 +148,7 @@ def play(
             - _log_scalar(z, 0.0, 1.0)
             - _log_scalar(x, fw * z, fs)
         )
-        objective = LOSSES[loss](torch.stack([half, -half], 1))
+        objective = objective_of(torch.stack([half, -half], 1))
         objective = objective - entropy * _log_scalar(x[0], w * z[0], sigma).mean()
         optimiser.zero_grad()
         (objective * starts).backward()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmlib.checks import positive
 from mmlib.lab.game import Game
 from mmlib.ratios import assemble_logits, class_loss
 
@@ -79,7 +80,7 @@ def classify(classes: Sequence[Tensor], features: Features = quadratic, ridge: f
     flat = found.flatten(0, 1)
     own = torch.eye(n, dtype=flat.dtype).repeat_interleave(rows, 0)  # [n rows, n]
     weight = torch.zeros(n, size, dtype=flat.dtype)
-    penalty = ridge / rows
+    penalty = positive("ridge", ridge) / rows
 
     def loss(weight: Tensor) -> Tensor:
         logits = (flat @ weight.T).T.reshape(n, n, rows).transpose(0, 1)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from mmlib.checks import look_up, real, whole
 from mmlib.distributions import Diagonal
 
 
@@ -124,6 +125,9 @@ class Game:
             mismatch: standard deviation of what is added to every coefficient of data and encoders.
             seed: of the draw.
         """
+        modalities, data_dim = whole("modalities", modalities), whole("data_dim", data_dim)
+        style_dim, content_dim = whole("style_dim", style_dim, 0), whole("content_dim", content_dim)
+        mismatch = real("mismatch", mismatch, 0.0)
         generator = torch.Generator().manual_seed(seed)
 
         def draw(*shape: int) -> Tensor:
@@ -164,9 +168,7 @@ class Game:
         begin = {"data": 0, "style": self.modalities * sizes["data"]}
         begin["content"] = begin["style"] + self.modalities * sizes["style"]
         sizes["content"] = len(self.content[0].bias)
-        if kind not in begin:
-            raise ValueError(f"kind is {kind!r}; expected one of {', '.join(begin)}")
-        first = begin[kind] + i * sizes[kind]
+        first = look_up("kind", kind, begin) + i * sizes[kind]
         return list(range(first, first + sizes[kind]))
 
     def distributions(self) -> list[Normal]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from mmlib.bounds import LogWeights
+from mmlib.checks import positive, whole
 from mmlib.distributions import Diagonal, Mixture
 
 Batch = Mapping[str, Tensor]
@@ -63,18 +64,14 @@ class LinearGaussian:
         noises = noise if isinstance(noise, Mapping) else dict.fromkeys(sizes, noise)
         views = {}
         for name, size in sizes.items():
-            if orthogonal and size < latent_dim:
+            if whole(f"sizes[{name!r}]", size) < whole("latent_dim", latent_dim) and orthogonal:
                 raise ValueError(f"sizes[{name!r}] is {size}; orthogonal columns need at least {latent_dim}")
-            if not noises[name] > 0:
-                raise ValueError(
-                    f"noise of {name!r} is {noises[name]}; expected a positive standard deviation"
-                )
             weight = torch.randn(size, latent_dim, generator=generator, dtype=torch.float64)
             if orthogonal:
                 lengths = 0.6 + torch.rand(latent_dim, generator=generator, dtype=torch.float64)
                 weight = torch.linalg.qr(weight).Q * lengths
             bias = torch.randn(size, generator=generator, dtype=torch.float64)
-            views[name] = View(weight, bias, float(noises[name]))
+            views[name] = View(weight, bias, positive(f"noise of {name!r}", noises[name]))
         return cls(views)
 
     @property

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmlib.distributions import MINIMUM_SCALE
+from mmlib.checks import one_of
+from mmlib.distributions import MINIMUM_SCALE, SCALES
 from mmlib.lab.linear_gaussian import LinearGaussian
 from mmlib.modality import Modality, NormalLikelihood
 
@@ -77,8 +78,7 @@ def modalities(
     Raises:
         ValueError: if `experts` is unknown, or if "likelihood" is asked of a view that does not determine z.
     """
-    if experts not in EXPERTS:
-        raise ValueError(f"experts is {experts!r}; expected one of {', '.join(EXPERTS)}")
+    one_of("experts", experts, EXPERTS)
     made = []
     for name, view in lab.views.items():
         gram = view.weight.T @ view.weight / view.noise**2
@@ -114,15 +114,11 @@ def raw_from(scale: Tensor, kind: str) -> Tensor:
     Raises:
         ValueError: if no raw output gives these scales (a softmax budget must add up to D), or the rule is unknown.
     """
-    if kind == "softplus":
+    if one_of("scale", kind, SCALES) == "softplus":
         return torch.log(torch.expm1(scale - MINIMUM_SCALE))
     if kind == "log_variance":
         return 2 * scale.log()
-    if kind == "softmax_budget":
-        budget = (scale - MINIMUM_SCALE).sum(-1)
-        if not torch.allclose(budget, torch.full_like(budget, scale.shape[-1])):
-            raise ValueError(
-                f"scale adds up to {budget.tolist()}; a softmax budget adds up to {scale.shape[-1]}"
-            )
-        return (scale - MINIMUM_SCALE).log()
-    raise ValueError(f"scale is {kind!r}; expected softplus, softmax_budget or log_variance")
+    budget = (scale - MINIMUM_SCALE).sum(-1)
+    if not torch.allclose(budget, torch.full_like(budget, scale.shape[-1])):
+        raise ValueError(f"scale adds up to {budget.tolist()}; a softmax budget adds up to {scale.shape[-1]}")
+    return (scale - MINIMUM_SCALE).log()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmlib.checks import real, whole
 from mmlib.distributions import Mixture
 
 LogJoint = Callable[[Tensor], Tensor]
@@ -49,10 +50,12 @@ def grid(
         panels: equal panels before the breaks are added.
         order: nodes in every panel.
     """
-    if not high > low:
+    if not real("high", high) > real("low", low):
         raise ValueError(f"high is {high}; expected more than low = {low}")
-    edges = np.union1d(np.linspace(low, high, panels + 1), [b for b in breaks if low < b < high])
-    nodes, weights = np.polynomial.legendre.leggauss(order)
+    edges = np.union1d(
+        np.linspace(low, high, whole("panels", panels) + 1), [b for b in breaks if low < b < high]
+    )
+    nodes, weights = np.polynomial.legendre.leggauss(whole("order", order))
     half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
     z = middle[:, None] + half[:, None] * nodes
     w = half[:, None] * weights
@@ -124,8 +127,7 @@ def _density(log_mass: Tensor, q: Mixture) -> Tensor:
 
 def _expected_log_mean(log_w: Tensor, log_mass: Tensor, proportions: Tensor, k: int, looser: bool) -> Tensor:
     """E log of (proportion-weighted) means of k independent weights a component; log_w [1, N, B] -> [B]."""
-    if k < 1:
-        raise ValueError(f"k is {k}; expected at least 1")
+    k = whole("k", k)
     mass = log_mass.exp()
     centre = ((mass * log_w).sum(1) * proportions).sum(0).detach()  # [B], keeps t of order one
     step = 0.1

@@ -21,6 +21,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from mmlib.checks import real, whole
+
 
 def with_shared_code(classes: int, values: int, keep: float) -> Tensor:
     """Probabilities of q_1, q_2 and p where one code is all there is: [3, points].
@@ -104,8 +106,5 @@ def content_information(classes: int, values: int, keep: float) -> float:
 
 
 def _check(classes: int, values: int, keep: float) -> None:
-    if classes < 1 or values < 1 or not 1 / values - 1e-12 <= keep <= 1:
-        raise ValueError(
-            f"classes is {classes}, values {values} and keep {keep}; expected at least 1, at least 1, and "
-            "from 1 / values to 1"
-        )
+    whole("classes", classes)
+    real("keep", keep, 1 / whole("values", values) - 1e-12, 1.0)

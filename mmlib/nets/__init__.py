@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from mmlib.checks import sizes
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, Modality
 from mmlib.nets.classifiers import DigitClassifier
 from mmlib.nets.joint import ImageJointEncoder, JointEncoder, encoder_for
@@ -49,7 +50,10 @@ def modalities(
     Raises:
         ValueError: if a mapping misses a modality or names an unknown one, or ``weights`` is another string.
     """
-    shapes = {name: tuple(shape) for name, shape in getattr(data, "shapes", data).items()}
+    shapes = getattr(data, "shapes", data)
+    if not isinstance(shapes, Mapping):
+        raise ValueError(f"data is {data!r}; expected a data set or a mapping from names to shapes")
+    shapes = {name: sizes(f"shape of {name!r}", shape, 1) for name, shape in shapes.items()}
     likelihoods = _per_name("likelihood", likelihood or LaplaceLikelihood(0.75), shapes)
     if isinstance(weights, str):
         if weights != "pixels":
