@@ -154,5 +154,5 @@ def _sum_event(log_density: Tensor, event_dims: int) -> Tensor:
 def _check_unit_interval(name: str, x: Tensor) -> None:
     low, high = x.min().item(), x.max().item()
     if low < 0 or high > 1:
-        low, high = (value if x.dtype == torch.float64 else np.float32(value) for value in (low, high))
+        low, high = (str(value if x.dtype == torch.float64 else np.float32(value)) for value in (low, high))
         raise ValueError(f"batch[{name!r}] has pixels from {low} to {high}; expected pixels in [0, 1]")

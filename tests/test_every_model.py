@@ -90,7 +90,7 @@ def build(cls, parts, latent_dim=2, **options):
     for parameter in others:
         if parameter.default is parameter.empty and parameter.name not in options:
             assert parameter.name in NEEDED, f"say in NEEDED how to make {parameter.name} of {cls.__name__}"
-            options[parameter.name] = NEEDED[parameter.name](parts, latent_dim)
+            options[parameter.name] = NEEDED[parameter.name](parts, 2)
     torch.manual_seed(0)
     return cls(parts, latent_dim, **options)
 

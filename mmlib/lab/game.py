@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from mmlib import seeding
 from mmlib.checks import look_up, real, whole
 from mmlib.distributions import Diagonal
 
@@ -128,7 +129,7 @@ class Game:
         modalities, data_dim = whole("modalities", modalities), whole("data_dim", data_dim)
         style_dim, content_dim = whole("style_dim", style_dim, 0), whole("content_dim", content_dim)
         mismatch = real("mismatch", mismatch, 0.0)
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeding.generator(seed)
 
         def draw(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from mmlib import seeding
 from mmlib.bounds import LogWeights
 from mmlib.checks import positive, whole
 from mmlib.distributions import Diagonal, Mixture
@@ -60,7 +61,7 @@ class LinearGaussian:
         Raises:
             ValueError: when a size is too small for orthogonal columns, or a noise is not positive.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeding.generator(seed)
         noises = noise if isinstance(noise, Mapping) else dict.fromkeys(sizes, noise)
         views = {}
         for name, size in sizes.items():
