@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmlib.checks import one_of, positive, real
 from mmlib.metrics.split import cast
 from mmlib.seeding import check_device
-from mmlib.train.capture import captured_or_eager, check_capture
+from mmlib.train.capture import RECORDABLE, captured
 from mmlib.train.ema import Ema
 from mmlib.train.history import History
 from mmlib.train.rows import ready
@@ -89,11 +89,13 @@ def fit(
         "clip_norm": None if clip_norm is None else positive("clip_norm", clip_norm),
         "clip_value": None if clip_value is None else positive("clip_value", clip_value),
     }
-    if one_of("capture", capture, (True, False)):
-        check_capture(check_device(device))
+    if one_of("capture", capture, (True, False)) and check_device(device).type not in RECORDABLE:
+        raise ValueError(
+            f"capture is True on device {str(device)!r}; expected a CUDA device, or capture=False"
+        )
     session = Session(
-        model, split, {"": "loss"}, options, {"callback": callback}, "", steps, batch_size, seed, device, log_every,
-        validate_every, checkpoint_dir, checkpoint_every, identity, ema, stop, progress,
+        model, split, {"": "loss"}, options, {"callback": callback}, ema, "", steps, batch_size, seed, device,
+        log_every, validate_every, checkpoint_dir, checkpoint_every, identity, stop, progress,
     )  # fmt: skip
     split, noise, watch, replay = session.split, session.noise, session.watches[""], None
     optimizer = adam(model, **{name: options[name] for name in ("learning_rate", "betas", "eps", "amsgrad")})
@@ -111,7 +113,7 @@ def fit(
         # rows that miss modalities take other paths through a model, so no one recording fits all
         if capture and hasattr(split, "gather") and getattr(split, "observed", None) is None:
             rows = session.rows(step).to(noise.device)
-            replay = captured_or_eager(forward, update, model, optimizer, noise, rows)
+            replay = captured(forward, update, model, optimizer, noise, rows)
             session.history.captured = replay is not None
 
     def advance(step: int) -> None:
