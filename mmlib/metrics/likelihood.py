@@ -143,7 +143,7 @@ def log_conditional(
 ) -> LogLikelihood:
     """Importance-sampled log p(x_target | x_given), truly conditional: the joint minus what is given.
 
-    The modalities of ``target`` are explained, those of ``given`` are known; both are estimated by :func:`log_marginal`.
+    The modalities ``target`` are explained, those ``given`` are known; the rest is as for :func:`log_marginal`.
 
     Returns:
         Value, Monte Carlo error (of both parts) and the smaller effective sample size, [B] each, float64.

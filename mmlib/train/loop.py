@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -99,14 +100,12 @@ def fit(
     )  # fmt: skip
     split, noise, watch, replay = session.split, session.noise, session.watches[""], None
     optimizer = adam(model, **{name: options[name] for name in ("learning_rate", "betas", "eps", "amsgrad")})
+    update = partial(descend, optimizer=optimizer, clip_norm=clip_norm, clip_value=clip_value)
     gather = getattr(split, "gather", split.batch)
 
     def forward(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         batch = cast(gather(rows.to(noise.device), noise.device), session.dtype)
         return model.loss(*ready(batch, split.mask(rows)), generator=noise, validate=False)
-
-    def update(loss: Tensor) -> None:
-        descend(loss, optimizer, clip_norm, clip_value)
 
     def begin(step: int) -> None:
         nonlocal replay
@@ -139,14 +138,17 @@ def descend(
         optimizer: of the parameters that learn.
         clip_norm: rescale the gradient to at most this total norm.
         clip_value: afterwards clip each entry of the gradient to plus or minus this value.
+
+    Raises:
+        ValueError: if one of the two is not positive.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if clip_norm is not None:
-        nn.utils.clip_grad_norm_(learning, clip_norm)
+        nn.utils.clip_grad_norm_(learning, positive("clip_norm", clip_norm))
     if clip_value is not None:
-        nn.utils.clip_grad_value_(learning, clip_value)
+        nn.utils.clip_grad_value_(learning, positive("clip_value", clip_value))
     optimizer.step()
 
 

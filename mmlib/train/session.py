@@ -131,7 +131,7 @@ class Session:
         optimizers: dict[str, torch.optim.Optimizer],
         begin: Callable[[int], None] | None = None,
     ) -> History:
-        """Make the steps that are left: ``advance(step)`` makes the one after ``step`` steps, ``begin(step)`` comes first.
+        """Make the steps that are left: ``begin(step)`` once, then ``advance(step)`` after ``step`` steps, each a step.
 
         Returns:
             The history, with the seconds of all calls together.
