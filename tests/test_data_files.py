@@ -69,13 +69,12 @@ def write_mat(root, name, n):
 
 # --- options of every data set --------------------------------------------------------------------------------------
 
+PAIRING = ["dm", "max_d", "fraction", "paired", "always"]
 OPTIONS = [
     (name, option)
     for name, loader in data.LOADERS.items()
-    for option, default in (
-        (key, entry.default) for key, entry in inspect.signature(loader).parameters.items()
-    )
-    if option in ("size", "style", "always") or default is not None
+    for option in [*inspect.signature(loader).parameters, *PAIRING]
+    if option not in ("cache", "pairing")
 ]
 
 
@@ -301,7 +300,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ({"size": 16}, r"size is 16; expected 32 \(or None\)"),
         ({"svhn": "half"}, "svhn is 'half'; expected one of auto, official, subset"),
         ({"seed": -1}, "seed is -1"),
-        ({"style": "easy"}, r"mnist-svhn has no option 'style'; expected some of \['svhn', 'dm'"),
+        ({"style": "easy"}, r"mnist-svhn has no option 'style'; expected some of \['svhn', 'seed'"),
     ],
 )
 def test_impossible_options_are_refused_by_name(tmp_path, options, message):

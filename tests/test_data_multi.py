@@ -163,7 +163,7 @@ def test_multi_mnist_from_files(tmp_path):
         ({"rest": "hide"}, "rest is 'hide'; expected one of drop, unpaired"),
         ({"rest": "unpaired"}, "rest is 'unpaired'; expected a fraction below 1"),
         ({"rest": "unpaired", "fraction": 0.5, "paired": 0.5}, "rest is 'unpaired'"),
-        ({"style": "easy"}, r"multi-hand has no option 'style'; expected some of \['modalities', 'dm'"),
+        ({"style": "easy"}, r"multi-hand has no option 'style'; expected some of \['modalities', 'rest'"),
         ({"name": "multi-mnist", "size": 16}, r"size is 16; expected 28 \(or None\)"),
     ],
 )

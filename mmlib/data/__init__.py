@@ -12,6 +12,7 @@ from .core import DataSet, Items, PairedSplit
 from .hand_street import load_hand_street
 from .mnist_svhn import load_mnist_svhn
 from .multi import load_multi_hand, load_multi_mnist
+from .pairing import pairing_options
 from .readers import DataFileError
 
 LOADERS = {
@@ -36,7 +37,8 @@ def load(name: str, size: int | None = None, cache: str | os.PathLike | None = N
         DataFileError: when a needed file is missing or damaged, saying what to put where.
     """
     loader = look_up("name", name, LOADERS)
-    known = [key for key in inspect.signature(loader).parameters if key not in ("size", "cache")]
+    taken = [*inspect.signature(loader).parameters, *inspect.signature(pairing_options).parameters]
+    known = [key for key in taken if key not in ("size", "cache", "pairing", "names")]
     unknown = [key for key in options if key not in known]
     if unknown:
         raise ValueError(f"{name} has no option {unknown[0]!r}; expected some of {known}")

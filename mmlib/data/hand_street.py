@@ -29,11 +29,7 @@ def load_hand_street(
     validation: int = 2_000,
     test: int = 2_000,
     seed: int = 0,
-    dm: int = 1,
-    max_d: int = 10_000,
-    fraction: float = 1.0,
-    paired: float = 1.0,
-    always: str | None = None,
+    **pairing,
 ) -> DataSet:
     """Handwritten digits paired with house numbers of the same class.
 
@@ -53,11 +49,8 @@ def load_hand_street(
         validation: the same for validation.
         test: the same for test.
         seed: of the generated images and of the pairing.
-        dm: random partners of each training item; validation and test always pair one to one.
-        max_d: most training items of one class.
-        fraction: share of the originals of each modality kept for training, taken before pairing.
-        paired: share of the training rows that stay whole; the others show one modality only.
-        always: the modality that those others show; None: as many rows for each.
+        **pairing: ``dm`` (default 1), ``max_d``, ``fraction``, ``paired`` and ``always`` of the training split, see
+            `mmlib.data.pairing.paired_split`; validation and test are whole and pair one to one.
 
     Raises:
         ValueError: for an impossible option.
@@ -66,10 +59,7 @@ def load_hand_street(
     freedom = street.style_freedom(style)
     counts = {"train": train, "validation": validation, "test": test}
     counts = {split: whole(split, count, 10) for split, count in counts.items()}
-    options, seed = (
-        pairing_options(("hand", "street"), dm, max_d, fraction, paired, always),
-        whole("seed", seed, 0),
-    )
+    options, seed = pairing_options(("hand", "street"), **pairing), whole("seed", seed, 0)
     facts = {
         "generator": "hand-street",
         "generator_version": GENERATOR_VERSION,

@@ -33,14 +33,10 @@ def load_mnist_svhn(
     cache: str | os.PathLike | None = None,
     *,
     svhn: str = "auto",
-    dm: int = 30,
-    max_d: int = 10_000,
-    fraction: float = 1.0,
-    paired: float = 1.0,
-    always: str | None = None,
     seed: int = 0,
     verify: bool = True,
     download: bool = False,
+    **pairing,
 ) -> DataSet:
     """MNIST ``[1, 28, 28]`` paired with SVHN ``[3, 32, 32]`` of the same class.
 
@@ -52,15 +48,12 @@ def load_mnist_svhn(
         size: None or 32; the images keep their official sizes.
         cache: data folder; default as in `mmlib.data.cache.cache_root`.
         svhn: "official", "subset", or "auto" (official where both official files are there).
-        dm: random partners of each training item (30 in Shi et al. 2021); validation and test pair one to one.
-        max_d: most training items of one class.
-        fraction: share of each unimodal training set, taken before pairing.
-        paired: share of the training rows that stay whole; the others show one modality only.
-        always: the modality that those others show; None: as many rows for each.
         seed: of the pairing.
         verify: check the official files' MD5; False accepts other files of the same format.
         download: let torchvision fetch missing official files first (252 MB); off by default so that nothing ever waits
             for a network unasked.
+        **pairing: ``dm`` (default 30, as in Shi et al. 2021), ``max_d``, ``fraction``, ``paired`` and ``always`` of the
+            training split, see `mmlib.data.pairing.paired_split`; validation and test are whole and pair one to one.
 
     Raises:
         ValueError: for an impossible option.
@@ -71,10 +64,8 @@ def load_mnist_svhn(
             f"size is {size!r}; expected 32 (or None): mnist-svhn keeps its official sizes, 28 and 32"
         )
     one_of("svhn", svhn, ("auto", "official", "subset"))
-    options, seed = (
-        pairing_options(("mnist", "svhn"), dm, max_d, fraction, paired, always),
-        whole("seed", seed, 0),
-    )
+    options = pairing_options(("mnist", "svhn"), **{"dm": 30, **pairing})
+    seed = whole("seed", seed, 0)
     root = cache_root(cache)
     with advice("mnist-svhn", root, SVHN_ADVICE):
         if one_of("download", download, (True, False)):

@@ -31,13 +31,9 @@ def load_multi_hand(
     cache: str | os.PathLike | None = None,
     *,
     modalities: int = 2,
-    dm: int = 30,
-    max_d: int = 10_000,
-    fraction: float = 1.0,
     rest: str = "drop",
-    paired: float = 1.0,
-    always: str | None = None,
     seed: int = 0,
+    **pairing,
 ) -> DataSet:
     """Handwritten digits and their rotations: ``hand0``, ``hand90``, ``hand180``, ``hand270``, ``[1, size, size]``.
 
@@ -48,21 +44,18 @@ def load_multi_hand(
         size: 8 (default), as they come, or 16, enlarged smoothly.
         cache: unused, since nothing is stored: the data is made in milliseconds.
         modalities: how many, 2 to 4.
-        dm: random partners of each training item (30 in the paper); validation and test always pair one to one.
-        max_d: most training items of one class.
-        fraction: share of the originals that is kept for training, taken before pairing.
-        rest: what becomes of the other originals: "drop", or "unpaired": each is shown ``dm`` times in every modality,
-            alone.
-        paired: share of the training rows that stay whole; the others show one modality only.
-        always: the modality that those others show; None: as many rows for each.
+        rest: what becomes of the originals that ``fraction`` leaves out: "drop", or "unpaired": each is shown ``dm``
+            times in every modality, alone.
         seed: of the split and of the pairing.
+        **pairing: ``dm`` (default 30, as in the paper), ``max_d``, ``fraction``, ``paired`` and ``always`` of the
+            training split, see `mmlib.data.pairing.paired_split`; validation and test are whole and pair one to one.
 
     Raises:
         ValueError: for an impossible option.
     """
     size = one_of("size", 8 if size is None else whole("size", size), SIZES)
     names, seed = _names("hand", modalities), whole("seed", seed, 0)
-    options = pairing_options(names, dm, max_d, fraction, paired, always, rest)
+    options = _options(names, rest, pairing)
     images, labels = hand.digits()
     images = images[:, None]
     if size != 8:
@@ -84,15 +77,11 @@ def load_multi_mnist(
     cache: str | os.PathLike | None = None,
     *,
     modalities: int = 2,
-    dm: int = 30,
-    max_d: int = 10_000,
-    fraction: float = 1.0,
     rest: str = "drop",
-    paired: float = 1.0,
-    always: str | None = None,
     seed: int = 0,
     verify: bool = True,
     download: bool = False,
+    **pairing,
 ) -> DataSet:
     """MNIST and its rotations: ``mnist0``, ``mnist90``, ``mnist180``, ``mnist270``, ``[1, 28, 28]``.
 
@@ -101,16 +90,12 @@ def load_multi_mnist(
     Args:
         size: None or 28; the images keep their official size.
         cache: data folder; default as in `mmlib.data.cache.cache_root`.
-        modalities: as in `load_multi_hand`; so are the options down to ``always``.
-        dm: random partners of each training item.
-        max_d: most training items of one class.
-        fraction: share of the originals that is kept for training.
-        rest: "drop" or "unpaired".
-        paired: share of the training rows that stay whole.
-        always: the modality that the others show.
+        modalities: how many, 2 to 4.
+        rest: as in `load_multi_hand`.
         seed: of the pairing.
         verify: check the official files' MD5; False accepts other files of the same format.
         download: let torchvision fetch missing files first.
+        **pairing: as in `load_multi_hand`.
 
     Raises:
         ValueError: for an impossible option.
@@ -119,7 +104,7 @@ def load_multi_mnist(
     if size not in (None, 28):
         raise ValueError(f"size is {size!r}; expected 28 (or None): multi-mnist keeps its official size")
     names, seed = _names("mnist", modalities), whole("seed", seed, 0)
-    options = pairing_options(names, dm, max_d, fraction, paired, always, rest)
+    options = _options(names, rest, pairing)
     root = cache_root(cache)
     with advice("multi-mnist", root):
         if one_of("download", download, (True, False)):
@@ -145,3 +130,15 @@ def _splits(
 
 def _names(stem: str, modalities: int) -> list[str]:
     return [f"{stem}{angle}" for angle in ANGLES[: whole("modalities", modalities, 2, len(ANGLES))]]
+
+
+def _options(names: list[str], rest: str, pairing: dict) -> dict:
+    options = pairing_options(names, **{"dm": 30, **pairing})
+    if one_of("rest", rest, ("drop", "unpaired")) == "unpaired" and (
+        options["fraction"] == 1.0 or "paired" in options
+    ):
+        raise ValueError(
+            "rest is 'unpaired'; expected a fraction below 1 that leaves some originals out, and paired and always "
+            "at their defaults"
+        )
+    return options | {"rest": rest}

@@ -94,12 +94,12 @@ def paired_split(
 
     Args:
         items: one unimodal set for each modality.
-        dm: as in `pair_by_class`.
-        max_d: as in `pair_by_class`.
-        fraction: as in `first_fraction`, taken *before* pairing.
+        dm: random partners of each item.
+        max_d: most items of one class.
+        fraction: share of the originals of each modality that is kept, taken *before* pairing, see `first_fraction`.
         rest: what becomes of the other items: "drop" or, as in `with_rest`, "unpaired".
-        paired: as in `partially_paired`.
-        always: as in `partially_paired`.
+        paired: share of the rows that stay whole; the others show one modality only, see `partially_paired`.
+        always: the modality that those others show; None: as many rows for each.
         generator: source of randomness.
 
     Raises:
@@ -118,12 +118,11 @@ def paired_split(
 
 def pairing_options(
     names: Collection[str],
-    dm: int,
-    max_d: int,
-    fraction: float,
-    paired: float,
-    always: str | None,
-    rest: str | None = None,
+    dm: int = 1,
+    max_d: int = 10_000,
+    fraction: float = 1.0,
+    paired: float = 1.0,
+    always: str | None = None,
 ) -> dict:
     """Options of `paired_split`, checked, as a data set states them: ``paired`` and ``always`` only where they matter.
 
@@ -131,17 +130,10 @@ def pairing_options(
         ValueError: naming the option.
     """
     options = {"dm": whole("dm", dm), "max_d": whole("max_d", max_d), "fraction": share("fraction", fraction)}
-    if rest is not None:
-        options["rest"] = one_of("rest", rest, ("drop", "unpaired"))
-    if share("paired", paired) != 1.0 or always is not None:
-        options |= {"paired": float(paired), "always": always}
     if always is not None:
         one_of("always", always, names)
-    if rest == "unpaired" and (fraction == 1.0 or "paired" in options):
-        raise ValueError(
-            "rest is 'unpaired'; expected a fraction below 1 that leaves some originals out, and paired and always "
-            "at their defaults"
-        )
+    if share("paired", paired) != 1.0 or always is not None:
+        options |= {"paired": float(paired), "always": always}
     return options
 
 

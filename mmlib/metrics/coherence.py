@@ -68,16 +68,7 @@ def synergy_coherence(
     Equation: ``eq-synergy-coherence``. Source: Shi et al. 2021, Section 4.2 (d); one column per modality as in Table 1.
         S[b] = (1/P) sum_p 1{ h_b(xhat_b) = y_p },  z ~ q(z | x_1, ..., x_M),  xhat_b = E[x_b | z]
 
-    Args:
-        model: any model with ``modalities`` and ``generate``.
-        batch: name -> [B, *shape].
-        labels: int64 [B].
-        classifiers: one for each modality.
-        generator: source of the posterior draws.
-        mean: decode the posterior's mean instead of a draw.
-
-    Returns:
-        [M, B], 1 where the label predicted for the generated modality is right, else 0.
+    Arguments and result are those of :func:`cross_coherence`.
     """
     names = list(model.modalities)
     generated = model.generate(batch, given=names, to=names, generator=generator, mean=mean)

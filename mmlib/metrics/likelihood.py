@@ -143,20 +143,13 @@ def log_conditional(
 ) -> LogLikelihood:
     """Importance-sampled log p(x_target | x_given), truly conditional: the joint minus what is given.
 
-    Args:
-        model: any model with ``draw``.
-        batch: name -> [B, *shape].
-        target: modalities to explain.
-        given: modalities that are known; disjoint from ``target``.
-        k: samples from each component of either proposal.
-        generator: source of the draws.
-        chunk: samples a component decoded at once.
+    The modalities ``target`` are explained, those ``given`` are known; the rest is as for :func:`log_marginal`.
 
     Returns:
         Value, Monte Carlo error (of both parts) and the smaller effective sample size, [B] each, float64.
 
     Raises:
-        ValueError: if ``target`` and ``given`` overlap or one of them is empty.
+        ValueError: if ``target`` and ``given`` overlap or one of them is empty; as :func:`log_marginal`.
     """
     target, given = check_names(batch, target, "target"), check_names(batch, given, "given")
     if set(target) & set(given):

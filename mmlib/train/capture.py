@@ -13,15 +13,12 @@ from torch import Tensor, nn
 
 from mmlib.train import checkpoint
 
+RECORDABLE = ("cuda",)  # kinds of device
 WARM_UP = 3  # steps before recording: they allocate what the first ones allocate, such as Adam's moments
 LOSS_TOLERANCE = 1e-4  # relative: float32 sums in another order
 MOVE_TOLERANCE = 0.02  # of the mean distance that a weight moves: atomics add gradients in any order
 
 Step = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
-
-
-class CaptureError(RuntimeError):
-    """A step cannot be recorded, or does something else when it is replayed."""
 
 
 def captured(
@@ -31,7 +28,7 @@ def captured(
     optimizer: torch.optim.Optimizer,
     noise: torch.Generator,
     rows: Tensor,
-) -> Step:
+) -> Step | None:
     """Record the step ``update(forward(rows)[0])``.
 
     The weights, the optimizer's state and the noise are, on return, what they were before.
@@ -45,10 +42,8 @@ def captured(
         rows: int64 [B] on the device, the rows of any one step.
 
     Returns:
-        ``step(rows) -> (loss, parts)``, tensors that the next call overwrites.
-
-    Raises:
-        CaptureError: if recording fails, or a replayed step differs from an eager one.
+        ``step(rows) -> (loss, parts)``, tensors that the next call overwrites; None, with a warning that says why, if
+        recording fails or a replayed step differs from an eager one.
     """
     held = rows.clone()
     state = _State(model, optimizer, noise)
@@ -60,48 +55,27 @@ def captured(
         update(loss)
         return loss.detach(), {name: part.detach() for name, part in parts.items()}
 
-    try:
-        warm_up(step)
-        state.rewind()
-        replay, (loss, parts) = record(step, noise)
-    except RuntimeError as error:
-        state.rewind()
-        raise CaptureError(f"the step cannot be recorded ({error})") from error
-
-    ends = []
-    for run in (replay, step):
-        state.rewind()
-        out = run()
-        value = float(loss if out is None else out[0])
-        ends.append((value, state.weights()))
-    state.rewind()
-    _compare(*ends, state.weights())
-
     def replayed(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         held.copy_(rows)
         replay()
         return loss, parts
 
-    return replayed
-
-
-def captured_or_eager(
-    forward: Step, update, model, optimizer, noise: torch.Generator, rows: Tensor
-) -> Step | None:
-    """As :func:`captured`, or None with a warning that says why the run goes on without."""
     try:
-        return captured(forward, update, model, optimizer, noise, rows)
-    except CaptureError as error:
+        warm_up(step)
+        state.rewind()
+        replay, (loss, parts) = record(step, noise)
+        ends = []
+        for run in (replay, step):
+            state.rewind()
+            out = run()
+            ends.append((float(loss if out is None else out[0]), state.weights()))
+        state.rewind()
+        _compare(*ends, state.weights())
+    except RuntimeError as error:
+        state.rewind()
         warnings.warn(f"training goes on without a recorded step: {error}", RuntimeWarning, stacklevel=3)
         return None
-
-
-def check_capture(device: torch.device) -> None:
-    """Raise ValueError unless steps on ``device`` can be recorded."""
-    if device.type != "cuda":
-        raise ValueError(
-            f"capture is True on device {str(device)!r}; expected a CUDA device, or capture=False"
-        )
+    return replayed
 
 
 def warm_up(step: Callable) -> None:
@@ -117,9 +91,7 @@ def warm_up(step: Callable) -> None:
 def record(step: Callable, noise: torch.Generator) -> tuple[Callable[[], None], tuple]:
     """Record a call of ``step``: a function that replays it, and the tensors that each replay fills."""
     graph = torch.cuda.CUDAGraph()
-    graph.register_generator_state(
-        noise
-    )  # so that each replay draws new numbers, those an eager step would draw
+    graph.register_generator_state(noise)  # so that each replay draws the numbers that an eager step would
     with torch.cuda.graph(graph):
         outputs = step()
     return graph.replay, outputs
@@ -155,7 +127,7 @@ def _compare(replayed: tuple[float, Tensor], eager: tuple[float, Tensor], before
     moved = float((eager[1] - before).abs().mean())
     apart = float((replayed[1] - eager[1]).abs().mean())
     if not (loss <= LOSS_TOLERANCE and apart <= MOVE_TOLERANCE * moved):
-        raise CaptureError(
+        raise RuntimeError(
             f"replayed and eager steps differ: losses {replayed[0]:.6g} and {eager[0]:.6g}, "
             f"weights apart by {apart:.3g} on average after a move of {moved:.3g}"
         )

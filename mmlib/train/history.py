@@ -95,3 +95,17 @@ class Average:
         means = dict(zip(self.names, (self.total / self.count).tolist(), strict=True)) if self.count else {}
         self.total, self.count = None, 0
         return means
+
+    def state(self) -> dict:
+        """All of it, JSON-able: Python writes every float64 so that it is read as the same."""
+        return {
+            "names": self.names,
+            "count": self.count,
+            "total": self.total.tolist() if self.count else None,
+        }
+
+    def restore(self, state: dict, device: torch.device) -> None:
+        """Put back what :meth:`state` gave."""
+        self.names, self.count = state["names"], state["count"]
+        if self.count:
+            self.total = torch.tensor(state["total"], dtype=torch.float64, device=device)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from mmlib.checks import one_of, positive, real
 from mmlib.metrics.split import cast
 from mmlib.seeding import check_device
-from mmlib.train.capture import captured_or_eager, check_capture
+from mmlib.train.capture import RECORDABLE, captured
 from mmlib.train.ema import Ema
 from mmlib.train.history import History
 from mmlib.train.rows import ready
@@ -89,29 +90,29 @@ def fit(
         "clip_norm": None if clip_norm is None else positive("clip_norm", clip_norm),
         "clip_value": None if clip_value is None else positive("clip_value", clip_value),
     }
-    if one_of("capture", capture, (True, False)):
-        check_capture(check_device(device))
+    if one_of("capture", capture, (True, False)) and check_device(device).type not in RECORDABLE:
+        raise ValueError(
+            f"capture is True on device {str(device)!r}; expected a CUDA device, or capture=False"
+        )
     session = Session(
-        model, split, {"": "loss"}, options, {"callback": callback}, "", steps, batch_size, seed, device, log_every,
-        validate_every, checkpoint_dir, checkpoint_every, identity, ema, stop, progress,
+        model, split, {"": "loss"}, options, {"callback": callback}, ema, "", steps, batch_size, seed, device,
+        log_every, validate_every, checkpoint_dir, checkpoint_every, identity, stop, progress,
     )  # fmt: skip
     split, noise, watch, replay = session.split, session.noise, session.watches[""], None
     optimizer = adam(model, **{name: options[name] for name in ("learning_rate", "betas", "eps", "amsgrad")})
+    update = partial(descend, optimizer=optimizer, clip_norm=clip_norm, clip_value=clip_value)
     gather = getattr(split, "gather", split.batch)
 
     def forward(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         batch = cast(gather(rows.to(noise.device), noise.device), session.dtype)
         return model.loss(*ready(batch, split.mask(rows)), generator=noise, validate=False)
 
-    def update(loss: Tensor) -> None:
-        descend(loss, optimizer, clip_norm, clip_value)
-
     def begin(step: int) -> None:
         nonlocal replay
         # rows that miss modalities take other paths through a model, so no one recording fits all
         if capture and hasattr(split, "gather") and getattr(split, "observed", None) is None:
             rows = session.rows(step).to(noise.device)
-            replay = captured_or_eager(forward, update, model, optimizer, noise, rows)
+            replay = captured(forward, update, model, optimizer, noise, rows)
             session.history.captured = replay is not None
 
     def advance(step: int) -> None:
@@ -137,14 +138,17 @@ def descend(
         optimizer: of the parameters that learn.
         clip_norm: rescale the gradient to at most this total norm.
         clip_value: afterwards clip each entry of the gradient to plus or minus this value.
+
+    Raises:
+        ValueError: if one of the two is not positive.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if clip_norm is not None:
-        nn.utils.clip_grad_norm_(learning, clip_norm)
+        nn.utils.clip_grad_norm_(learning, positive("clip_norm", clip_norm))
     if clip_value is not None:
-        nn.utils.clip_grad_value_(learning, clip_value)
+        nn.utils.clip_grad_value_(learning, positive("clip_value", clip_value))
     optimizer.step()
 
 

@@ -42,7 +42,8 @@ class Session:
         losses: by side, the method of the model that gives its loss; the one side of an ordinary loop is called "".
         options: of the loop itself, checked; a checkpoint must share them to be continued.
         looks: by argument, ``look(step, model) -> {name: number}`` that measures, or None.
-        averaged: the part of the model that ``ema`` is an average of; "" for all of it.
+        ema: average of ``averaged``, or None.
+        averaged: a part of the model; "" for all of it.
         steps: as for :func:`mmlib.train.loop.fit`; so are the rest.
 
     Raises:
@@ -54,19 +55,19 @@ class Session:
     losses: dict[str, str]
     options: dict
     looks: dict[str, Callable[[int, nn.Module], dict] | None]
+    ema: Ema | None
     averaged: str
     steps: int
     batch_size: int
     seed: int
-    device: str | torch.device
-    log_every: int
-    validate_every: int | None
-    checkpoint_dir: str | Path | None
-    checkpoint_every: int | None
-    identity: dict | None
-    ema: Ema | None
-    stop: Callable[[], bool] | None
-    progress: bool
+    device: str | torch.device = "cpu"
+    log_every: int = 50
+    validate_every: int | None = None
+    checkpoint_dir: str | Path | None = None
+    checkpoint_every: int | None = None
+    identity: dict | None = None
+    stop: Callable[[], bool] | None = None
+    progress: bool = True
 
     def __post_init__(self) -> None:
         self._check()
@@ -88,9 +89,7 @@ class Session:
         self.history = History()
 
     def _check(self) -> None:
-        trained = (
-            "fit trains models with loss, fit_adversarial those with discriminator_loss and generator_loss"
-        )
+        trained = "fit trains models with loss, fit_adversarial those with discriminator_loss, generator_loss"
         check_has("model", self.model, ("modalities", "parameters", *self.losses.values()), trained)
         check_split("split", self.split)
         self.dtype = precision_of(self.model)
@@ -114,12 +113,9 @@ class Session:
             raise ValueError("checkpoint_dir is None; expected a folder, since checkpoint_every is given")
         self.device = check_device(self.device)
         self.part = getattr(self.model, self.averaged) if self.averaged else self.model
-        if self.ema is not None:
-            what = f"model{'.' * bool(self.averaged)}{self.averaged}"
-            if not (isinstance(self.ema, Ema) and self.ema.averages(self.part)):
-                raise ValueError(
-                    f"ema is {kind(self.ema)}; expected an average of this model: Ema({what}, ...)"
-                )
+        if self.ema is not None and not (isinstance(self.ema, Ema) and self.ema.averages(self.part)):
+            right = f"Ema(model.{self.averaged}, ...)" if self.averaged else "Ema(model, ...)"
+            raise ValueError(f"ema is {kind(self.ema)}; expected an average of this model: {right}")
         try:
             self.identity = json.loads(json.dumps(self.identity or {}))
         except TypeError as error:
@@ -135,27 +131,23 @@ class Session:
         optimizers: dict[str, torch.optim.Optimizer],
         begin: Callable[[int], None] | None = None,
     ) -> History:
-        """Make the steps that are left.
-
-        Args:
-            advance: makes the step after ``step`` steps.
-            optimizers: by name; with the modules and the noise they are all that a step changes.
-            begin: called once, before the first of them.
+        """Make the steps that are left: ``begin(step)`` once, then ``advance(step)`` after ``step`` steps, each a step.
 
         Returns:
             The history, with the seconds of all calls together.
 
         Raises:
-            ValueError: if the checkpoint is of another run, or has done more steps than are asked for.
-            FloatingPointError: when a loss or a parameter is no longer finite. Such weights are never saved.
-            Paused: when ``stop`` asked for it, after writing a checkpoint.
-            KeyboardInterrupt: on Ctrl-C, after finishing the step and writing a checkpoint.
+            ValueError: as for :func:`mmlib.train.loop.fit`; so are FloatingPointError, Paused and KeyboardInterrupt.
         """
-        self.state = self.modules, optimizers, {"noise": self.noise}
+        generators = {"noise": self.noise, "random": torch.default_generator}
+        if self.device.type == "cuda":
+            index = torch.cuda.current_device() if self.device.index is None else self.device.index
+            generators["random.cuda"] = torch.cuda.default_generators[index]
+        self.state = self.modules, optimizers, generators
         with contextlib.ExitStack() as stack:
             stack.enter_context(_own_random_stream(child(self.seed, "global"), self.device))
             interrupt = stack.enter_context(Interrupt())
-            clock, step = self._resume()
+            step = self._resume()
             if begin is not None and step < self.steps:
                 begin(step)
             bar = stack.enter_context(_bar(self.steps, step, self.progress))
@@ -182,14 +174,14 @@ class Session:
                 if self.checkpoint_dir is not None and (last or interrupt.asked or pause or due):
                     self._check_losses()
                     check_finite(self.model, step)
-                    self._save(step, clock)
+                    self._save(step)
                 if (interrupt.asked or pause) and not last:
                     saved = self.checkpoint_dir is not None
                     kept = f"continue from {self.checkpoint_dir}" if saved else "nothing was saved"
                     reason = KeyboardInterrupt if interrupt.asked else Paused
                     raise reason(f"training stopped after step {step} of {self.steps}; {kept}")
         check_finite(self.model, self.steps)
-        self.history.wall_seconds, self.history.cpu_seconds = clock.wall(), clock.cpu()
+        vars(self.history).update(self._seconds())
         return self.history
 
     def _check_losses(self) -> None:
@@ -204,24 +196,26 @@ class Session:
                 row[f"{side}/loss" if side and name == "loss" else name] = value
         return row
 
-    def _save(self, step: int, clock: _Clock) -> None:
-        averages = {side: watch.average for side, watch in self.watches.items()}
-        tensors = checkpoint.capture(*self.state) | _global_random_state(self.device)
-        tensors |= {f"average/{side}": average.total for side, average in averages.items() if average.count}
+    def _seconds(self) -> dict[str, float]:
+        """Seconds spent in the loop, those of earlier calls included."""
+        now = {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
+        return {name: now[name] - begun for name, begun in self.begun.items()}
+
+    def _save(self, step: int) -> None:
         state = {
             "identity": self.belongs,
             "history": list(self.history),
-            "averages": {side: {"names": a.names, "count": a.count} for side, a in averages.items()},
-            "wall_seconds": clock.wall(),
-            "cpu_seconds": clock.cpu(),
+            "averages": {side: watch.average.state() for side, watch in self.watches.items()},
+            **self._seconds(),
         }
-        checkpoint.save(self.checkpoint_dir, step, tensors, state)
+        checkpoint.save(self.checkpoint_dir, step, checkpoint.capture(*self.state), state)
 
-    def _resume(self) -> tuple[_Clock, int]:
-        """Put the newest checkpoint in place, if there is one: the clock as it stood, and the steps done."""
+    def _resume(self) -> int:
+        """Put the newest checkpoint in place, if there is one, and the clock as it stood: the steps done."""
+        self.begun = {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
         found = checkpoint.load(self.checkpoint_dir) if self.checkpoint_dir is not None else None
         if found is None:
-            return _Clock(), 0
+            return 0
         what = f"the checkpoint in {self.checkpoint_dir}"
         check_identity(found.state["identity"], self.belongs, what)
         if found.step > self.steps:
@@ -229,14 +223,11 @@ class Session:
         if set(found.state.get("averages", {})) != set(self.watches):
             raise ValueError(f"{what} was written by another version of the loop; move it away to begin anew")
         checkpoint.restore(found, *self.state)
-        _set_global_random_state(found.tensors, self.device)
         for side, watch in self.watches.items():
-            kept = found.state["averages"][side]
-            watch.average.names, watch.average.count = kept["names"], kept["count"]
-            if kept["count"]:
-                watch.average.total = found.tensors[f"average/{side}"].clone().to(self.device)
+            watch.average.restore(found.state["averages"][side], self.device)
         self.history.extend(found.state["history"])
-        return _Clock(found.state["wall_seconds"], found.state["cpu_seconds"]), found.step
+        self.begun = {name: begun - found.state[name] for name, begun in self.begun.items()}
+        return found.step
 
 
 def _bar(steps: int, done: int, progress: bool) -> tqdm:
@@ -252,33 +243,9 @@ def _bar(steps: int, done: int, progress: bool) -> tqdm:
     )
 
 
-class _Clock:
-    """Seconds spent, those of earlier calls included."""
-
-    def __init__(self, wall: float = 0.0, cpu: float = 0.0) -> None:
-        self._wall, self._cpu = time.perf_counter() - wall, time.process_time() - cpu
-
-    def wall(self) -> float:
-        return time.perf_counter() - self._wall
-
-    def cpu(self) -> float:
-        return time.process_time() - self._cpu
-
-
 @contextlib.contextmanager
 def _own_random_stream(seed: int, device: torch.device):
     """Global randomness (dropout) from the run's own seed inside, the caller's random state untouched outside."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _global_random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"random/cpu": torch.get_rng_state()}
-    return state | ({"random/cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def _set_global_random_state(tensors: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(tensors["random/cpu"].clone())
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random/cuda"].clone(), device)
