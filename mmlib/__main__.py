@@ -2,6 +2,7 @@
 
 import argparse
 import codecs
+import os
 import re
 import sys
 from pathlib import Path
@@ -113,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--threads", type=int, default=1, help="processor threads; part of the run's identity (default: 1)"
     )
+    train.add_argument(
+        "--portable",
+        action="store_true",
+        help="compute the same bits on processors of several makers; slower",
+    )
     train.add_argument("--eager", action="store_true", help="on CUDA, do not record the step as a graph")
     train.add_argument(
         "--publish", action="store_true", help="copy the results to data/results when they are there"
@@ -189,17 +195,21 @@ def _recipes(options) -> int:
 
 def _train(options) -> int:
     from mmlib.checks import whole
+    from mmlib.runs.provenance import PORTABLE
     from mmlib.runs.results import publish
     from mmlib.runs.runner import run
 
     if options.queue == bool(options.names):
         raise ValueError("RECIPE and --queue are both given or both missing; expected one of them")
+    if options.portable:
+        os.environ.update(PORTABLE)  # before torch is imported, here and in the processes of runs
     jobs, budget = _jobs(options), None if options.budget is None else _seconds(options.budget)
     common = {
         "root": options.root,
         "threads": whole("threads", options.threads),
         "progress": not options.quiet,
         "capture": False if options.eager else None,
+        "portable": options.portable,
     }
     n_jobs = whole("jobs", options.jobs)
     if len(jobs) == 1 and options.dask is None and budget is None:
@@ -247,7 +257,7 @@ def _evaluate(options) -> int:
 
 def _results(options) -> int:
     from mmlib.checks import unknown
-    from mmlib.runs.results import load, metrics_of, recorded, summary
+    from mmlib.runs.results import flatten, load, recorded, summary
 
     names = recorded()
     if options.name and options.name not in names:
@@ -255,7 +265,7 @@ def _results(options) -> int:
     for name in [options.name] if options.name else names:
         results = load(name)
         print(f"{name}: seeds {', '.join(str(result['seed']) for result in results)}")
-        for metric in metrics_of(results[0]):
+        for metric, _ in flatten(results[0]["metrics"]):
             if metric.startswith("test/") if options.name else metric.startswith("test/cross_coherence/"):
                 found = summary(name, metric)
                 interval = "" if found.low is None else f"  [{found.low:.4f}, {found.high:.4f}]"

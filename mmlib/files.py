@@ -84,8 +84,8 @@ def recorded(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_relative_to(REPOSITORY) and not path.exists():
-        where = "it comes with the repository: clone that and install it in place, with pip install -e"
-        raise FileNotFoundError(errno.ENOENT, where, str(path))
+        advice = "it comes with the repository: clone that and install it in place, with pip install -e"
+        raise FileNotFoundError(f"{path} is not there: {advice}")
     return path
 
 

@@ -88,6 +88,21 @@ def test_several_runs_go_to_the_scheduler_of_runs(monkeypatch, capsys, tmp_path)
     assert "--jobs is 0; expected an integer of at least 1" in capsys.readouterr().err
 
 
+def test_portable_settings_are_there_before_torch_is_imported(tmp_path):
+    script = (
+        "import os, sys; from mmlib.__main__ import main; from mmlib.runs import provenance, runner\n"
+        "def run(*_, **options):\n"
+        "    assert options['portable'] and 'torch' not in sys.modules\n"
+        "    assert provenance.PORTABLE.items() <= os.environ.items()\n"
+        "    return provenance.portable()\n"
+        "runner.run = run\n"
+        "sys.exit(main(['train', 'hand-street-mvae', '--portable']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str("avx2" in Path("/proc/cpuinfo").read_text())
+
+
 def test_evaluating_a_run_again_gives_its_recorded_numbers(tmp_path, monkeypatch, capsys):
     from mmlib.metrics import train_classifiers
     from mmlib.runs import runner

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import quick_runs
 import torch
 from quick_runs import TINY, events
 
-from mmlib.runs import results, runner
+from mmlib.runs import provenance, results, runner
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.train import Paused
 
@@ -226,6 +227,47 @@ def test_other_threads_or_another_device_are_refused_in_the_middle_of_a_run(fold
         run(folder.root, cache, device="cuda:99")
     run(folder.root, cache)
     assert_same(folder, whole)
+
+
+def test_a_run_begun_portable_is_continued_portable(folder, cache, whole, monkeypatch):
+    with pytest.raises(
+        ValueError, match="portable is True; expected .*before Python starts: ATEN_CPU_CAPABILITY=avx2 "
+    ):
+        run(folder.root, cache, portable=True)
+    assert not folder.root.exists() or not list(folder.root.iterdir())
+    for begun, now in ((True, False), (False, True)):
+        monkeypatch.setattr(provenance, "portable", lambda begun=begun: begun)
+        with pytest.raises(Paused):
+            run(folder.root, cache, stop=stop_after(5), portable=begun)
+        monkeypatch.setattr(provenance, "portable", lambda now=now: now)
+        message = f"portable is {now}; tiny, seed 0, was begun with {begun} and has done 5 steps"
+        with pytest.raises(ValueError, match=message):
+            run(folder.root, cache)
+        shutil.rmtree(folder.path)
+    with pytest.raises(ValueError, match="portable is True; expected .*the device is 'meta'"):
+        run(folder.root, cache, device="meta", portable=True)
+
+
+def test_a_run_that_was_begun_before_there_was_a_choice_goes_on(folder, cache, whole):
+    with pytest.raises(Paused):
+        run(folder.root, cache, stop=stop_after(5))
+    note = json.loads(folder.note.read_text())
+    del note["begun"]["portable"]
+    folder.note.write_text(json.dumps(note))
+    run(folder.root, cache)
+    assert_same(folder, whole)
+
+
+def test_a_copy_of_a_run_s_folder_goes_on_elsewhere(folder, cache, whole, tmp_path):
+    with pytest.raises(Paused):
+        run(folder.root, cache, stop=stop_after(10))
+    other = RunFolder(TINY, 0, tmp_path / "elsewhere")
+    other.path.parent.mkdir(parents=True)
+    subprocess.run(["cp", "-r", folder.path, other.path], check=True)
+    run(other.root, cache)
+    assert_same(other, whole)
+    assert [event["event"] for event in events(other)] == ["started", "stopped", "started", "finished"]
+    assert not folder.finished() and folder.step() == 10  # which is as it was
 
 
 def test_threads_may_change_while_there_is_no_checkpoint(folder, cache):

@@ -131,6 +131,25 @@ def test_two_processes_one_killed_and_a_bad_run(tmp_path, cache, serial):
     ]
 
 
+def test_portable_runs_are_made_so_and_say_so(tmp_path, cache):
+    if "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("needs a processor with AVX2")
+    process = script(
+        "from mmlib.__main__ import main\nfrom mmlib.runs.recipes import RECIPES\n"
+        "scale._make, RECIPES['tiny'] = quick_runs.job, quick_runs.TINY\n"
+        "sys.exit(main(['train', 'tiny', '--seeds', '0-1', '--portable', '--root', sys.argv[1]]))\n",
+        tmp_path, MMLIB_DATA=str(cache),
+    )  # fmt: skip
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    for seed in (0, 1):
+        found = results.verify(RunFolder(TINY, seed, tmp_path).result)["provenance"]
+        assert found["portable"] is True and found["begun"]["portable"] is True
+        assert (
+            "tiny, seed 0: step 16 of 16; validation: loss " in said
+        )  # into a pipe each run says what it does
+
+
 def test_ctrl_c_lets_every_run_write_a_checkpoint(tmp_path, cache):
     process = script(
         "scale._make = quick_runs.job\n"
@@ -144,15 +163,45 @@ def test_ctrl_c_lets_every_run_write_a_checkpoint(tmp_path, cache):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     printed, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
-    assert printed.startswith(
-        "0 of 3 runs finished; the same call continues the others from their checkpoints"
-    )
+    assert printed.startswith("0 of 3 runs finished; the same call continues from the checkpoints")
     assert "stopping: every run writes a checkpoint first" in said
     for folder in folders[:2]:
         assert events(tmp_path, folder.seed, LONG) == ["started", "stopped"]
         assert quick_runs.events(folder)[-1]["step"] == folder.step() > 0
     assert not folders[2].path.exists()
     wait_for(lambda: not left_behind(process), "processes that were left behind")
+
+
+def test_runs_whose_caller_was_killed_stop_at_a_checkpoint(tmp_path, cache):
+    process = script(
+        "scale._make = quick_runs.job\n"
+        "scale.run_all([(quick_runs.LONG, 0)], sys.argv[1], n_jobs=2, cache=sys.argv[2], checkpoint_every=20)\n",
+        tmp_path, cache,
+    )  # fmt: skip
+    folder = RunFolder(LONG, 0, tmp_path)
+    wait_for(folder.step, "a run to be under way")
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    wait_for(lambda: not left_behind(process), "processes that were left behind")
+    assert events(tmp_path, 0, LONG) == ["started", "stopped"]
+
+
+def test_a_budget_pauses_every_run_and_the_same_call_goes_on(tmp_path, cache, serial):
+    process = script(
+        "scale._make = quick_runs.job\n"
+        "jobs = [(quick_runs.LONG, 0), (quick_runs.TINY, 0)]\n"
+        "print(scale.run_all(jobs, sys.argv[1], n_jobs=2, cache=sys.argv[2], checkpoint_every=3, budget=40))\n",
+        tmp_path, cache,
+    )  # fmt: skip
+    printed, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    tiny, long = RunFolder(TINY, 0, tmp_path), RunFolder(LONG, 0, tmp_path)
+    assert printed == f"{[tiny.result] if tiny.finished() else []}\n"
+    assert not long.finished()
+    if long.step():  # on a machine that is not too busy
+        assert events(tmp_path, 0, LONG) == ["started", "stopped"]
+    if tiny.finished():
+        assert outcome(tmp_path, 0) == outcome(serial, 0)
 
 
 # --- a Dask cluster -------------------------------------------------------------------------------------------------
@@ -214,6 +263,8 @@ def test_a_cluster_of_one_worker_makes_the_runs_there_not_here(tmp_path, monkeyp
     with LocalCluster(n_workers=0, **options) as cluster, Client(cluster, set_as_default=False) as client:
         cluster.scale(1)
         scale.run_all([(TINY, seed) for seed in SEEDS], tmp_path, dask=client)
+        with pytest.raises(ValueError, match="device is 'gpu'; expected one that this machine has"):
+            scale.run_all([(TINY, 9)], tmp_path, dask=client, device="gpu")
         assert client.status == "running"  # it was ours before, and still is
     here = threading.current_thread().name
     for seed in SEEDS:
@@ -243,7 +294,8 @@ def test_a_worker_of_a_cluster_notices_that_the_caller_stops_or_was_killed(tmp_p
         if end == "interrupt":
             assert process.returncode == 0 and printed.startswith("0 of 1 runs finished; the same"), said
         wait_for(lambda: events(tmp_path, 0, LONG)[-1] == "stopped", "the run to stop")
-        assert not folder.held()
+        with folder.locked():  # it has let go
+            pass
 
 
 # --- handing out ----------------------------------------------------------------------------------------------------
@@ -300,13 +352,10 @@ def test_a_run_that_stops_unasked_is_handed_out_again_and_a_cluster_that_is_gone
 
 
 def test_a_run_that_is_made_elsewhere_is_put_off_then_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(scale, "POLL", 0.01)
-    held = iter([True, True, False])
-    monkeypatch.setattr(RunFolder, "held", lambda folder: next(held))
-    pool = Pool("busy", "finished", "finished")
+    monkeypatch.setattr(scale, "PATIENCE", 0.01)
+    pool = Pool("busy", "finished", "busy", "finished")
     pool.work(tmp_path, (0, 1))
-    assert [seed for seed, _ in pool.asked] == [0, 1, 0]  # both are tried, then the first is waited for
-    assert next(held, None) is None
+    assert [seed for seed, _ in pool.asked] == [0, 1, 0, 0]  # both are tried, then the first is waited for
 
 
 def test_when_time_is_up_nothing_more_is_begun(tmp_path):
@@ -338,7 +387,7 @@ def test_a_job_says_how_it_ended(tmp_path, monkeypatch):
     assert make(MemoryError("too much")) == ("failed", "MemoryError: too much")
     assert make(ZeroDivisionError(), wanted=False) == ("stopped", "")  # not begun
     state, words = make(root=tmp_path / "elsewhere")
-    assert state == "failed" and "does not see the caller's folder of runs; it must be shared" in words
+    assert state == "failed" and "is not there: workers must see the caller's folder of runs" in words
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------

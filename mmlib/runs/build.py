@@ -27,10 +27,7 @@ def build_data(recipe: Recipe, cache=None) -> DataSet:
 def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMALI:
     """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
 
-    Args:
-        recipe: what to build.
-        data: a data set, or a mapping of modality names to shapes.
-        seed: of the run.
+    ``data`` may also be a mapping of modality names to shapes.
 
     Raises:
         ValueError: if the recipe names an unknown model, likelihood or joint encoder.

@@ -34,26 +34,16 @@ def _inside(name: str, doc: str) -> property:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``<root>/<recipe>/seed-<n>/``.
+    """``<root>/<recipe>/seed-<n>/``."""
 
-    Attributes:
-        recipe: what is run.
-        seed: of the run.
-        root: folder of all runs.
-    """
-
-    recipe: Recipe
+    recipe: Recipe  #: what is run
     seed: int
-    root: Path
+    root: Path  #: folder of all runs
 
     result = _inside("result.json", "The last file to be written: a run that has it is finished.")
     note = _inside("recipe.json", "The recipe, and how the run was begun.")
-    journal = _inside(
-        "journal.jsonl", "Each start and each end, one JSON object a line; no end: it was killed."
-    )
-    metrics = _inside(
-        "metrics.jsonl", "The history: evaluations while the run lasts, everything when it is done."
-    )
+    journal = _inside("journal.jsonl", "Each start and end, one JSON object a line; no end: it was killed.")
+    metrics = _inside("metrics.jsonl", "The history; while the run lasts, its evaluations.")
     samples = _inside("samples.png", "A picture of samples from the model.")
     weights = _inside("weights.safetensors", "The trained weights.")
     checkpoints = _inside("checkpoints", "Checkpoints, while the run lasts.")
@@ -80,10 +70,8 @@ class RunFolder:
 
     def step(self) -> int:
         """Steps done, by the name of the newest checkpoint."""
-        found = (
-            _CHECKPOINT.fullmatch(path.name) for path in self.checkpoints.glob("step-*") if path.is_file()
-        )
-        return max((int(match[1]) for match in found if match), default=0)
+        files = (path.name for path in self.checkpoints.glob("step-*") if path.is_file())
+        return max((int(match[1]) for match in map(_CHECKPOINT.fullmatch, files) if match), default=0)
 
     def begun(self) -> dict | None:
         """How the run was begun that a checkpoint here goes on with; None if there is none."""
@@ -101,9 +89,7 @@ class RunFolder:
             aside = _free(self.path.with_name(f"{self.path.name}.{note['recipe']['hash']}"))
             self.path.rename(aside)
             _say(f"recipe {self.recipe.name} has changed: the former run is now {aside}")
-        for partial in self.path.glob(
-            "*.partial"
-        ):  # what a kill interrupted; its file is still to be written
+        for partial in self.path.glob("*.partial"):  # of a file that is still to be written
             partial.unlink()
         if self.result.exists() and not self.finished():
             self._set_aside(self.result)
@@ -147,9 +133,7 @@ class RunFolder:
             path = self.path / name
             if path.exists() and sha256(path) != checksum:
                 self._set_aside(path)
-                _say(
-                    f"the result of {self} stands; to make {name} again, move {self.path} away and run it anew"
-                )
+                _say(f"the result of {self} stands; to make {name} again, move {self.path} away and run anew")
 
     def drop_checkpoints(self) -> None:
         """Delete the checkpoints of a finished run; a damaged one that was set aside stays."""
@@ -166,7 +150,7 @@ class RunFolder:
             RunLockedError: if another process holds it.
             OSError: if files cannot be locked where the folder is.
         """
-        path = self.path.with_name(f".{self.path.name}.lock")
+        path, new = self.path.with_name(f".{self.path.name}.lock"), not self.root.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
@@ -181,16 +165,9 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 if not self.path.exists():  # refused before anything was made
                     path.unlink()
-                    path.parent.rmdir()
+                    for parent in (path.parent, self.root)[: 1 + new]:
+                        parent.rmdir()
             lock.release()
-
-    def held(self) -> bool:
-        """Whether another process is making the run at this moment."""
-        try:
-            with self.locked():
-                return False
-        except RunLockedError:
-            return True
 
     def _read_note(self) -> dict | None:
         """The note of how the run was begun, or None if there is none, or a damaged one: the recipe's hash tells."""
@@ -211,8 +188,7 @@ class RunFolder:
 
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write_json(path: Path, values: dict) -> None:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from mmlib.files import REPOSITORY
 
+PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "DNNL_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
 def provenance(device: str = "cpu") -> dict:
-    """Hardware, versions, threads and commit of this process. JSON-able, without names of hosts or users.
-
-    Outside a repository there is no commit, and nothing is known of changes to the library that is run.
-    """
+    """Hardware, versions, threads and commit of this process. JSON-able, without names of hosts or users."""
     import torch
 
     installed = {distribution.name for distribution in importlib.metadata.distributions()}
@@ -23,6 +21,7 @@ def provenance(device: str = "cpu") -> dict:
     return {
         "hardware": hardware(device),
         "threads": torch.get_num_threads(),
+        "portable": portable(),
         "device": device,
         "python": platform.python_version(),
         "system": platform.system(),
@@ -30,6 +29,18 @@ def provenance(device: str = "cpu") -> dict:
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": None if changes is None else bool(changes),
     }
+
+
+def portable() -> bool:
+    """Whether this process computes what processors of several makers compute to the same bits.
+
+    That is so where ``PORTABLE`` was in the environment before torch was imported: sums are then taken in one order,
+    whatever wider instructions the processor has.
+    """
+    import torch
+
+    given = all(os.environ.get(name) == value for name, value in PORTABLE.items())
+    return given and torch.backends.cpu.get_cpu_capability() == PORTABLE["ATEN_CPU_CAPABILITY"].upper()
 
 
 def hardware(device: str = "cpu") -> str:

@@ -29,9 +29,7 @@ class Recipe:
     #: keywords of the model; ``joint_encoder`` is ``"features"`` or ``"images"`` (JMVAE)
     model_options: dict = field(default_factory=dict)
     data_options: dict = field(default_factory=dict)  #: keywords of the data set
-    latent_dim: int = (
-        20  #: D; of a model with styles that of [style, content], ``model_options`` giving ``style_dim``
-    )
+    latent_dim: int = 20  #: D; of a model with styles that of [style, content], see ``style_dim`` of the model
     width: float = 1.0  #: factor on the widths of the networks; 1 is the paper
     likelihood: str = "laplace"  #: or ``"normal"`` or ``"bernoulli"``, for all modalities
     likelihood_scale: float = 0.75  #: of Laplace (b) or normal (standard deviation), in pixels
@@ -43,14 +41,10 @@ class Recipe:
     amsgrad: bool = False
     clip_norm: float | None = None  #: largest total norm of the gradient
     clip_value: float | None = None  #: largest entry of the gradient
-    ema: float | None = (
-        None  #: decay of the running average of the weights, which is evaluated in their place
-    )
+    ema: float | None = None  #: decay of the average of the weights, which is evaluated in their place
     ema_start: int = 0  #: steps during which the average is a copy of the weights
     ema_ramp: bool = False  #: let the average forget its beginning sooner, see ``mmlib.train.Ema``
-    minibatches: int = (
-        1  #: that every update of an adversarial model sees, see ``mmlib.train.fit_adversarial``
-    )
+    minibatches: int = 1  #: that an update of an adversarial model sees, see ``mmlib.train.fit_adversarial``
     likelihood_rows: int = 200  #: rows of the test split, the first ones, whose likelihoods are estimated
     likelihood_k: int = 1000  #: importance samples for each, from each component of the posterior
     validations: int = 8  #: evaluations on the validation split along the way, evenly spaced; a multiple of 4
@@ -64,10 +58,8 @@ class Recipe:
                 number = positive(name, value)
                 object.__setattr__(self, name, value if type(value) is int else number)
         if self.steps < self.validations or self.validations < 4 or self.validations % 4:
-            raise ValueError(
-                f"validations is {self.validations}; "
-                f"expected a multiple of 4, at least 4 and at most steps = {self.steps}"
-            )
+            bounds = f"a multiple of 4, at least 4 and at most steps = {self.steps}"
+            raise ValueError(f"validations is {self.validations}; expected {bounds}")
 
     @property
     def content(self) -> dict:
@@ -97,12 +89,10 @@ def from_dict(values: dict) -> Recipe:
     Raises:
         ValueError: if a field is unknown.
     """
-    known = {entry.name for entry in fields(Recipe)}
-    unknown = sorted(set(values) - known - {"hash"})
+    known = sorted(entry.name for entry in fields(Recipe))
+    unknown = ", ".join(sorted(set(values) - {*known, "hash"}))
     if unknown:
-        raise ValueError(
-            f"recipe has fields {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
-        )
+        raise ValueError(f"recipe has fields {unknown}; expected some of {', '.join(known)}")
     values = {"betas": Recipe.betas, **values}
     values.pop("hash", None)
     return Recipe(**{**values, "betas": tuple(values["betas"])})

@@ -27,11 +27,9 @@ def load(recipe: str, root: Path | str = RESULTS) -> list[dict]:
     results = []
     for seed, path in sorted(_results(Path(root) / recipe)):
         result = verify(path)
-        place = (result["recipe"]["name"], result["seed"])
-        if place != (recipe, seed):
-            raise ResultError(
-                f"{path} is the result of {place[0]}, seed {place[1]}; expected {recipe}, seed {seed}"
-            )
+        place, expected = f"{result['recipe']['name']}, seed {result['seed']}", f"{recipe}, seed {seed}"
+        if place != expected:
+            raise ResultError(f"{path} is the result of {place}; expected {expected}")
         results.append(result)
     return results
 
@@ -54,11 +52,6 @@ def value(result: dict, metric: str) -> float:
     return look_up("metric", metric, dict(flatten(result.get("metrics", {}))))
 
 
-def metrics_of(result: dict) -> list[str]:
-    """Paths of all numbers of a result, as :func:`value` takes them."""
-    return [name for name, _ in flatten(result.get("metrics", {}))]
-
-
 def summary(recipe: str, metric: str, root: Path | str = RESULTS) -> Summary:
     """One metric of a recipe over its recorded seeds.
 
@@ -72,14 +65,9 @@ def summary(recipe: str, metric: str, root: Path | str = RESULTS) -> Summary:
 
 
 def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
-    """Copy a finished run's result, and its picture of samples, to the recorded results.
+    """Copy a finished run's result, and its picture of samples, to the recorded results; gives the path there.
 
-    Args:
-        run: folder of the run, or its ``result.json``.
-        root: folder of the recorded results.
-
-    Returns:
-        Path of the recorded result.
+    ``run`` is the folder of the run, or its ``result.json``.
 
     Raises:
         ResultError: if the result is damaged.

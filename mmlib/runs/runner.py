@@ -30,12 +30,11 @@ def run(
     cache: Path | str | None = None,
     stop: Callable[[], bool] | None = None,
     capture: bool | None = None,
+    portable: bool = False,
 ) -> Path:
-    """Make the run of a recipe and seed, or what is missing of it.
+    """Make the run of a recipe and seed, or what is missing of it; gives the path of its ``result.json``.
 
-    Writes into ``<root>/<recipe>/seed-<n>/``: ``metrics.jsonl`` (history), ``weights.safetensors``, ``samples.png``
-    (samples of the model only), ``journal.jsonl`` (when it was started, stopped and finished) and, before the journal's
-    last line, ``result.json``. A damaged file found there is set aside, never trusted and never deleted.
+    Writes into ``<root>/<recipe>/seed-<n>/``, see :class:`mmlib.runs.folder.RunFolder`.
 
     Args:
         recipe: a recipe or the name of one.
@@ -48,13 +47,11 @@ def run(
         cache: folder of the data, if not the usual one.
         stop: asked after every step of training; when it says True, the run is paused.
         capture: whether to replay the step as a CUDA graph; default: on CUDA devices. Adversarial models never do.
-
-    Returns:
-        Path of ``result.json``.
+        portable: refuse to compute other bits than other processors would, see :mod:`mmlib.runs.provenance`.
 
     Raises:
-        ValueError: for an unknown recipe or device, a bad number, or an interrupted run that was begun with other
-            threads or on another kind of device.
+        ValueError: for an unknown recipe or device, a bad number, settings that are not portable, or an interrupted run
+            that was begun with other threads, on another kind of device, or portable and now is not, or the reverse.
         RunLockedError: if another process is making this run.
         FloatingPointError: if the training went bad; see ``mmlib.train.fit``.
         OSError: if the disk is full or cannot be written to; the same call continues when it can.
@@ -67,12 +64,10 @@ def run(
         if folder.finished():
             folder.check_files()
             return folder.result
-        from mmlib.seeding import check_device
-
-        device = str(check_device(device))
         with folder.locked():
             if not folder.finished():  # nobody finished it just before we had the lock
-                _make(folder, device, threads, progress, every, cache, stop, capture)
+                _check_machine(device, portable)
+                _make(folder, str(device), threads, progress, every, cache, stop, capture)
     except OSError as error:
         kept = f". {folder} is kept up to step {folder.step()} in {folder.path}"
         again = "start the same run again: it continues from there, to the same numbers"
@@ -85,6 +80,8 @@ def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capt
 
     from mmlib.runs.build import build_classifiers, build_data, build_model, judges_data
     from mmlib.runs.provenance import provenance
+    from mmlib.runs.training import kind_of
+    from mmlib.train import save_weights
 
     def say(text: str, bar: bool = False) -> None:
         if progress and not (bar and sys.stderr.isatty()):  # there the progress bar says it
@@ -95,7 +92,7 @@ def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capt
     torch.set_num_threads(threads)
     try:
         origin = provenance(device)  # of the code that runs, whatever is committed meanwhile
-        now = {key: origin[key] for key in ("commit", "uncommitted_changes", "threads")}
+        now = {key: origin[key] for key in ("commit", "uncommitted_changes", "threads", "portable")}
         now["device"] = device.split(":")[0]
         begun = folder.begun() or now
         _check_continuable(folder, begun, now)
@@ -109,18 +106,30 @@ def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capt
         with _journal(folder):
             clock = time.perf_counter(), time.process_time()
             capture = now["device"] == "cuda" if capture is None else capture
-            options = dict(
-                device=device, checkpoint_every=every, stop=stop, capture=capture, progress=progress
-            )
-            history, model = _train(folder, model, data, classifiers, say, **options)
+            options = {"device": device, "checkpoint_every": every, "stop": stop, "progress": progress}
+            history, model = _train(folder, model, data, classifiers, say, capture=capture, **options)
             say("is trained; measures it")
-            result = _measured(folder, model, data, classifiers, history, device)
-            result["seconds"] |= {
-                "last_call_wall": round(time.perf_counter() - clock[0], 1),
-                "last_call_cpu": round(time.process_time() - clock[1], 1),
+            folder.write_rows(history)
+            part, named = kind_of(recipe).part(model), {"recipe": recipe.name, "hash": recipe.hash}
+            save_weights(folder.weights, part, **named, seed=folder.seed)
+            result = {
+                "recipe": recipe.as_dict(),
+                "seed": folder.seed,
+                "steps": recipe.steps,
+                "metrics": _evaluate(folder, model, data, classifiers, device),
+                "convergence": convergence(history),
+                "history": [row for row in history if any(name.startswith("validation/") for name in row)],
+                "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+                "data": data.provenance,
+                "seconds": {
+                    "training_wall": round(history.wall_seconds, 1),
+                    "training_cpu": round(history.cpu_seconds, 1),
+                    "last_call_wall": round(time.perf_counter() - clock[0], 1),
+                    "last_call_cpu": round(time.process_time() - clock[1], 1),
+                },
+                "provenance": {**origin, "captured": getattr(history, "captured", False), "begun": begun},
             }
-            captured = getattr(history, "captured", False)
-            folder.write_result({**result, "provenance": {**origin, "captured": captured, "begun": begun}})
+            folder.write_result(result)
             folder.drop_checkpoints()  # the optimizer's state has served
     finally:
         torch.set_num_threads(before)
@@ -152,45 +161,11 @@ def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options
         say(f"step {step} of {recipe.steps}; validation: {text}", bar=True)
         return values
 
-    history = kind.fit(
-        recipe,
-        model,
-        data.train,
-        seed,
-        validate_every=-(-recipe.steps // recipe.validations),
-        callback=validate,
-        checkpoint_dir=folder.checkpoints,
-        identity={"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")},
-        ema=ema,
-        **options,
-    )
+    options |= {"checkpoint_dir": folder.checkpoints, "ema": ema, "callback": validate}
+    options["validate_every"] = -(-recipe.steps // recipe.validations)
+    identity = {"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")}
+    history = kind.fit(recipe, model, data.train, seed, identity=identity, **options)
     return history, measured
-
-
-def _measured(folder: RunFolder, model, data, classifiers, history, device) -> dict:
-    """The files of a trained run, and what its result holds."""
-    from mmlib.runs.training import kind_of
-    from mmlib.train import save_weights
-
-    recipe = folder.recipe
-    folder.write_rows(history)
-    save_weights(
-        folder.weights, kind_of(recipe).part(model), recipe=recipe.name, hash=recipe.hash, seed=folder.seed
-    )
-    return {
-        "recipe": recipe.as_dict(),
-        "seed": folder.seed,
-        "steps": recipe.steps,
-        "metrics": _evaluate(folder, model, data, classifiers, device),
-        "convergence": convergence(history),
-        "history": [row for row in history if any(name.startswith("validation/") for name in row)],
-        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "data": data.provenance,
-        "seconds": {
-            "training_wall": round(history.wall_seconds, 1),
-            "training_cpu": round(history.cpu_seconds, 1),
-        },
-    }
 
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
@@ -229,21 +204,30 @@ def _journal(folder: RunFolder):
         folder.log("finished", step=folder.recipe.steps)
 
 
+def _check_machine(device: str, portable: bool) -> None:
+    """Refuse a device that is not here, and to be portable where the settings are not in force."""
+    from mmlib.runs import provenance
+    from mmlib.seeding import check_device
+
+    device = check_device(device)
+    if portable and not (device.type == "cpu" and provenance.portable()):
+        settings = " ".join(f"{name}={value}" for name, value in provenance.PORTABLE.items())
+        needs = f"a processor with AVX2 (the device is {str(device)!r}), and before Python starts: {settings}"
+        raise ValueError(f"portable is True; expected {needs}")
+
+
 def _check_continuable(folder: RunFolder, begun: dict, now: dict) -> None:
-    """Refuse to go on with other threads or on another kind of device: the bits would be others."""
-    for name in ("threads", "device"):
-        if begun.get(name, now[name]) != now[name]:
-            raise ValueError(
-                f"{name} is {now[name]!r}; {folder}, was begun with {begun[name]!r} and has done {folder.step()} "
-                f"steps: go on with {begun[name]!r}, or move {folder.path} away to begin anew"
-            )
+    """Refuse to go on with other threads, on another kind of device or less portable: the bits would be others."""
+    for name, usual in {"threads": now["threads"], "device": now["device"], "portable": False}.items():
+        before = begun.get(name, usual)
+        if before != now[name]:
+            advice = f"go on with {before!r}, or move {folder.path} away to begin anew"
+            done = f"{folder}, was begun with {before!r} and has done {folder.step()} steps"
+            raise ValueError(f"{name} is {now[name]!r}; {done}: {advice}")
 
 
 def watch(model, split, classifiers, seed: int) -> dict[str, float]:
-    """What is measured on the validation split along the way: the loss and cross-coherence of every direction.
-
-    An adversarial model has no loss of its own, only one against its opponent of the moment.
-    """
+    """What is measured on the validation split along the way: the loss and cross-coherence of every direction."""
     import torch
 
     from mmlib.metrics.coherence import cross_coherence
@@ -251,12 +235,11 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
 
     device = next(model.parameters()).device
     draw = generator(seed, device)
-    rows = torch.arange(len(split)).split(500)
     names = list(model.modalities)
     right = {given: torch.zeros(len(names), dtype=torch.float64) for given in names}
-    loss, has_loss = 0.0, hasattr(model, "loss")
+    loss, has_loss = 0.0, hasattr(model, "loss")  # an adversarial model has one only against its opponent
     with torch.no_grad():
-        for some in rows:
+        for some in torch.arange(len(split)).split(500):
             batch = split.batch(some, device)
             if has_loss:
                 loss += float(model.loss(batch, generator=draw)[0]) * len(some)
@@ -264,29 +247,26 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
                 labels = split.labels[some.to(split.labels.device)]
                 right[given] += cross_coherence(model, batch, labels, given, classifiers, draw).sum(1).cpu()
     values = {"validation/loss": loss / len(split)} if has_loss else {}
-    for given in names:
-        for name, count in zip(names, right[given].tolist(), strict=True):
-            if name != given:
-                values[f"validation/cross_coherence/{given}/{name}"] = count / len(split)
-    return values
+    return values | {
+        f"validation/cross_coherence/{given}/{name}": count / len(split)
+        for given in names
+        for name, count in zip(names, right[given].tolist(), strict=True)
+        if name != given
+    }
 
 
 def convergence(history: list[dict]) -> dict:
     """Whether training had come to rest: coherence over the last quarter of the steps.
 
-    Returns:
-        ``{"converged", "moved", "limit", "text"}``: ``moved`` is the range, over the last quarter, of
-        cross-coherence averaged over directions.
+    In ``{"converged", "moved", "limit", "text"}`` what moved is the range of cross-coherence averaged over directions.
     """
     curve = {row["step"]: coherence for row in history if (coherence := _coherence(row)) is not None}
     late = [number for step, number in curve.items() if step >= 0.75 * max(curve)]
     moved = max(late) - min(late) if len(late) > 1 else None
     converged = moved is not None and moved < CONVERGED
-    text = (
-        f"validation coherence moved by {'less' if converged else 'more'} than 2 points over the last quarter"
-    )
-    if moved is None:
-        text = "too few evaluations to tell"
+    far = "less" if converged else "more"
+    text = f"validation coherence moved by {far} than 2 points over the last quarter"
+    text = "too few evaluations to tell" if moved is None else text
     return {"converged": converged, "moved": moved, "limit": CONVERGED, "text": text}
 
 

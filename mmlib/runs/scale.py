@@ -1,18 +1,16 @@
 """Many runs at once: in processes on one machine, or on the workers of a Dask cluster.
 
-Every job is the ordinary runner on a folder of runs that all processes share. The folder of a run knows whether the run
-is finished, how far it got and who holds it, so a job may be handed out twice, or its process killed at any moment, and
-the run is still made exactly once.
+Every job is the ordinary runner on a folder of runs that all processes share. So a job may be handed out twice, or its
+process killed at any moment, and the run is still made exactly once.
 """
 
 import contextlib
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +22,9 @@ from mmlib.runs.recipes import get
 from mmlib.runs.runner import run
 
 POLL = 1.0  # seconds between two looks at the runs
+PATIENCE = 5.0  # seconds until a run that another program makes is tried again
+ORPHANED = 60.0  # seconds until a process ends whose caller was killed
 KILLS = 2  # a run is given up when its process was killed so often without getting on
-IDLE = 10.0  # seconds after which a process whose caller was killed goes too
 PER_DEVICE = 4  # processes side by side on one accelerator, if not said otherwise
 _ONE_AT_A_TIME = threading.Lock()  # threads and random streams belong to the process: no two runs in one
 _caller = None  # in a process of this machine: the end of a pipe whose other end the caller holds
@@ -57,6 +56,7 @@ def run_all(
     checkpoint_every: int = 500,
     cache: Path | str | None = None,
     capture: bool | None = None,
+    portable: bool = False,
     budget: float | None = None,
 ) -> list[Path]:
     """Make many runs, several at a time; finished ones are not made again, interrupted ones are continued.
@@ -72,11 +72,8 @@ def run_all(
         dask: a cluster to work on instead of this machine: address of its scheduler, cluster object or client. Its
             workers should have one thread each.
         device: where to train; of several, such as ``["cuda:0", "cuda:1"]``, the jobs are dealt one after the other.
-        threads: of the processor, for each run; part of the run's identity.
         progress: show how many steps are done, if standard error is a terminal, else what each run does.
-        checkpoint_every: steps between checkpoints.
-        cache: folder of the data, if not the usual one.
-        capture: as in :func:`mmlib.runs.runner.run`.
+        threads, checkpoint_every, cache, capture, portable: of each run, as for :func:`mmlib.runs.runner.run`.
         budget: seconds after which every run writes a checkpoint and pauses; default: no end.
 
     Returns:
@@ -89,12 +86,10 @@ def run_all(
         KeyboardInterrupt: on Ctrl-C; the same call continues what is missing.
     """
     devices = [device] if isinstance(device, str) else list(device)
-    width, threads = _width(n_jobs, threads, devices), whole("threads", threads)
-    options = dict(
-        threads=threads, checkpoint_every=whole("checkpoint_every", checkpoint_every), capture=capture
-    )
-    options |= dict(cache=None if cache is None else str(Path(cache).resolve()))
-    options |= dict(progress=progress and not sys.stderr.isatty())
+    width = _width(n_jobs, whole("threads", threads), devices)
+    options = {"threads": threads, "checkpoint_every": whole("checkpoint_every", checkpoint_every)}
+    options |= {"cache": None if cache is None else str(Path(cache).resolve()), "capture": capture}
+    options |= {"portable": portable, "progress": progress and not sys.stderr.isatty()}  # there: one bar for all
     end = float("inf") if budget is None else time.monotonic() + real("budget", budget, 0.0)
     folders = [RunFolder(get(recipe), seed, Path(root).resolve()) for recipe, seed in jobs]
     todo: dict[Path, _Job] = {}
@@ -111,9 +106,7 @@ def run_all(
         text = f"{sum(job.folder.finished() for job in wanted)} of {len(wanted)} runs finished"
         failed = "".join(f"\n  {job.folder}: {job.words}" for job in wanted if job.words)
         if interrupted:
-            raise KeyboardInterrupt(
-                f"{text}; the same call continues the others from their checkpoints{failed}"
-            )
+            raise KeyboardInterrupt(f"{text}; the same call continues from the checkpoints{failed}")
         if failed:
             raise RunsFailedError(f"{text}; these failed, and the same call tries them again:{failed}")
     return [folder.result for folder in folders if budget is None or folder.finished()]
@@ -125,23 +118,21 @@ def _width(n_jobs: int | None, threads: int, devices: list[str]) -> int:
 
     if not devices:
         raise ValueError("device is an empty list; expected at least one device")
-    if n_jobs is not None:
-        return whole("n_jobs", n_jobs)
-    width = max(1, joblib.cpu_count() // whole("threads", threads))
-    return width if devices == ["cpu"] else min(width, PER_DEVICE * len(devices))
+    if n_jobs is None:
+        n_jobs = max(1, joblib.cpu_count() // threads)
+        n_jobs = n_jobs if devices == ["cpu"] else min(n_jobs, PER_DEVICE * len(devices))
+    return whole("n_jobs", n_jobs)
 
 
 def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, progress: bool) -> bool:
     """Hand out the jobs until each has ended, or time is up, or Ctrl-C: whether it was that.
 
-    A run whose process was killed goes on from its checkpoint in another one. One that another program is making comes
-    again when that has let it go.
-
-    ``submit`` begins one, its future raises ``killed`` when the process died, and ``let_go`` tells those that are being
-    made that they are no longer wanted.
+    A run whose process was killed goes on in another one; what another program makes comes last. ``submit`` gives the
+    future of a job, which raises ``killed`` when the process died; ``let_go`` tells processes that no run is wanted.
     """
-    pending: dict[Future, _Job] = {}
-    busy, ended = [], []
+    from tqdm import tqdm
+
+    folders, pending, busy, ended = [job.folder for job in jobs], {}, [], []
     stopping = interrupted = False
 
     def begin(job: _Job) -> None:
@@ -158,47 +149,45 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
                 future.cancel()
 
     def end_of(job: _Job, future: Future) -> None:
-        if future.cancelled() and stopping:
-            return
-        if future.cancelled():
-            raise ConnectionError(
-                "the scheduler of the cluster is gone; the same call continues on another cluster"
-            )
         try:
             state, words = future.result()
+        except CancelledError as error:
+            if not stopping:
+                advice = "the same call continues on another cluster"
+                raise ConnectionError(f"the scheduler of the cluster is gone; {advice}") from error
+            return
         except killed:
             step = job.folder.step()
             job.kills = 1 if step > job.step else job.kills + 1
-            state, words = (
-                "killed",
-                f"its process was killed {KILLS} times at step {step}: was there enough memory?",
-            )
+            state = "stopped" if job.kills < KILLS else "failed"
+            words = f"its process was killed {KILLS} times at step {step}: was there enough memory?"
         if state == "busy":
             busy.append(job)
-        elif state == "stopped" or (state == "killed" and job.kills < KILLS):
-            begin(job)  # a worker that was closed stops too
+        elif state == "stopped":
+            begin(job)  # a worker that is closed stops its run too
         else:
             job.words = words
             ended.append(job)
             if progress:
                 bar.write(f"{len(ended)}/{len(jobs)}  {job.folder}: {words or state}", file=sys.stderr)
 
-    jobs[0].folder.root.mkdir(parents=True, exist_ok=True)
+    total = sum(folder.recipe.steps for folder in folders)
+    folders[0].root.mkdir(parents=True, exist_ok=True)
     for job in jobs:
         begin(job)
-    with _bar(jobs, progress) as bar:
+    with tqdm(total=total, unit="step", file=sys.stderr, ncols=88, disable=None if progress else True) as bar:
         while pending or (busy and not stopping):
             try:
                 if time.monotonic() > end:
                     stop()
-                done, _ = wait(pending, POLL, FIRST_COMPLETED)
-                time.sleep(0 if pending else POLL)
-                for future in done:
+                if not pending:  # other programs make those that are left
+                    time.sleep(PATIENCE)
+                    busy, again = [], busy
+                    for job in again:
+                        begin(job)
+                for future in wait(pending, POLL, FIRST_COMPLETED).done:
                     end_of(pending.pop(future), future)
-                for job in [job for job in busy if not job.folder.held()]:
-                    busy.remove(job)
-                    begin(job)
-                bar.n = _steps(jobs)
+                bar.n = sum(f.recipe.steps if f.result.exists() else f.step() for f in folders)
                 bar.refresh()
             except KeyboardInterrupt:
                 if interrupted:
@@ -210,35 +199,12 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
     return interrupted
 
 
-def _steps(jobs: list[_Job]) -> int:
-    """Steps done in all runs together, read off their folders."""
-    folders = [job.folder for job in jobs]
-    return sum(folder.recipe.steps if folder.result.exists() else folder.step() for folder in folders)
-
-
-def _bar(jobs: list[_Job], progress: bool):
-    """A bar of all steps."""
-    from tqdm import tqdm
-
-    shown = progress and sys.stderr.isatty() and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
-    total = sum(job.folder.recipe.steps for job in jobs)
-    return tqdm(total=total, initial=_steps(jobs), unit="step", disable=not shown, file=sys.stderr, ncols=88)
-
-
-# --- in the process of a run ----------------------------------------------------------------------------------------
-
-
 def _make(folder: RunFolder, device: str, options: dict) -> tuple[str, str]:
     """Make one run: how it ended, and in which words. It raises nothing, so that all that is raised is the pool's."""
-    from mmlib.train import Paused
-
     stop = _caller.poll if _caller is not None else _cancelled
     try:
         if not folder.root.is_dir():
-            reason = (
-                "this worker does not see the caller's folder of runs; it must be shared, under the same path"
-            )
-            raise FileNotFoundError(f"{folder.root} is not there: {reason}")
+            raise FileNotFoundError(f"{folder.root} is not there: workers must see the caller's folder of runs")
         with _ONE_AT_A_TIME:
             if stop():
                 return "stopped", ""
@@ -246,10 +212,12 @@ def _make(folder: RunFolder, device: str, options: dict) -> tuple[str, str]:
             return "finished", ""
     except RunLockedError:
         return "busy", ""
-    except (Paused, KeyboardInterrupt):
+    except KeyboardInterrupt:
         return "stopped", ""
     except Exception as error:
-        return "failed", f"{type(error).__name__}: {error}"
+        from mmlib.train import Paused
+
+        return "stopped" if isinstance(error, Paused) else "failed", f"{type(error).__name__}: {error}"
 
 
 def _cancelled() -> bool:
@@ -261,43 +229,34 @@ def _cancelled() -> bool:
     return task is None or task.state == "cancelled" or worker.status.name.startswith("clos")
 
 
-# --- the caller -----------------------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def _processes(width: int, threads: int, devices: list[str]):
     """Processes on this machine, one for each run, so that one that is killed harms no other.
 
-    Each has one end of a pipe; when the caller closes the other end, or is killed, the run is no longer wanted.
+    Each has one end of a pipe. When the caller closes the other end, or is killed, the run is no longer wanted.
     """
-    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
     from joblib.externals.loky.backend import get_context
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     for device in set(devices) - {"cpu"}:
         from mmlib.seeding import check_device
 
         check_device(device)
     wanted, held = get_context().Pipe(duplex=False)
-    environment = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
-    pools = set()
+    threads_of = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    pools = []
 
     def in_a_process(*call):
-        with ProcessPoolExecutor(
-            1, timeout=IDLE, initializer=_begin, initargs=(wanted,), env=environment
-        ) as pool:
-            pools.add(pool)
-            try:
-                return pool.submit(*call).result()
-            finally:
-                pools.remove(pool)
+        with ProcessPoolExecutor(1, timeout=ORPHANED, initializer=_begin, initargs=(wanted,), env=threads_of) as pool:
+            pools.append(pool)
+            return pool.submit(*call).result()
 
     with wanted, held, ThreadPoolExecutor(width) as executor:
         try:
             yield partial(executor.submit, in_a_process), BrokenProcessPool, held.close
         except BaseException:  # the second interrupt
             executor.shutdown(wait=False, cancel_futures=True)
-            for pool in list(pools):
+            for pool in pools:
                 pool.shutdown(wait=False, kill_workers=True)
             raise
 

@@ -12,26 +12,14 @@ from mmlib.runs.results import verify
 WEIGHTS = REPOSITORY / "data" / "weights"  # runs whose weights come with the repository
 
 
-def load_trained(
-    recipe: Recipe | str, seed: int = 0, root: Path | str = "runs", device: str = "cpu", cache=None
-):
-    """The model of a finished run with its trained weights, and the data set that it was trained on.
+def load_trained(recipe: Recipe | str, seed=0, root: Path | str = "runs", device="cpu", cache=None):
+    """The model of a finished run with its trained weights, and its data set, both on ``device``.
 
-    Args:
-        recipe: a recipe or the name of one.
-        seed: of the run.
-        root: folder of all runs.
-        device: where the model and the data should be.
-        cache: folder of the data, if not the usual one.
-
-    Returns:
-        ``(model, data)``; loading runs no code of the file. The discriminator of an adversarial model, which is not
-        kept, is that of its first step.
+    The discriminator of an adversarial model, which is not kept, is that of its first step.
 
     Raises:
         FileNotFoundError: if the run is not finished there.
-        ValueError: for an unknown recipe or device, weights of another recipe, or a damaged file: the result has the
-            SHA-256 of the weights.
+        ValueError: for an unknown recipe or device, weights of another recipe, or weights that are damaged.
     """
     from mmlib.runs.build import build_data, build_model
     from mmlib.runs.training import kind_of
@@ -41,20 +29,17 @@ def load_trained(
     recipe = get(recipe)
     check_device(device)
     folder = RunFolder(recipe, seed, Path(root))
-    for path in (folder.result, folder.weights):
-        if not path.exists():
-            make = f"make the run with python -m mmlib train {recipe.name} --seed {folder.seed}"
-            raise FileNotFoundError(f"{path} is not there: {make}")
+    if missing := [path for path in (folder.result, folder.weights) if not path.exists()]:
+        make = f"make the run with python -m mmlib train {recipe.name} --seed {folder.seed}"
+        raise FileNotFoundError(f"{missing[0]} is not there: {make}")
     checksum = verify(folder.result).get("files", {}).get(folder.weights.name)
     if checksum is not None and sha256(folder.weights) != checksum:
         raise ValueError(f"{folder.weights} is damaged: its SHA-256 is not the one in {folder.result.name}")
     data = build_data(recipe, cache)
     model = build_model(recipe, data, folder.seed)
-    made_with = load_weights(folder.weights, kind_of(recipe).part(model)).get("hash")
-    if made_with != recipe.hash:
-        raise ValueError(
-            f"{folder.weights} was made with recipe {made_with}; {recipe.name} is now {recipe.hash}"
-        )
+    former = load_weights(folder.weights, kind_of(recipe).part(model)).get("hash")
+    if former != recipe.hash:
+        raise ValueError(f"{folder.weights} was made with recipe {former}; {recipe.name} is now {recipe.hash}")
     return model.to(device), data.to(device)
 
 
@@ -63,21 +48,13 @@ def load_recorded(recipe: Recipe | str, seed: int = 0, device: str = "cpu", cach
     return load_trained(recipe, seed, WEIGHTS, device, cache)
 
 
-def evaluate_run(
-    recipe: Recipe | str,
-    seed: int = 0,
-    split: str = "validation",
-    root: Path | str = "runs",
-    device: str = "cpu",
-    cache=None,
-):
+def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root: Path | str = "runs", device="cpu", cache=None):
     """All coherences and latent accuracies of a finished run on one split, as ``mmlib.metrics.evaluate`` gives them.
 
     The draws are those of the run itself: on the machine that made it, its recorded numbers come out again.
 
     Raises:
-        ValueError: as :func:`load_trained`, or if the split is neither ``"validation"`` nor ``"test"``.
-        FileNotFoundError: as :func:`load_trained`.
+        ValueError: if the split is neither ``"validation"`` nor ``"test"``; all else as :func:`load_trained`.
     """
     from mmlib.metrics import evaluate
     from mmlib.runs.build import build_classifiers, judges_data

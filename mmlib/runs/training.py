@@ -4,16 +4,12 @@ from collections.abc import Callable
 
 from torch import nn
 
-from mmlib.metrics import (
-    evaluate_likelihoods,
-    posterior_scales,
-    released_coherence,
-    style_content_accuracy,
-)
+from mmlib.metrics import evaluate_likelihoods, posterior_scales, released_coherence, style_content_accuracy
 from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child, generator
 from mmlib.train import Ema, History, Monitor, fit, fit_adversarial
 
+ADAM = ("batch_size", "learning_rate", "betas", "eps")  # settings of a recipe that every kind is trained with
 NO_LIKELIHOOD = "none: the decoders are deterministic, so the model has no density"
 
 
@@ -30,9 +26,8 @@ class ByLikelihood:
 
     def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
         """Train by ``mmlib.train.fit``."""
-        options |= _fields(
-            recipe, "batch_size", "learning_rate", "betas", "eps", "amsgrad", "clip_norm", "clip_value"
-        )
+        names = (*ADAM, "amsgrad", "clip_norm", "clip_value")
+        options |= {name: getattr(recipe, name) for name in names}
         return fit(model, split, recipe.steps, seed=seed, capture=capture, **options)
 
     def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
@@ -59,7 +54,7 @@ class Adversarial:
 
     def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
         """Train by ``mmlib.train.fit_adversarial``, which replays no CUDA graph: ``capture`` is left alone."""
-        options |= _fields(recipe, "batch_size", "learning_rate", "betas", "eps", "minibatches")
+        options |= {name: getattr(recipe, name) for name in (*ADAM, "minibatches")}
         return fit_adversarial(model, split, recipe.steps, seed=seed, **options)
 
     def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
@@ -82,13 +77,12 @@ class Adversarial:
         return found
 
 
-BY_LIKELIHOOD = ByLikelihood()
 KINDS = {"mmali": Adversarial()}
 
 
 def kind_of(recipe: Recipe) -> ByLikelihood | Adversarial:
     """How the recipe's model is trained: by its likelihood, unless ``KINDS`` says otherwise."""
-    return KINDS.get(recipe.model, BY_LIKELIHOOD)
+    return KINDS.get(recipe.model, ByLikelihood())
 
 
 def average(recipe: Recipe, model: nn.Module) -> tuple[Ema | None, nn.Module]:
@@ -98,7 +92,3 @@ def average(recipe: Recipe, model: nn.Module) -> tuple[Ema | None, nn.Module]:
     kind = kind_of(recipe)
     ema = Ema(kind.part(model), recipe.ema, recipe.ema_start, recipe.ema_ramp)
     return ema, kind.with_part(model, ema.model)
-
-
-def _fields(recipe: Recipe, *names: str) -> dict:
-    return {name: getattr(recipe, name) for name in names}

@@ -27,8 +27,6 @@ for _objective in ("iwae", "iwae_looser"):
 
 FLAT = {"layers": "flat", "width": 0.5, "multiplier": 1.5, **BINARY}
 SOURCE = "Chen and Zhu 2022, Tables 2 and 3{}, on the book's own, embedded data"
-REDUCED = SHORT.format(16, 16, "5,000")
-NO_STYLES = {**FLAT, "style_dim": 0}
-_add("mmali", "mmali", SOURCE.format(""), REDUCED, steps=5_000, model_options=FLAT, **QUICK)
-_shared = SOURCE.format(", one shared code and no styles")
-_add("mmali-shared", "mmali", _shared, REDUCED, steps=5_000, model_options=NO_STYLES, **QUICK)
+for _name, _style, _text in (("", {}, ""), ("-shared", {"style_dim": 0}, ", one shared code and no styles")):
+    _prose = (SOURCE.format(_text), SHORT.format(16, 16, "5,000"))
+    _add(f"mmali{_name}", "mmali", *_prose, steps=5_000, model_options=FLAT | _style, **QUICK)

@@ -43,13 +43,11 @@ for _name, _options in (("factorised", BINARY), ("joint", JOINT)):
 
 MATCHED = {**JOINT, "width": 147 / 128}
 for _multiplier in (1.0, 4.0):
-    _slope = {"multiplier": _multiplier}
     _note = f"; singular values up to {_multiplier:g}"
-    _add(f"factorised-{_multiplier:g}", "factorised", {**BINARY, **_slope}, note=_note)
+    _add(f"factorised-{_multiplier:g}", "factorised", {**BINARY, "multiplier": _multiplier}, note=_note)
 for _multiplier, _name in ((1.0, "1"), (2.0, "2"), (4.0, "4"), (2.11, "fair")):
-    _slope = {"multiplier": _multiplier}
     _note = f"; parameters of the factorised one, singular values up to {_multiplier:g}"
-    _add(f"joint-matched-{_name}", "joint", {**MATCHED, **_slope}, note=_note)
+    _add(f"joint-matched-{_name}", "joint", {**MATCHED, "multiplier": _multiplier}, note=_note)
 
 # A fifth of the originals in pairs: alone, and beside the other originals, each shown alone. Of those rows a ninth is
 # paired: 576 rows hold as many pairs as 64 did.
