@@ -258,9 +258,7 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
 def convergence(history: list[dict]) -> dict:
     """Whether training had come to rest: coherence over the last quarter of the steps.
 
-    Returns:
-        ``{"converged", "moved", "limit", "text"}``: ``moved`` is the range, over the last quarter, of
-        cross-coherence averaged over directions.
+    In ``{"converged", "moved", "limit", "text"}`` what moved is the range of cross-coherence averaged over directions.
     """
     curve = {row["step"]: coherence for row in history if (coherence := _coherence(row)) is not None}
     late = [number for step, number in curve.items() if step >= 0.75 * max(curve)]

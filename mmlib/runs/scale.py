@@ -199,9 +199,6 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
     return interrupted
 
 
-# --- in the process of a run ----------------------------------------------------------------------------------------
-
-
 def _make(folder: RunFolder, device: str, options: dict) -> tuple[str, str]:
     """Make one run: how it ended, and in which words. It raises nothing, so that all that is raised is the pool's."""
     stop = _caller.poll if _caller is not None else _cancelled
@@ -230,9 +227,6 @@ def _cancelled() -> bool:
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
     return task is None or task.state == "cancelled" or worker.status.name.startswith("clos")
-
-
-# --- the caller -----------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

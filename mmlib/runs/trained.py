@@ -15,8 +15,7 @@ WEIGHTS = REPOSITORY / "data" / "weights"  # runs whose weights come with the re
 def load_trained(recipe: Recipe | str, seed=0, root: Path | str = "runs", device="cpu", cache=None):
     """The model of a finished run with its trained weights, and its data set, both on ``device``.
 
-    Returns:
-        ``(model, data)``. The discriminator of an adversarial model, which is not kept, is that of its first step.
+    The discriminator of an adversarial model, which is not kept, is that of its first step.
 
     Raises:
         FileNotFoundError: if the run is not finished there.
