@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from mmlib.metrics import evaluate
+from mmlib.models import MODELS
 from mmlib.runs import results, trained
 from mmlib.runs.build import build_classifiers, judges_data
 from mmlib.runs.recipes import RECIPES
@@ -16,8 +17,8 @@ KEPT = sorted(
 )
 
 
-def test_there_are_weights_and_they_are_small():
-    assert KEPT
+def test_there_are_weights_of_every_model_and_they_are_small():
+    assert {RECIPES[name].model for name, _ in KEPT} == set(MODELS)
     assert sum(path.stat().st_size for path in trained.WEIGHTS.rglob("*")) < 8e6
 
 
