@@ -1,30 +1,26 @@
-"""Figures of the chapter on MVAE: products of beliefs, what training leaves open, subsets, voices and codes."""
+"""Figures of the chapter on MVAE: products of beliefs, what training leaves open, and who is heard."""
 
-import math
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from mmlib.distributions import Diagonal, product_of_experts
-from mmlib.plots.style import colour, look
-
-DIGITS = plt.get_cmap("tab10")
+from mmlib.plots.style import colour, look, panels
 
 
 def product_panels(
     cases: Mapping[str, Mapping[str, tuple[float, float]]], low: float = -4.0, high: float = 4.0
 ) -> list[Axes]:
-    """One panel a case: the prior N(0, 1), experts in one dimension, and the product of all of them.
+    """One panel per case: the prior N(0, 1), experts in one dimension, and the product of all of them.
 
     Args:
         cases: title -> modality -> (location, standard deviation) of its expert.
         low: left end of the axis.
         high: right end.
     """
-    _, axes = plt.subplots(1, len(cases), figsize=(3.0 * len(cases), 2.7), sharex=True, squeeze=False)
+    _, axes = panels(len(cases), sharex=True, squeeze=False)
     z = torch.linspace(low, high, 801, dtype=torch.float64)
     prior = Diagonal(torch.zeros(1).double(), torch.ones(1).double())
     for ax, (title, experts) in zip(axes[0], cases.items(), strict=True):
@@ -58,7 +54,7 @@ def prior_count(
         counts: numbers of modalities M.
         gaps: rule -> KL to the exact posterior in nats, one for each of ``counts``.
     """
-    _, axes = plt.subplots(1, 2, figsize=(8.2, 2.9))
+    _, axes = panels(2)
     for i, (rule, density) in enumerate(densities.items()):
         axes[0].plot(z, density, label=rule, **_rule(rule, i))
     axes[0].set_xlabel("code $z$")
@@ -72,15 +68,15 @@ def prior_count(
     return list(axes)
 
 
-def undetermined(panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> list[Axes]:
+def undetermined(cases: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> list[Axes]:
     """How far ELBOs fall below their log-likelihoods when something is moved from one expert to the other.
 
     Args:
-        panels: label of the horizontal axis -> (how much is moved, ELBO's name -> gap in nats). The name "joint" is
+        cases: label of the horizontal axis -> (how much is moved, ELBO's name -> gap in nats). The name "joint" is
             drawn in the model's colour, names of modalities in theirs.
     """
-    _, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 2.8), sharey=True, squeeze=False)
-    for ax, (label, (moved, gaps)) in zip(axes[0], panels.items(), strict=True):
+    _, axes = panels(len(cases), sharey=True, squeeze=False)
+    for ax, (label, (moved, gaps)) in zip(axes[0], cases.items(), strict=True):
         for name, gap in gaps.items():
             style = {"color": colour("mvae"), "linewidth": 2.6} if name == "joint" else _line(name)
             ax.plot(moved, [-g for g in gap], label=f"ELBO, {name}", **style)
@@ -90,45 +86,14 @@ def undetermined(panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequen
     return list(axes[0])
 
 
-def subset_sizes(m: int, drawn: Tensor, ax: Axes | None = None) -> Axes:
-    """Sizes of sampled subsets, as drawn, beside what the rule intends and what uniform subsets would give.
-
-    Args:
-        m: number of modalities.
-        drawn: sizes that were drawn, [n].
-        ax: where to draw; default: a new figure.
-    """
-    ax = ax or plt.subplots(figsize=(6.4, 2.8))[1]
-    sizes = range(2, m)
-    counts = torch.bincount(drawn, minlength=m)[2:m] / len(drawn)
-    ax.bar(
-        sizes, counts.tolist(), color=colour("mvae"), alpha=0.45, label=f"{len(drawn)} draws of the library"
-    )
-    ax.plot(sizes, [1 / (m - 2)] * len(sizes), color=colour("mvae"), label="size uniform, then members")
-    every = [math.comb(m, size) for size in sizes]
-    ax.plot(
-        sizes,
-        [c / sum(every) for c in every],
-        color="black",
-        linestyle="--",
-        marker=".",
-        label="all subsets alike",
-    )
-    ax.set_xticks(sizes)
-    ax.set_xlabel("size of the subset")
-    ax.set_ylabel("share")
-    ax.legend(fontsize="small")
-    return ax
-
-
 def voices(models: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
-    """Share of each factor of a product in its precision: one panel a model, one stacked bar a dimension.
+    """Share of each factor of a product in its precision: one panel per model, one stacked bar per dimension.
 
     Args:
         models: title -> name of the factor -> [D], adding up to one in each dimension. "prior" is grey, modalities
             have their colours. Dimensions are ordered from those of the first factor to those of the second.
     """
-    figure, axes = plt.subplots(1, len(models), figsize=(3.0 * len(models), 2.9), sharey=True, squeeze=False)
+    figure, axes = panels(len(models), height=2.9, sharey=True, squeeze=False)
     for ax, (title, shares) in zip(axes[0], models.items(), strict=True):
         first, second, *_ = shares.values()
         order, bottom = (first - second).argsort(descending=True), torch.zeros_like(first)
@@ -153,40 +118,6 @@ def voices(models: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
         ax.grid(False)
     axes[0, 0].set_ylabel("share of the precision")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return list(axes[0])
-
-
-def code_map(codes: Mapping[str, Tensor], labels: Tensor) -> list[Axes]:
-    """Codes in the plane that separates the classes of the first group most, a panel a group, class means as digits.
-
-    Args:
-        codes: group -> [N, D].
-        labels: [N], digits; each class must occur.
-    """
-    first, classes = next(iter(codes.values())), labels.unique()
-    means = torch.stack([first[labels == digit].mean(0) for digit in classes])
-    centre = means.mean(0)
-    plane = torch.linalg.svd(means - centre, full_matrices=False).Vh[:2].T  # [D, 2]
-    _, axes = plt.subplots(
-        1, len(codes), figsize=(2.9 * len(codes), 3.0), sharex=True, sharey=True, squeeze=False
-    )
-    for ax, (name, group) in zip(axes[0], codes.items(), strict=True):
-        flat = (group - centre) @ plane
-        ax.scatter(
-            flat[:, 0], flat[:, 1], c=labels, cmap=DIGITS, vmin=-0.5, vmax=9.5, s=3, linewidths=0, alpha=0.5
-        )
-        for digit in classes.tolist():
-            x, y = flat[labels == digit].mean(0).tolist()
-            box = {
-                "boxstyle": "circle,pad=0.12",
-                "facecolor": "white",
-                "edgecolor": DIGITS(digit),
-                "linewidth": 1.5,
-            }
-            ax.text(x, y, str(digit), ha="center", va="center", fontsize="small", bbox=box)
-        ax.set_title(name)
-        ax.set_xlabel("direction 1")
-    axes[0, 0].set_ylabel("direction 2")
     return list(axes[0])
 
 

@@ -37,7 +37,7 @@ REDUCED = {"steps": 6_000, "likelihood_rows": 100}
 for _model, _options in {"mmvae": {"objective": "elbo"}, "mvae": {}, "jmvae": JMVAE}.items():
     _source = f"Shi et al. 2021, Table 1, {_model.upper()}, 20 % of the data, as a direction"
     _settings = {**REDUCED, "model_options": _options, "data_options": SUBSET, "amsgrad": True}
-    _settings["reduced"] = f"{SVHN10K}, K = 1, 6,000 steps in place of 78,840"
+    _settings["reduced"] = f"{SVHN10K}, K = 1, 6,000 steps in place of 394,200"
     _add(f"svhn10k-{_model}", _model, _source, **_settings)
 
 # Joy et al. 2022, Tables 3, 4, 6 and 7: MEME's baselines. 100 epochs over 56,068 pairs, one to one, in batches of 128.
