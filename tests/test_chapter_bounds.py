@@ -42,19 +42,6 @@ def test_bounds_against_k_marks_the_limit_only_where_there_is_one(limit):
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "4", "16"]
 
 
-def test_where_bounds_look_counts_every_draw():
-    z = torch.linspace(-1, 1, 5)
-    value = {key: torch.ones(5) for key in ("q", "w", "w2")} | {
-        "z": torch.zeros(8),
-        "log_w": torch.linspace(-50, 2, 8),
-    }
-    axes = figures.where_bounds_look(z, {"thin": value}, {"thin": {"ELBO": -1.0, "CUBO": float("inf")}}, 0.0)
-    assert sum(bar.get_height() for bar in axes[1, 0].patches) == pytest.approx(
-        1
-    )  # far ones are in the first bin
-    assert [found.get_label() for found in axes[1, 0].get_lines()] == ["log p(x)", "ELBO"]
-
-
 def test_gradient_signal_tells_bias_from_monte_carlo_error():
     ks, exact = [1, 4], np.array([1.0, 0.5])
     plain = {"mean": np.array([1.01, 0.5]), "sd": np.ones(2), "error": np.full(2, 0.01), "signal": exact}

@@ -94,15 +94,7 @@ def test_a_bias_within_the_noise_is_drawn_hollow():
     assert np.isnan(filled[0]).all() and (filled[1] == 0.5).all()
 
 
-def test_codes_are_drawn_once_by_encoder_and_once_by_class():
-    generator = torch.Generator().manual_seed(0)
-    codes = {name: torch.randn(30, 5, generator=generator) for name in ("hand", "street")}
-    axes = figures.latent_planes(codes, torch.arange(30) % 10)
-    assert [len(ax.collections) for ax in axes] == [2, 1, 1]
-    assert all(len(points.get_offsets()) == 30 for ax in axes for points in ax.collections)
-
-
-def test_curves_of_gaps_and_bounds():
+def test_curves_of_gaps():
     ax = figures.gap_against_information({"hand": [0.0, 0.5]}, {"hand": [0.0, math.e - 1.5]})
     curve, points = (line.get_xydata() for line in ax.lines)
     for x, y in points:
@@ -110,5 +102,3 @@ def test_curves_of_gaps_and_bounds():
     ax = figures.mixture_gap([0.5, 1.0], {"hand": [1.0, 2.0], "street": [3.0, 4.0]}, [1.8, 2.9])
     mean = next(line for line in ax.lines if line.get_label() == "mean of the experts")
     assert list(mean.get_ydata()) == [2.0, 3.0]
-    ax = figures.mixture_bounds([1, 2], [-3.0, -2.0], [-4.0, -3.5], -1.0, -3.0, -5.0)
-    assert len(ax.lines) == 5

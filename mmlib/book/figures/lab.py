@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 
 from mmlib.book.figures.mmvae import ESTIMATORS
 from mmlib.distributions import Diagonal
+from mmlib.plots.style import panels
 
 # A proposal keeps its colour and line through the chapter, a bound its shade and marker.
-PROPOSALS = {"close": ("#0173b2", "-"), "wide": ("#de8f05", "--"), "thin": ("#cc78bc", "-.")}
+PROPOSALS = {"close": ("#332288", "-"), "wide": ("#999933", "--"), "thin": ("#882255", "-.")}
 IWAE, CUBO, LOOSER = ("#029e73", "o"), ("#d55e00", "v"), ("#029e73", "s")
 
 
@@ -29,7 +30,7 @@ def proposals_and_weights(
     Returns:
         The two axes.
     """
-    _, axes = plt.subplots(1, 2, figsize=(8.4, 3.1))
+    _, axes = panels(2)
     left, right = axes
     exact = (log_joint - log_evidence).exp()
     left.fill_between(z, exact, color="0.85", linewidth=0)
@@ -110,53 +111,6 @@ def bounds_against_k(
     return ax
 
 
-def where_bounds_look(
-    z: torch.Tensor,
-    values: Mapping[str, Mapping[str, torch.Tensor]],
-    lines: Mapping[str, Mapping[str, float]],
-    log_evidence: float,
-) -> np.ndarray:
-    """Where draws fall and where the means of w and w^2 come from (above); the log-weights of the draws (below).
-
-    Args:
-        z: [N], the axis of the upper row.
-        values: proposal -> {"q", "w", "w2": densities [N]; "z": draws; "log_w": their log-weights}.
-        lines: proposal -> {"ELBO", "CUBO": expected values, nats}; an infinite one is left out.
-        log_evidence: log p(x), nats.
-
-    Returns:
-        The axes, [2, number of proposals].
-    """
-    _, axes = plt.subplots(
-        2, len(values), figsize=(3.2 * len(values), 4.8), sharex="row", sharey="row", squeeze=False
-    )
-    low = log_evidence - 4
-    for (name, value), (upper, lower) in zip(values.items(), axes.T, strict=True):
-        colour, _ = PROPOSALS[name]
-        upper.fill_between(z, value["q"], color=colour, alpha=0.3, linewidth=0, label="q: the draws")
-        upper.plot(z, value["w"], color=IWAE[0], label="w q: the mean of w")
-        upper.plot(z, value["w2"], color=CUBO[0], linestyle="--", label="w² q: the mean of w²")
-        shown = value["z"][:100]
-        upper.plot(shown, np.full(len(shown), -0.06), "|", color="0.3", markersize=5, label="100 draws")
-        upper.set_title(name)
-        upper.set_xlabel("code z")
-        drawn = value["log_w"].clamp(min=low)
-        bins = np.arange(low, log_evidence + 3, 0.2)
-        lower.hist(drawn, bins, weights=np.full(len(drawn), 1 / len(drawn)), color=colour, alpha=0.4)
-        lower.axvline(log_evidence, color="black", label="log p(x)")
-        for key, shade, line in (("ELBO", "0.4", "-."), ("CUBO", CUBO[0], ":")):
-            if np.isfinite(lines[name][key]):
-                lower.axvline(lines[name][key], color=shade, linestyle=line, label=key)
-        lower.set_xlabel("log w (nats)")
-    axes[0, 0].set_ylim(-0.12, 2)
-    axes[0, 0].set_xlim(float(z.min()), float(z.max()))
-    axes[0, 0].set_ylabel("density")
-    axes[1, 0].set_ylabel("share of the draws")
-    for row in axes:
-        row[0].legend(fontsize=7, loc="upper left")
-    return axes
-
-
 def gradient_signal(
     ks: Sequence[int], measured: Mapping[str, Mapping[str, np.ndarray]], exact: np.ndarray
 ) -> np.ndarray:
@@ -171,7 +125,7 @@ def gradient_signal(
     Returns:
         The three axes.
     """
-    _, axes = plt.subplots(1, 3, figsize=(9.6, 3.2))
+    _, axes = panels(3, height=2.9)
     ks = np.asarray(ks)
     axes[0].plot(ks, np.abs(exact), color="0.55", linewidth=4, alpha=0.6, label="the gradient itself")
     for name, value in measured.items():
@@ -197,7 +151,7 @@ def gradient_signal(
     handles, labels = (
         a + b for a, b in zip(*(ax.get_legend_handles_labels() for ax in (axes[0], axes[2])), strict=True)
     )
-    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return axes
 
 
@@ -241,7 +195,8 @@ def tight_and_looser(
 
 
 def _powers(ax: Axes, ks: Sequence[int]) -> None:
-    """A logarithmic axis of sample sizes with whole numbers at the powers of four."""
+    """A logarithmic axis of sample sizes with whole numbers at the powers of four, or of sixteen if they are many."""
     ax.set_xscale("log", base=4)
     ticks = [int(k) for k in ks if (int(k).bit_length() - 1) % 2 == 0]
+    ticks = ticks[:: 1 + (len(ticks) > 6)]
     ax.set_xticks(ticks, [str(k) for k in ticks])

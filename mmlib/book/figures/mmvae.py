@@ -1,4 +1,4 @@
-"""Figures of the MMVAE chapter: decode paths, mixtures of experts, their gap, their bounds and their gradients."""
+"""Figures of the MMVAE chapter: decode paths, mixtures of experts, their gap and their gradients."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 from torch import Tensor
 
 from mmlib.distributions import Mixture
-from mmlib.plots.style import look
+from mmlib.plots.style import look, panels
 
 ESTIMATORS = {  # label, colour, marker, line
     "plain": ("plain", "black", "o", "-"),
@@ -166,33 +166,6 @@ def mixture_gap(
     return ax
 
 
-def mixture_bounds(
-    ks: Sequence[int],
-    tight: Sequence[float],
-    looser: Sequence[float],
-    exact: float,
-    limit: float,
-    own: float,
-    ax: Axes | None = None,
-) -> Axes:
-    """Expected bounds of one item against K, in nats: tight tends to log p(x), looser to a limit below it."""
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5.4, 3.0))
-    ax.axhline(exact, color="black", label="log p(x)")
-    ax.plot(ks, tight, marker="o", color=look("mmvae")["color"], label="tight: one logarithm")
-    ax.plot(
-        ks, looser, marker="s", linestyle="--", color=look("mmvae")["color"], label="looser: one per expert"
-    )
-    ax.axhline(limit, color="0.5", linestyle="--", label="limit of the looser bound")
-    ax.axhline(own, color="0.5", linestyle=":", label="mean of the experts' own ELBOs")
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(list(ks), [str(k) for k in ks])
-    ax.set_xlabel("K, draws from each expert")
-    ax.set_ylabel("expected bound (nats)")
-    ax.legend(fontsize=8)
-    return ax
-
-
 def gradient_errors(ks: Sequence[int], measured: Mapping[str, Mapping[str, Tensor]]) -> np.ndarray:
     """Bias and spread of gradient estimators against K, one column a situation.
 
@@ -204,9 +177,7 @@ def gradient_errors(ks: Sequence[int], measured: Mapping[str, Mapping[str, Tenso
     Returns:
         The axes, [2, number of situations]: bias above, standard deviation below.
     """
-    _, axes = plt.subplots(
-        2, len(measured), figsize=(2.9 * len(measured), 5.0), sharex=True, sharey="row", squeeze=False
-    )
+    _, axes = panels(len(measured), 2, height=2.3, sharex=True, sharey="row", squeeze=False)
     for (title, values), (upper, lower) in zip(measured.items(), axes.T, strict=True):
         upper.plot(ks, values["exact"], color="0.55", linewidth=4, alpha=0.6, label="the gradient itself")
         for name, (label, colour, marker, line) in ESTIMATORS.items():
@@ -227,46 +198,3 @@ def gradient_errors(ks: Sequence[int], measured: Mapping[str, Mapping[str, Tenso
     handles, labels = axes[0, 0].get_legend_handles_labels()
     axes[0, 0].figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return axes
-
-
-def latent_planes(codes: Mapping[str, Tensor], labels: Tensor, classes: int = 10) -> np.ndarray:
-    """Codes of two or more encoders: where each of them lies, and where the classes lie within each.
-
-    Args:
-        codes: modality -> [N, D].
-        labels: int64 [N], the class gives the colour of the panels after the first.
-        classes: number of classes.
-
-    Returns:
-        The axes: first all codes in their first two principal axes, coloured by modality; then a panel for each
-        modality, its own mean removed, in principal axes of what is left.
-    """
-    fig, axes = plt.subplots(1, 1 + len(codes), figsize=(3.0 * (1 + len(codes)), 2.9))
-    centre = torch.cat(list(codes.values())).mean(0)
-    directions = _principal(torch.cat([points - centre for points in codes.values()]))
-    for name, points in codes.items():
-        style = look(name)
-        plane = (points - centre) @ directions.T
-        axes[0].scatter(*plane.T, s=6, marker=style["marker"], color=style["color"], alpha=0.6, label=name)
-    axes[0].legend(markerscale=2.5)
-    axes[0].set_title("both encoders")
-    centred = {name: points - points.mean(0) for name, points in codes.items()}
-    directions = _principal(torch.cat(list(centred.values())))
-    for ax, (name, points) in zip(axes[1:], centred.items(), strict=True):
-        plane = points @ directions.T
-        drawn = ax.scatter(
-            *plane.T, c=labels, cmap="tab10", vmin=-0.5, vmax=classes - 0.5, s=6, marker=look(name)["marker"]
-        )
-        ax.set_title(f"{name}, its mean removed")
-        ax.sharex(axes[1])
-        ax.sharey(axes[1])
-    for ax in axes:
-        ax.set_xlabel("first principal axis")
-    axes[0].set_ylabel("second principal axis")
-    fig.colorbar(drawn, ax=axes, ticks=range(classes), label="digit")
-    return axes
-
-
-def _principal(centred: Tensor) -> Tensor:
-    """The two directions of largest variance of [N, D]: [2, D]."""
-    return torch.linalg.svd(centred, full_matrices=False).Vh[:2]
