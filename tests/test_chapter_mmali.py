@@ -7,7 +7,6 @@ import torch
 
 from mmlib.book.figures import mmali as figures
 from mmlib.summary import summarise
-from mmlib.train.history import History
 
 
 @pytest.fixture(autouse=True)
@@ -31,17 +30,26 @@ def test_networks_are_fed_what_they_see():
 
 
 def test_two_clocks_draw_the_same_numbers_against_seconds_and_steps():
-    columns = ("probe/sample", "probe/mean", "cross", "joint", "classes")
     rows = [
-        {"step": 10 * k, "seconds": 0.5 * k} | {c: 0.1 * k + i for i, c in enumerate(columns)}
+        {"step": 10 * k, "classes/hand0": 3 + k, "classes/hand90": 2 + k, "classes/jointly": 0}
+        | {f"validation/cross_coherence/{way}": 0.1 * k for way in ("hand0/hand90", "hand90/hand0")}
         for k in (1, 2, 3)
     ]
     between = {"step": 25, "discriminator/loss": 1.0}  # a row without measurements
-    axes = figures.two_clocks({"joint": History([*rows[:2], between, rows[2]])})
-    for row, x in zip(axes, ([0.5, 1.0, 1.5], [10, 20, 30]), strict=True):
-        np.testing.assert_allclose(line(row[0], "joint, on means").get_xdata(), x)
-        np.testing.assert_allclose(line(row[0], "joint, on means").get_ydata(), [1.1, 1.2, 1.3])
-        np.testing.assert_allclose(line(row[3], "joint").get_ydata(), [4.1, 4.2, 4.3])
+    result = {"history": [*rows[:2], between, rows[2]], "steps": 40, "seconds": {"training_cpu": 20.0}}
+    course = figures.course(result)
+    assert {key: values.tolist() for key, values in course.items()} == {
+        "step": [10, 20, 30],
+        "seconds": [5, 10, 15],
+        "cross": pytest.approx([0.1, 0.2, 0.3]),
+        "classes": [3, 4, 5],
+    }
+    axes = figures.two_clocks({"joint": [course, course]})
+    for column, x in enumerate(([5, 10, 15], [10, 20, 30])):
+        for row, y in enumerate(("cross", "classes")):
+            drawn = line(axes[row][column], "joint")
+            np.testing.assert_allclose(drawn.get_xdata(), x)
+            np.testing.assert_allclose(drawn.get_ydata(), course[y])
 
 
 def test_posterior_widths_are_sorted():
@@ -56,7 +64,7 @@ def test_forest_draws_every_seed_and_the_interval():
         "joint": {"probe": summarise([0.8, 0.9]), "cross": summarise([0.5, 0.6])},
         "factorised": {"probe": summarise([0.95]), "cross": summarise([0.85])},
     }
-    axes = figures.forest(found, groups=["joint"])
+    axes = figures.forest(found)
     assert [ax.get_title() for ax in axes] == ["probe", "cross"]
     labels = [tick.get_text() for tick in axes[0].get_yticklabels()]
     assert labels == ["joint (n = 2)", "factorised (n = 1)"]
@@ -65,12 +73,6 @@ def test_forest_draws_every_seed_and_the_interval():
     np.testing.assert_allclose(bar.get_xdata(), [summary.low, summary.high])
     np.testing.assert_allclose(seeds.get_xdata(), [0.8, 0.9])
     np.testing.assert_allclose(mean.get_xdata(), [0.85])
-    assert len(axes[0].get_lines()) == 4 + 2  # a line below the group; one seed has no interval
+    assert len(axes[0].get_lines()) == 3 + 2  # one seed has no interval
     with pytest.raises(ValueError, match="rows is empty"):
         figures.forest({})
-
-
-def test_steepness_shows_all_points_and_the_bounds():
-    ax = figures.steepness({"joint": torch.linspace(0, 5, 20).view(2, 10)}, {"joint": 8.0})
-    assert sum(patch.get_height() for patch in ax.patches) == 20
-    np.testing.assert_allclose(line(ax, "joint, bound").get_xdata(), [8.0, 8.0])

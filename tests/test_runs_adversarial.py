@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from mmlib.book import ledger
-from mmlib.models.mmali_slopes import factorised_slope
 from mmlib.runs import build, queue, recipes, results, runner, trained
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.runs.recipe import Recipe
@@ -96,10 +95,7 @@ def test_the_rivals_are_equal_in_what_they_are_said_to_be():
     sizes = discriminator_size(factorised.name), discriminator_size(joint.name)
     assert sizes == (110_213, 110_841)
     own, rival = (recipe.model_options["multiplier"] for recipe in (factorised, joint))
-    four, two = torch.tensor(own**4), torch.full((2,), own**2)  # layers
-    slope = factorised_slope(four, two, two)  # on the formulas of slope_bound, see tests/test_mmali_slopes.py
-    assert slope.tolist() == pytest.approx([own**4 + 3 * own**2] * 2)
-    assert slope.tolist() == pytest.approx([2**0.5 * rival**4] * 2, rel=0.01)
+    assert own**4 + 3 * own**2 == pytest.approx(2**0.5 * rival**4, rel=0.01)  # as steep
     for name in MMALI:
         if name.startswith("multi-hand-mmali") and "-20" not in name:
             same = {

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from mmlib.book.figures.ali import FITS
+from mmlib.plots import panels
 from mmlib.summary import Summary
-from mmlib.train.history import History
 
 # Inputs and networks of the drawing, by what they are.
 INPUT, DEPENDENCE, UNIMODAL, POSTERIOR, EVERYTHING = "0.93", "#fbe3c4", "#cfe3f5", "#d8efd9", "#e0e0e0"
-PROBES = {"on samples": "-", "on means": "--"}
 
 
 def networks() -> list[Axes]:
@@ -22,7 +20,7 @@ def networks() -> list[Axes]:
 
     Beside it the joint discriminator.
     """
-    _, axes = plt.subplots(1, 2, figsize=(9.6, 3.7), width_ratios=[2.1, 1])
+    _, axes = panels(2, height=3.2, width_ratios=[2.1, 1])
     left, right = axes
     inputs = {"$x_1$": 0.4, "$s_1$": 1.4, "$c$": 3.5, "$s_2$": 5.6, "$x_2$": 6.6}
     x1, s1, c, s2, x2 = inputs
@@ -34,9 +32,9 @@ def networks() -> list[Axes]:
         "$D^0_2$": (6.6, UNIMODAL, (x2, s2, c)),
     }
     terms = {
-        r"$l_1 = D^1_1$": (0.7, 1.4, {"$D^1_1$"}),
-        r"$l_3 = -(T + \sum_j (D^0_j - D^1_j))$": (3.5, 3.3, set(factors)),
-        r"$l_2 = D^1_2$": (6.3, 1.4, {"$D^1_2$"}),
+        r"$l_1 = D^1_1$": (0.6, 1.4, {"$D^1_1$"}),
+        r"$l_3 = -(T + \sum_j (D^0_j - D^1_j))$": (3.5, 3.6, set(factors)),
+        r"$l_2 = D^1_2$": (6.4, 1.4, {"$D^1_2$"}),
     }
     for name, place in inputs.items():
         _box(left, place, 3.0, name, INPUT, 0.7)
@@ -66,52 +64,66 @@ def networks() -> list[Axes]:
 
 
 def _box(ax: Axes, x: float, y: float, text: str, colour: str, width: float) -> None:
-    corner = (x - width / 2, y - 0.22)
+    corner, round_ = (x - width / 2, y - 0.22), "round,pad=0.02"
     ax.add_patch(
-        FancyBboxPatch(
-            corner, width, 0.44, boxstyle="round,pad=0.02", facecolor=colour, edgecolor="0.4", linewidth=0.8
-        )
+        FancyBboxPatch(corner, width, 0.44, round_, facecolor=colour, edgecolor="0.4", linewidth=0.8)
     )
-    ax.text(x, y, text, ha="center", va="center")
+    ax.text(x, y, text, ha="center", va="center", fontsize=8.5)
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
     ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 0.8})
 
 
-def two_clocks(histories: Mapping[str, History]) -> list[list[Axes]]:
-    """What was measured along the way, above against processor seconds of training and below against steps.
+def course(result: dict) -> dict[str, np.ndarray]:
+    """A recorded run along the way, on the validation split: step, processor seconds, cross-coherence, fewest classes.
+
+    Every step counts as an equal share of the seconds of training.
+    """
+    rows = [row for row in result["history"] if "validation/cross_coherence/hand0/hand90" in row]
+
+    def column(start: str, take) -> np.ndarray:
+        return np.array([take([row[key] for key in row if key.startswith(start)]) for row in rows])
+
+    step = column("step", min)
+    return {
+        "step": step,
+        "seconds": step * result["seconds"]["training_cpu"] / result["steps"],
+        "cross": column("validation/cross_coherence/", np.mean),
+        "classes": column("classes/hand", min),
+    }
+
+
+def two_clocks(courses: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> list[list[Axes]]:
+    """What was measured along the way, on the left against processor seconds of training, on the right against steps.
 
     Args:
-        histories: "joint" and "factorised" -> history with the columns ``seconds``, ``probe/sample``, ``probe/mean``,
-            ``cross``, ``joint`` and ``classes``.
+        courses: "joint" and "factorised" -> what `course` gives, for every seed.
     """
-    panels = {
-        "probe": {"on samples": "probe/sample", "on means": "probe/mean"},
-        "cross-coherence": {"": "cross"},
-        "joint coherence": {"": "joint"},
-        "classes generated": {"": "classes"},
-    }
-    figure, axes = plt.subplots(2, 4, figsize=(10.6, 4.8), sharey="col")
-    for row, clock in zip(axes, ("seconds", "step"), strict=True):
-        for ax, (title, columns) in zip(row, panels.items(), strict=True):
-            for name, history in histories.items():
-                colour, marker, _ = FITS[name]
-                for what, column in columns.items():
-                    ax.plot(
-                        history.steps(column) if clock == "step" else history.column("seconds"),
-                        history.column(column),
-                        color=colour,
-                        marker=marker,
-                        markersize=3.5,
-                        linestyle=PROBES.get(what, "-"),
-                        label=", ".join(filter(None, (name, what))),
-                    )
-            ax.set_xlim(0, None)
-            ax.set_xlabel("training step" if clock == "step" else "CPU seconds of training")
-            ax.set_title(title if clock == "seconds" else "")
-            ax.set_ylim((0, 10.5) if title.startswith("classes") else (0, 1.02))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    clocks = {"seconds": "CPU seconds of training", "step": "training step"}
+    _, axes = panels(2, 2, height=2.1, sharey="row", sharex="col")
+    for row, (measure, title) in zip(
+        axes, {"cross": "cross-coherence", "classes": "classes generated"}.items(), strict=True
+    ):
+        for ax, (clock, label) in zip(row, clocks.items(), strict=True):
+            for name, seeds in courses.items():
+                colour, marker, line = FITS[name]
+                for k, seed in enumerate(seeds):
+                    style = {
+                        "color": colour,
+                        "marker": marker,
+                        "linestyle": line,
+                        "markersize": 3,
+                        "linewidth": 1,
+                    }
+                    ax.plot(seed[clock], seed[measure], alpha=0.8, label=None if k else name, **style)
+            if measure == "classes":
+                ax.set_xlabel(label)
+        row[0].set_ylabel(title)
+    axes[0, 0].set(ylim=(0, 1), xlim=(0, None))
+    axes[1, 0].set_ylim(0, 10.5)
+    axes[0, 1].set_xlim(0, None)
+    axes[0, 0].legend(loc="lower right")
     return [list(row) for row in axes]
 
 
@@ -121,34 +133,27 @@ def posterior_widths(widths: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
     Args:
         widths: "content" or "style" -> "joint" and "factorised" -> mean standard deviation of each coordinate.
     """
-    _, axes = plt.subplots(1, len(widths), figsize=(3.6 * len(widths), 2.7), sharey=True, squeeze=False)
+    _, axes = panels(len(widths), height=2.3, sharey=True, squeeze=False)
     for ax, (part, models) in zip(axes[0], widths.items(), strict=True):
         ax.axhline(1, color="0.6", linestyle=":", label="prior")
         for name, values in models.items():
             colour, marker, line = FITS[name]
-            ax.plot(
-                np.arange(1, len(values) + 1),
-                values.sort().values,
-                color=colour,
-                marker=marker,
-                linestyle=line,
-                label=name,
-            )
+            places = np.arange(1, len(values) + 1)
+            ax.plot(places, values.sort().values, color=colour, marker=marker, linestyle=line, label=name)
         ax.set_title(part)
         ax.set_xlabel("coordinate, in order of width")
     axes[0, 0].set_ylim(0, 1.25)
     axes[0, 0].set_ylabel("posterior standard deviation")
-    axes[0, 0].legend(fontsize=8)
+    axes[0, -1].legend(loc="lower left")
     return list(axes[0])
 
 
-def forest(rows: Mapping[str, Mapping[str, Summary]], groups: Sequence[str] = ()) -> list[Axes]:
+def forest(rows: Mapping[str, Mapping[str, Summary]]) -> list[Axes]:
     """Several metrics of several recipes: every seed a dot, the mean a larger one, the 95 % t-interval a bar.
 
     Args:
         rows: label -> metric -> summary over seeds; all with the same metrics. A label that begins with "joint" has the
             look of the joint discriminator, any other that of the factorised one.
-        groups: labels below which a thin line is drawn.
 
     Raises:
         ValueError: if there is no row.
@@ -156,42 +161,20 @@ def forest(rows: Mapping[str, Mapping[str, Summary]], groups: Sequence[str] = ()
     if not rows:
         raise ValueError("rows is empty; expected at least one recipe")
     metrics = list(next(iter(rows.values())))
-    size = (2.3 * len(metrics) + 2.2, 0.3 * len(rows) + 1.0)
-    _, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+    _, axes = panels(len(metrics), height=0.24 * len(rows) + 0.8, sharey=True, squeeze=False)
     for ax, metric in zip(axes[0], metrics, strict=True):
         for y, (label, found) in enumerate(rows.items()):
             colour, marker, _ = FITS["joint" if label.startswith("joint") else "factorised"]
             summary = found[metric]
             if summary.low is not None:
                 ax.plot([summary.low, summary.high], [y, y], color=colour, linewidth=2.5, alpha=0.5)
-            ax.plot(summary.values, [y] * summary.n, ".", color=colour, alpha=0.7)
-            ax.plot([summary.mean], [y], marker, color=colour, markersize=7)
-            if label in groups:
-                ax.axhline(y + 0.5, color="0.7", linewidth=0.8)
+            ax.plot(summary.values, [y] * summary.n, ".", color=colour, alpha=0.7, markersize=4)
+            ax.plot([summary.mean], [y], marker, color=colour, markersize=6)
         ax.set_title(metric)
+        ax.set_xlim(max(0, ax.get_xlim()[0]), min(1.02, ax.get_xlim()[1]))
         ax.set_xlabel("share")
     counts = [next(iter(found.values())).n for found in rows.values()]
-    axes[0, 0].set_yticks(
-        range(len(rows)), [f"{label} (n = {n})" for label, n in zip(rows, counts, strict=True)]
-    )
+    named = [f"{label} (n = {n})" for label, n in zip(rows, counts, strict=True)]
+    axes[0, 0].set_yticks(range(len(rows)), named, fontsize=8)
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     return list(axes[0])
-
-
-def steepness(used: Mapping[str, Tensor], bounds: Mapping[str, float]) -> Axes:
-    """How steep the log-ratios of trained discriminators are, beside how steep they may be.
-
-    Args:
-        used: "joint" and "factorised" -> slopes at many points, any shape, in nats for a unit step.
-        bounds: the same names -> the bound on each.
-    """
-    _, ax = plt.subplots(figsize=(5.4, 2.7))
-    top = max(bounds.values())
-    for name, values in used.items():
-        colour, _, line = FITS[name]
-        ax.hist(values.flatten().numpy(), bins=np.linspace(0, top, 61), color=colour, alpha=0.55, label=name)
-        ax.axvline(bounds[name], color=colour, linestyle=line, label=f"{name}, bound")
-    ax.set_xlabel("slope of the log-ratio (nats for a unit step)")
-    ax.set_ylabel("points")
-    ax.legend(fontsize=8)
-    return ax

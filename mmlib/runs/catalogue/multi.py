@@ -39,7 +39,7 @@ for _name, _options in (("factorised", BINARY), ("joint", JOINT)):
 # A fair rival for the factorised discriminator: as many parameters (110,841 against 110,213), and as steep. For M = 2,
 # log r_1 = T + D0_1 + D0_2 - D1_2: four layers in T and two in each other factor. With a largest singular value of k
 # everywhere their slopes add up to at most k^4 + 3 k^2, while four joint layers give sqrt(2) k^4: 28 at k = 2 and at
-# k = 2.11 (mmlib.models.mmali_slopes).
+# k = 2.11 (starred section of the chapter on MMALI).
 
 MATCHED = {**JOINT, "width": 147 / 128}
 for _multiplier in (1.0, 4.0):
