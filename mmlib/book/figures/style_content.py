@@ -100,10 +100,9 @@ def shared_code(
         ax.set_xticks(values)
     axes[0].axhline(ceiling, color="0.6", linestyle=":", label="largest possible")
     axes[0].set_ylabel("divergence (nats)")
-    axes[1].plot(values, there, color="0.6", linewidth=4, alpha=0.6, zorder=0, label="all there is")
+    most = axes[1].plot(values, there, color="0.6", linewidth=4, alpha=0.6, zorder=0, label="all there is")
     axes[1].set_ylabel("said of the own item (nats)")
-    axes[1].legend()
-    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    axes[0].figure.legend(handles=[*axes[0].lines, *most], loc="outside lower center", ncols=3)
     return list(axes)
 
 
