@@ -13,7 +13,6 @@ from mmlib.lab import shared_code
 from mmlib.metrics import Classifiers, swaps
 from mmlib.modality import LaplaceLikelihood, Modality
 from mmlib.models import MMALI
-from mmlib.summary import summarise
 
 matplotlib.use("Agg")
 
@@ -275,32 +274,3 @@ def test_swap_grid_puts_every_image_in_its_place():
     )
     with pytest.raises(ValueError, match="for 3 contents and 3 styles"):
         figures.swap_grid(images, torch.zeros(3, 1, 4, 4), styles)
-
-
-def test_style_followed_draws_all_and_their_mean():
-    own, made = torch.tensor([0.0, 1.0]), torch.tensor([[0.0, 0.5], [0.2, 0.7]])
-    ax = figures.style_followed(own, made, "slant")
-    assert len(ax.lines[0].get_xdata()) == 4
-    np.testing.assert_allclose(ax.lines[1].get_ydata(), [0.1, 0.6], rtol=1e-6)
-    assert ax.get_xlabel() == "slant of the style's image"
-
-
-def test_probes_show_samples_full_means_hollow_and_the_paper():
-    rows = {
-        "hand, content": {"sample": summarise([0.5, 0.6]), "mean": summarise([0.7, 0.8])},
-        "street, style": {"sample": summarise([0.2])},
-    }
-    ax = figures.probes(rows, {"hand, content": 0.97})
-    marks = [line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata())]
-    assert [float(line.get_xdata()[0]) for line in marks] == pytest.approx([0.55, 0.75, 0.2])
-    assert [line.get_markerfacecolor() == "white" for line in marks] == [False, True, False]
-    assert marks[0].get_color() != marks[2].get_color()
-    assert [text.get_text() for text in ax.get_yticklabels()] == list(rows)
-    with pytest.raises(ValueError, match="paper has svhn, content"):
-        figures.probes(rows, {"svhn, content": 0.9})
-
-
-def test_weighted_experts():
-    ax = figures.weighted_experts([0.0, 1.0], {"hand": [0.1, 0.2], "street": [0.3, 0.4]}, "share")
-    assert [list(line.get_ydata()) for line in ax.lines] == [[0.1, 0.2], [0.3, 0.4]]
-    assert ax.get_ylabel() == "share"
