@@ -36,7 +36,7 @@ def test_ratio_maps_hide_what_nobody_knows():
     mass[:, 3:] = 0
     ratio = axis.expand(6, 6)
     axes = figures.ratio_maps(axis, ratio, ratio, mass, [torch.zeros(2, 2)] * 2)
-    assert [ax.get_title() for ax in axes[1:]] == ["exact log q/p", "estimated", "error"]
+    assert [ax.get_title() for ax in axes[1:]] == ["exact log q/p", "estimated"]
     drawn = np.concatenate([path.vertices for path in axes[1].collections[0].get_paths()])
     assert drawn[:, 0].max() <= axis[2] + 1e-6
 

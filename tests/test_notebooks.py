@@ -13,7 +13,7 @@ from mmlib.book import equations
 from mmlib.plots import WIDTH
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-NOT_YET = {"ali"}
+NOT_YET = {}
 ROLES = {"eq", "prf:ref"}
 DIRECTIVES = {
     *("admonition", "note", "tip", "warning", "important"),

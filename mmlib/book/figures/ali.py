@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from mmlib.distributions import Diagonal
 from mmlib.lab.ali import Played
+from mmlib.plots import panels
 
 # The two sides of a game, three things to minimise, and three ways to fit, each with a colour and a line.
 SIDES = {"q": ("#0173b2", "-"), "p": ("#de8f05", "--")}
@@ -38,7 +38,7 @@ def ratio_of_two(
         drawn: samples of q and of p.
         estimates: name -> log-ratio [N].
     """
-    _, axes = plt.subplots(1, 2, figsize=(8.2, 2.9), sharex=True)
+    _, axes = panels(2, sharex=True)
     for (name, (colour, line)), density, samples, level in zip(
         SIDES.items(), (log_q.exp(), log_p.exp()), drawn, (-0.03, -0.07), strict=True
     ):
@@ -62,7 +62,7 @@ def ratio_of_two(
 def ratio_maps(
     axis: Tensor, exact: Tensor, estimated: Tensor, mass: Tensor, drawn: tuple[Tensor, Tensor]
 ) -> list[Axes]:
-    """Samples of both sides, the exact log-ratio over (x, z), an estimate of it, and the error.
+    """Samples of both sides, the exact log-ratio over (x, z), and an estimate of it.
 
     Where the average of both densities is tiny, the maps are covered: nobody knows the ratio there.
 
@@ -73,7 +73,7 @@ def ratio_maps(
         mass: [N, N], average density of both sides.
         drawn: samples (x, z) of the encoder's and of the decoder's side.
     """
-    _, axes = plt.subplots(1, 4, figsize=(11.2, 3.0), sharex=True, sharey=True)
+    _, axes = panels(3, height=2.5, sharex=True, sharey=True)
     for (_, (colour, _)), points, marker, label in zip(
         SIDES.items(), drawn, ("o", "x"), ("encoder q", "decoder p"), strict=True
     ):
@@ -82,9 +82,7 @@ def ratio_maps(
     axes[0].set_title("samples of both sides")
     hidden = mass < 2e-4
     levels = np.linspace(-4, 4, 17)
-    for ax, values, title in zip(
-        axes[1:], (exact, estimated, estimated - exact), ("exact log q/p", "estimated", "error"), strict=True
-    ):
+    for ax, values, title in zip(axes[1:], (exact, estimated), ("exact log q/p", "estimated"), strict=True):
         shown = np.ma.masked_array(values.clamp(-4, 4), hidden)
         drawn_map = ax.contourf(axis, axis, shown, levels=levels, cmap="PuOr_r")
         ax.contour(axis, axis, shown, levels=[0], colors="black", linewidths=1)
@@ -103,7 +101,7 @@ def equilibria(games: Mapping[str, Played]) -> list[Axes]:
     Args:
         games: name -> how they went; two of them.
     """
-    _, axes = plt.subplots(1, 3, figsize=(9.8, 3.1))
+    _, axes = panels(3, height=2.5)
     axes[0].plot([-1, 1], [-1, 1], color="black", linewidth=1, label="equilibria")
     played = next(iter(games.values()))
     for a, w in zip(played.encoder_slope.T, played.decoder_slope.T, strict=True):
@@ -141,7 +139,7 @@ def aims(
         curves: aim -> value [P]; drawn scaled to between 0 and 1.
         marks: position and name of the normals at the ends of the line.
     """
-    _, axes = plt.subplots(1, 2, figsize=(8.6, 3.0))
+    _, axes = panels(2)
     axes[0].fill_between(x, target, color="0.85", linewidth=0, label="q")
     for (name, density), (colour, line) in zip(fits.items(), AIMS, strict=False):
         axes[0].plot(x, density, color=colour, linestyle=line, label=name)
@@ -165,7 +163,7 @@ def ratio_errors(rows: Sequence[int], errors: Mapping[str, Mapping[str, Sequence
         errors: title -> way of fitting ("joint", "factorised", "with unpaired") -> error in nats, one for each number
             of rows; NaN where not computed.
     """
-    _, axes = plt.subplots(1, len(errors), figsize=(2.5 * len(errors), 2.9), sharey=True, squeeze=False)
+    _, axes = panels(len(errors), height=2.5, sharey=True, squeeze=False)
     for ax, (title, ways) in zip(axes[0], errors.items(), strict=True):
         for way, values in ways.items():
             colour, marker, line = FITS[way]
@@ -190,7 +188,7 @@ def means_of_experts(z: Tensor, cases: Mapping[str, tuple[Diagonal, Mapping[str,
         z: [N], the axis.
         cases: title -> experts [M, 1, 1] and, for "product", "geometric mean" and "mixture", log-densities [N].
     """
-    _, axes = plt.subplots(1, len(cases), figsize=(4.1 * len(cases), 2.8), sharex=True, squeeze=False)
+    _, axes = panels(len(cases), sharex=True, squeeze=False)
     for ax, (title, (experts, densities)) in zip(axes[0], cases.items(), strict=True):
         for loc, scale in zip(experts.loc, experts.scale, strict=True):
             density = Diagonal(loc, scale).log_prob(z[:, None, None])[:, 0].exp()
