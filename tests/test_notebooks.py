@@ -13,7 +13,6 @@ from mmlib.book import equations
 from mmlib.plots import WIDTH
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-NOT_YET = {}
 ROLES = {"eq", "prf:ref"}
 DIRECTIVES = {
     *("admonition", "note", "tip", "warning", "important"),
@@ -27,8 +26,6 @@ chapters = pytest.mark.parametrize("chapter", sorted(path.stem for path in BOOK.
 
 @pytest.fixture
 def cells(chapter):
-    if chapter in NOT_YET:
-        pytest.skip(f"{chapter} has not been brought into this form yet")
     return json.loads((BOOK / f"{chapter}.ipynb").read_text("utf-8"))["cells"]
 
 
