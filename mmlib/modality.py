@@ -197,7 +197,7 @@ def stand_in(x: Tensor, observed: Tensor) -> Tensor:
     if observed.device.type == "cpu" and bool(observed.all()):
         return x
     first = x.index_select(0, observed.int().argmax().view(1))
-    return torch.where(_rows(observed, x), x, first)
+    return torch.where(along_rows(observed, x), x, first)
 
 
 def _recording() -> bool:
@@ -262,7 +262,7 @@ def check_batch(
                 raise ValueError(
                     f"mask[{name!r}] is {found}; expected bool of shape {(rows,)}, True = observed"
                 )
-            x = torch.where(_rows(seen, x), x, torch.zeros_like(x))
+            x = x.masked_fill(~along_rows(seen, x), 0)
         bad = (~torch.isfinite(x)).reshape(rows, -1).any(1)
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
@@ -296,6 +296,6 @@ def _kind(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _rows(seen: Tensor, x: Tensor) -> Tensor:
+def along_rows(seen: Tensor, x: Tensor) -> Tensor:
     """Bool [B] for items ``x`` [B, *shape], ready to broadcast."""
     return seen.view(-1, *[1] * (x.ndim - 1))

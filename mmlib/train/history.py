@@ -1,10 +1,8 @@
-"""What a training run measured: rows of numbers by step, and the running averages they are made of."""
+"""What a training run measured: rows of numbers by step."""
 
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mmlib.checks import kind
 
@@ -69,43 +67,3 @@ class History(list):
                 f"name is {name!r}; expected one of {', '.join(self.names) or 'no columns: empty'}"
             )
         return rows
-
-
-class Average:
-    """Running mean of the loss and its parts since the last row, kept on the device: no transfer at each step."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.total: Tensor | None = None
-        self.count = 0
-
-    def add(self, names: list[str], means: Tensor) -> None:
-        """Add one step: ``means`` [len(names)], float64."""
-        if self.total is None:
-            self.names, self.total = list(names), torch.zeros_like(means)
-        if list(names) != self.names:
-            raise ValueError(
-                f"parts of the loss are {', '.join(names)}; the step before had {', '.join(self.names)}"
-            )
-        self.total += means
-        self.count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means, after which the average starts afresh."""
-        means = dict(zip(self.names, (self.total / self.count).tolist(), strict=True)) if self.count else {}
-        self.total, self.count = None, 0
-        return means
-
-    def state(self) -> dict:
-        """All of it, JSON-able: Python writes every float64 so that it is read as the same."""
-        return {
-            "names": self.names,
-            "count": self.count,
-            "total": self.total.tolist() if self.count else None,
-        }
-
-    def restore(self, state: dict, device: torch.device) -> None:
-        """Put back what :meth:`state` gave."""
-        self.names, self.count = state["names"], state["count"]
-        if self.count:
-            self.total = torch.tensor(state["total"], dtype=torch.float64, device=device)

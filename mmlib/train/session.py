@@ -192,27 +192,26 @@ class Session:
         """Means since the last row; the loss of a side is named after it."""
         row = {}
         for side, watch in self.watches.items():
-            for name, value in watch.average.take().items():
+            for name, value in watch.means().items():
                 row[f"{side}/loss" if side and name == "loss" else name] = value
         return row
 
     def _seconds(self) -> dict[str, float]:
         """Seconds spent in the loop, those of earlier calls included."""
-        now = {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
-        return {name: now[name] - begun for name, begun in self.begun.items()}
+        return {name: now - self.begun[name] for name, now in _clock().items()}
 
     def _save(self, step: int) -> None:
         state = {
             "identity": self.belongs,
             "history": list(self.history),
-            "averages": {side: watch.average.state() for side, watch in self.watches.items()},
+            "averages": {side: watch.state() for side, watch in self.watches.items()},
             **self._seconds(),
         }
         checkpoint.save(self.checkpoint_dir, step, checkpoint.capture(*self.state), state)
 
     def _resume(self) -> int:
         """Put the newest checkpoint in place, if there is one, and the clock as it stood: the steps done."""
-        self.begun = {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
+        self.begun = _clock()
         found = checkpoint.load(self.checkpoint_dir) if self.checkpoint_dir is not None else None
         if found is None:
             return 0
@@ -224,23 +223,24 @@ class Session:
             raise ValueError(f"{what} was written by another version of the loop; move it away to begin anew")
         checkpoint.restore(found, *self.state)
         for side, watch in self.watches.items():
-            watch.average.restore(found.state["averages"][side], self.device)
+            watch.restore(found.state["averages"][side], self.device)
         self.history.extend(found.state["history"])
         self.begun = {name: begun - found.state[name] for name, begun in self.begun.items()}
         return found.step
+
+
+def _clock() -> dict[str, float]:
+    return {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
 
 
 def _bar(steps: int, done: int, progress: bool) -> tqdm:
     """A progress bar for a reader; none for files, pipes and stored pages."""
     ipython = sys.modules.get("IPython")
     notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-    shown = (
-        progress and (notebook or sys.stderr.isatty()) and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
-    )
-    file = sys.stdout if notebook else sys.stderr
-    return tqdm(
-        total=steps, initial=done, unit="step", disable=not shown, file=file, leave=not notebook, ncols=88
-    )
+    wanted = progress and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+    shown = wanted and (notebook or sys.stderr.isatty())
+    where = {"file": sys.stdout if notebook else sys.stderr, "leave": not notebook, "ncols": 88}
+    return tqdm(total=steps, initial=done, unit="step", disable=not shown, **where)
 
 
 @contextlib.contextmanager
