@@ -83,6 +83,19 @@ def look_up(name: str, value: object, known: Mapping[str, T], listed: str = "") 
     raise unknown(name, value, known, listed)
 
 
+def per_name(argument: str, value: T | Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
+    """A value for each of the names: one for all, or a mapping that has just these.
+
+    Raises:
+        ValueError: if the mapping lacks a name or has another.
+    """
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, value)
+    if set(value) != set(names):
+        raise ValueError(f"{argument} names {sorted(value)}; expected exactly {sorted(names)}")
+    return dict(value)
+
+
 def unknown(name: str, value: object, known: Iterable, listed: str = "") -> ValueError:
     """The error for a value that is not among those ``known``: names a few in full, of many the nearest.
 

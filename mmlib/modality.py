@@ -26,7 +26,10 @@ __all__ = [
     "Mask",
     "Modality",
     "NormalLikelihood",
+    "Shape",
+    "Shapes",
     "all_observed",
+    "along_rows",
     "check_batch",
     "check_given",
     "check_names",
@@ -34,6 +37,8 @@ __all__ = [
     "without_hidden",
 ]
 
+Shape = tuple[int, ...]  # of one item
+Shapes = Mapping[str, Shape]
 Batch = Mapping[str, Tensor]
 Mask = Mapping[str, Tensor]
 

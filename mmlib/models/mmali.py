@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlib.checks import one_of, real, whole
+from mmlib.checks import one_of, per_name, real, whole
 from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, single
 from mmlib.modality import (
     Batch,
@@ -109,10 +109,7 @@ class MMALI(MultimodalModel):
                 )
         self.game = one_of("loss", loss, LOSSES)
         one_of("dependence", dependence, HEADS)
-        same = not isinstance(reconstruction, Mapping)
-        each = dict.fromkeys(self.modalities, reconstruction) if same else reconstruction
-        if set(each) != set(self.modalities):
-            raise ValueError(f"reconstruction names {sorted(each)}; expected {sorted(self.modalities)}")
+        each = per_name("reconstruction", reconstruction, self.modalities)
         self.reconstruction = {name: real("reconstruction", each[name], 0.0) for name in self.modalities}
         self.unimodal = real("unimodal", unimodal, 0.0)
         self.content_cycle = real("content_cycle", content_cycle, 0.0)
@@ -147,14 +144,10 @@ class MMALI(MultimodalModel):
         mask: Mask | None = None,
         product: str = "geometric",
     ) -> Mixture:
-        """Posterior over the content given the modalities named, or all of the batch: one component, [1, B, C].
+        """Posterior over the content: one component, [1, B, C]; arguments as of `MultimodalVAE.posterior`.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            given: names the posterior may see; default: all in the batch.
-            mask: bool [B] by name, True = observed; rows may observe different modalities.
-            product: ``"geometric"``, the mean that leaves aligned encoders as they are, or ``"experts"``, their product
-                without the prior, for comparison.
+        The ``product`` is ``"geometric"``, the mean that leaves aligned encoders as they are, or ``"experts"``, their
+        product without the prior, for comparison.
 
         Raises:
             ValueError: for bad input, or if a row observes none of ``given``.
@@ -205,17 +198,10 @@ class MMALI(MultimodalModel):
     ) -> dict[str, Tensor]:
         """Items [B, *shape] of the modalities ``to``, with content drawn from the posterior given ``given``.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            given: modalities that the posterior sees.
-            to: modalities to generate; may include those given.
-            generator: source of the draws.
-            mask: bool [B] by name, True = observed.
-            mean: take posterior means in place of draws; styles from the prior stay random.
-            style: ``"own"``: of the target's encoder where the row's target is given, else a prior draw;
-                ``"source"``: in place of that prior draw, the style of the first modality given, as in the released
-                code's evaluation; ``"random"``: a prior draw throughout.
-            product: as in `posterior`.
+        Arguments as of `MultimodalVAE.generate` (with ``mean`` styles from the prior stay random), ``product`` as of
+        `posterior`. The ``style`` is ``"own"``: of the target's encoder where the row's target is given, else a prior
+        draw; ``"source"``: in place of that prior draw, the style of the first modality given, as in the released
+        code's evaluation; or ``"random"``: a prior draw throughout.
 
         Raises:
             ValueError: for bad input or an unknown style.
@@ -230,10 +216,8 @@ class MMALI(MultimodalModel):
         own = own.loc if mean else own.rsample(1, generator)[0]  # [M, B, S]
         fallback = draw((len(to), *own.shape[1:]), own, generator)
         if style == "source":
-            for name in reversed(
-                [first, *given] if first in given else given
-            ):  # the last that a row shows stands
-                i = given.index(name)
+            order = [first, *given] if first in given else given
+            for i in map(given.index, reversed(order)):  # the last that a row shows stands
                 fallback = torch.where(seen[i][:, None], own[i], fallback)
         out = {}
         for name, chosen in zip(to, fallback, strict=True):
@@ -284,19 +268,10 @@ class MMALI(MultimodalModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What encoders and decoders minimise; its graph does not reach the discriminator.
 
-        The joint game is played on complete rows, everything else on every row that shows the modality.
-
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            mask: bool [B] by name, True = observed.
-            generator: source of the draws.
-            second: another minibatch and its mask for all terms but the joint game; default: the same one. (The
-                released code pays classes of foreign content and reconstructions on the first and draws codes for the
-                second anew: equal in expectation.)
-            validate: as in `discriminator_loss`.
-
-        Returns:
-            A scalar, and the named terms, weighted, that it is the sum of.
+        Arguments and result as of `discriminator_loss`; the terms are weighted. The joint game is played on complete
+        rows, everything else on every row of ``second`` that shows the modality. (The released code pays classes of
+        foreign content and reconstructions on the first minibatch and draws codes for the second anew: equal in
+        expectation.)
         """
         real = self._encoder_side(*self._ready(batch, mask, validate), generator)
         fake = self._decoder_side(real.content.shape[1], generator)

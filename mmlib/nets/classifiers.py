@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlib.checks import whole
+from mmlib.modality import Shape
 from mmlib.nets.common import check_items, check_shape, scaled
 
 
@@ -20,7 +21,7 @@ class DigitClassifier(nn.Module):
         width: factor on the channels (32, 64, 128, ... a level).
     """
 
-    def __init__(self, shape: tuple[int, ...], classes: int = 10, width: float = 1.0):
+    def __init__(self, shape: Shape, classes: int = 10, width: float = 1.0):
         super().__init__()
         self.shape = check_shape(shape)
         if len(self.shape) != 3 or min(self.shape[1:]) < 4:
