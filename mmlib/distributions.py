@@ -36,10 +36,9 @@ class Diagonal:
 
     def __post_init__(self) -> None:
         one_of("family", self.family, FAMILIES)
-        if self.loc.shape != self.scale.shape:
-            raise ValueError(
-                f"scale has shape {tuple(self.scale.shape)}; expected {tuple(self.loc.shape)} to match loc"
-            )
+        shape, found = tuple(self.loc.shape), tuple(self.scale.shape)
+        if shape != found:
+            raise ValueError(f"scale has shape {found}; expected {shape} to match loc")
 
     @property
     def stddev(self) -> Tensor:
@@ -83,15 +82,12 @@ class Mixture:
     log_mixture: Tensor
 
     def __post_init__(self) -> None:
-        if self.components.loc.ndim != 3:
-            raise ValueError(
-                f"components.loc has shape {tuple(self.components.loc.shape)}; expected [R, B, D]"
-            )
-        if self.log_mixture.shape != self.components.loc.shape[:2]:
-            raise ValueError(
-                f"log_mixture has shape {tuple(self.log_mixture.shape)}; "
-                f"expected {tuple(self.components.loc.shape[:2])}, one weight for each component and row"
-            )
+        shape, found = tuple(self.components.loc.shape), tuple(self.log_mixture.shape)
+        if len(shape) != 3:
+            raise ValueError(f"components.loc has shape {shape}; expected [R, B, D]")
+        if found != shape[:2]:
+            expected = f"{shape[:2]}, one weight for each component and row"
+            raise ValueError(f"log_mixture has shape {found}; expected {expected}")
         if len(self.log_mixture) > 1:
             object.__setattr__(self, "components", self.components.where(self.log_mixture > -math.inf))
 
@@ -223,14 +219,10 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
 
 def _check_observed(experts: Diagonal, observed: Tensor, allow_none: bool = False) -> None:
     if observed.shape != experts.loc.shape[:2] or observed.dtype != torch.bool:
-        raise ValueError(
-            f"observed is {observed.dtype} of shape {tuple(observed.shape)}; "
-            f"expected bool of shape {tuple(experts.loc.shape[:2])} ([M, B])"
-        )
+        found, shape = f"{observed.dtype} of shape {tuple(observed.shape)}", tuple(experts.loc.shape[:2])
+        raise ValueError(f"observed is {found}; expected bool of shape {shape} ([M, B])")
     if not allow_none and observed.device.type == "cpu" and not bool(observed.any(0).all()):
-        raise ValueError(
-            "observed has a row without any modality; expected at least one observed modality a row"
-        )
+        raise ValueError("observed has a row without any modality; expected at least one in every row")
 
 
 def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:

@@ -34,9 +34,7 @@ class Draws(NamedTuple):
 
     z: Tensor  # [R, K, B, D]
     log_weights: LogWeights  # values [R, K, B] and the mixture's weights
-    log_likelihood: dict[
-        str, Tensor
-    ]  # name -> [R, K, B], unscaled, 0 in rows that do not observe the modality
+    log_likelihood: dict[str, Tensor]  # [R, K, B] each, unscaled, 0 in rows that do not observe the modality
     log_prior: Tensor  # [R, K, B]
     log_posterior: Tensor  # [R, K, B]
 
@@ -87,9 +85,8 @@ class MultimodalModel(nn.Module):
         """
         shown, seen = without_hidden(*({name: x[name] for name in given} for x in (batch, mask)))
         observed = torch.stack([mask[name] for name in given])
-        return self._stacked({name: stand_in(x, seen[name]) for name, x in shown.items()}, given).where(
-            observed
-        ), observed
+        codes = self._stacked({name: stand_in(x, seen[name]) for name, x in shown.items()}, given)
+        return codes.where(observed), observed
 
     def _stacked(self, batch: Batch, names: Iterable[str]) -> Diagonal:
         """Unimodal posteriors stacked to [M, B, D], with loc 0 and scale 1 where the batch lacks the modality."""
@@ -124,14 +121,14 @@ class MultimodalVAE(MultimodalModel):
     """Base of the variational models: modalities, a prior over the code, and one protocol.
 
     Args:
-        modalities: at least one, with different names.
-        latent_dim: D, the size of the code.
+        modalities: as of `MultimodalModel`; so are the next three, but for the name of the family.
+        latent_dim: D.
         posterior: family of the unimodal posteriors and of the prior, ``"normal"`` or ``"laplace"``.
-        scale: rule that turns the encoders' raw output into scales, see ``distributions.scale_from``.
+        scale: rule for the posteriors' scales.
         learn_prior: learn the prior's scale (its location stays 0); the scale starts at 1.
 
     Raises:
-        ValueError: for no modality, a repeated name, or an unknown family or rule.
+        ValueError: as `MultimodalModel`.
     """
 
     def __init__(
@@ -256,9 +253,8 @@ class MultimodalVAE(MultimodalModel):
         log_prior = self.prior.log_prob(z)
         log_posterior = (posterior.detach() if detach_posterior else posterior).log_prob(z)
         terms = self.weighted(log_likelihood) if weighted else log_likelihood
-        weights = LogWeights(
-            bounds.log_weights(terms.values(), log_prior, log_posterior), posterior.log_mixture
-        )
+        values = bounds.log_weights(terms.values(), log_prior, log_posterior)
+        weights = LogWeights(values, posterior.log_mixture)
         return Draws(z, weights, log_likelihood, log_prior, log_posterior)
 
     def log_likelihood(self, name: str, z: Tensor, x: Tensor, observed: Tensor) -> Tensor:

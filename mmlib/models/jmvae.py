@@ -20,13 +20,10 @@ class JMVAE(MultimodalVAE):
     trains on complete rows only.
 
     Args:
-        modalities: the modalities.
-        latent_dim: D.
+        modalities: as of `MultimodalVAE`; so are ``latent_dim``, ``scale`` and ``learn_prior`` (N(0, I) in the paper).
         joint_encoder: maps a complete batch (mapping of names) to (loc [B, D], raw scale [B, D]).
         alpha: weight of the penalty that pulls each unimodal posterior over the joint one.
         beta: weight of the KL to the prior.
-        scale: rule for all posteriors' scales.
-        learn_prior: learn the prior's scale; the paper keeps N(0, I).
 
     Raises:
         ValueError: for a negative weight.
@@ -75,8 +72,7 @@ class JMVAE(MultimodalVAE):
         return single(Diagonal(loc, torch.where(use_joint, joint.scale, unimodal.scale)))
 
     def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
-        complete = len(batch) == len(self.modalities)
-        if not complete or not all_observed(mask):
+        if len(batch) < len(self.modalities) or not all_observed(mask):
             raise ValueError(
                 f"batch holds {', '.join(batch)}, not every row complete: JMVAE trains on complete rows of "
                 f"{', '.join(self.modalities)}; drop the others, or train MVAE or MMVAE, which can use them"

@@ -21,8 +21,7 @@ class MMVAE(MultimodalVAE):
     """Mixture-of-experts multimodal VAE: each expert in turn must explain *all* modalities.
 
     Args:
-        modalities: the modalities.
-        latent_dim: D.
+        modalities: as of `MultimodalVAE`; so is ``latent_dim``.
         posterior: family of posterior and prior; the paper's runs use Laplace for digits, normal for birds.
         scale: rule for the experts' scales; ``"softmax_budget"`` is what the released code uses for digits.
         learn_prior: learn the prior's scale, as all published runs do.
@@ -59,9 +58,7 @@ class MMVAE(MultimodalVAE):
             raise ValueError(f"estimator is {estimator!r}, but objective {objective!r} has only 'plain'")
         self.k = whole("k", k)
         if objective == "elbo_own_decodes" and k != 1:
-            raise ValueError(
-                f"k is {k}; expected 1, since objective {objective!r} has one draw of each expert"
-            )
+            raise ValueError(f"k is {k}; expected 1, since objective {objective!r} draws each expert once")
 
     def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
         return mixture_of_experts(*self.experts(batch, mask, given))
@@ -113,12 +110,8 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
         observed: [M, B] bool.
     """
     experts, z = experts.where(observed), z.detach().masked_fill(~observed[..., None], 0)
-    log_density = torch.stack(
-        [
-            Diagonal(loc, scale, experts.family).log_prob(z)
-            for loc, scale in zip(experts.loc, experts.scale, strict=True)
-        ]
-    )  # [r, d, B]
+    each = zip(experts.loc, experts.scale, strict=True)
+    log_density = torch.stack([Diagonal(*q, experts.family).log_prob(z) for q in each])  # [r, d, B]
     own = torch.eye(len(z), dtype=torch.bool, device=z.device)[..., None]
     denominator = log_density.detach().diagonal(dim1=0, dim2=1).T  # [d, B]
     log_ratio = (log_density - denominator).masked_fill(own, 0)

@@ -25,10 +25,7 @@ class MVAE(MultimodalVAE):
     observes it wholly; its full term is that of everything it observes.
 
     Args:
-        modalities: the modalities.
-        latent_dim: D.
-        scale: rule for the experts' scales.
-        learn_prior: learn the prior's scale; the paper keeps N(0, I).
+        modalities: as of `MultimodalVAE`; so are ``latent_dim``, ``scale`` and ``learn_prior`` (N(0, I) in the paper).
         beta: weight of every KL term.
         terms: which ELBOs to sum; ``("joint",)`` is training without sub-sampling, ``("unimodal",)`` what a widely
             used baseline of MVAE optimises.
@@ -68,16 +65,12 @@ class MVAE(MultimodalVAE):
         names = tuple(batch)
         experts, observed = self.experts(batch, mask, names)
         members = self._subsets(len(names), generator)  # [S, M] on the CPU, the first is everything
-        holders = [
-            members[:, m].nonzero()[:, 0].tolist() for m in range(len(names))
-        ]  # subsets that hold modality m
+        holders = [column.nonzero()[:, 0].tolist() for column in members.T]  # subsets that hold each modality
         members = _on_device(members, observed.device)
         counts = subset_counts(members, observed)  # [S, B]
         if "joint" not in self.terms:
             counts = torch.cat([torch.zeros_like(counts[:1]), counts[1:]])
-            if not bool(
-                counts.any(0).all()
-            ):  # a row that the remaining terms do not reach would train nothing
+            if not bool(counts.any(0).all()):  # such a row would train nothing
                 raise ValueError(f"terms is {self.terms}: no ELBO is left for some rows; add 'joint'")
         seen = members[..., None] & observed  # [S, M, B]
         posteriors = [product_of_experts(experts, subset, self.prior) for subset in seen]
@@ -88,9 +81,7 @@ class MVAE(MultimodalVAE):
         kl = kl_divergence(posterior, self.prior)  # [S, B]
         log_likelihood = {}
         nothing = torch.zeros_like(kl[0])
-        for holding, name in zip(
-            holders, names, strict=True
-        ):  # decode only for the subsets that hold the modality
+        for holding, name in zip(holders, names, strict=True):  # decode only for subsets with the modality
             values = self.log_likelihood(name, torch.stack([z[s] for s in holding]), batch[name], mask[name])
             at = dict(zip(holding, values, strict=True))
             log_likelihood[name] = torch.stack([at.get(s, nothing) for s in range(len(members))])
