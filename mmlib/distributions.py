@@ -222,7 +222,7 @@ def _check_observed(experts: Diagonal, observed: Tensor, allow_none: bool = Fals
         found, shape = f"{observed.dtype} of shape {tuple(observed.shape)}", tuple(experts.loc.shape[:2])
         raise ValueError(f"observed is {found}; expected bool of shape {shape} ([M, B])")
     if not allow_none and observed.device.type == "cpu" and not bool(observed.any(0).all()):
-        raise ValueError("observed has a row without any modality; expected at least one in every row")
+        raise ValueError("observed has a row without any modality; expected at least one observed a row")
 
 
 def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:
