@@ -6,8 +6,6 @@ one number per row, [B]. Plain tensors [R, K, B] will do as well, with the log m
 beside them; None means equal weights. What stands where a row lacks a component (-inf) never matters.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -122,11 +122,9 @@ def sizes(name: str, value: object, least: int = 0) -> tuple[int, ...]:
     """
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         value = tuple(value)
-        numbers = all(
-            isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in value
-        )
-        if numbers and len(value) >= least:
-            return tuple(int(size) for size in value)
+        with contextlib.suppress(ValueError):
+            if len(value) >= least:
+                return tuple(whole(name, size) for size in value)
     raise ValueError(f"{name} is {value!r}; expected sizes of at least 1, for example (1, 28, 28)")
 
 

@@ -1,4 +1,7 @@
-"""Diagonal normals and Laplaces, their products and their mixtures: everything that a posterior is made of."""
+"""Diagonal normals and Laplaces, their products and their mixtures: everything that a posterior is made of.
+
+``experts`` are a stack of them, loc and scale [M, B, D]; ``observed``, bool [M, B], says which of them each row has.
+"""
 
 from __future__ import annotations
 
@@ -132,10 +135,6 @@ def single(q: Diagonal) -> Mixture:
 def mixture_of_experts(experts: Diagonal, observed: Tensor) -> Mixture:
     """Equal mixture over each row's observed experts.
 
-    Args:
-        experts: loc and scale [M, B, D].
-        observed: [M, B] bool; a row must observe at least one modality.
-
     Raises:
         ValueError: if a row observes nothing.
     """
@@ -150,13 +149,7 @@ def product_of_experts(experts: Diagonal, observed: Tensor, prior: Diagonal | No
     Equation: ``eq-product-of-experts``. Source: Wu and Goodman 2018, Section 2.1.
         precision = sum_m 1 / sigma_m^2 (+ 1 / sigma_0^2),  mean = sum_m mu_m / sigma_m^2 / precision
 
-    Args:
-        experts: normal, loc and scale [M, B, D].
-        observed: [M, B] bool; experts not observed in a row are left out of its product.
-        prior: normal, loc and scale [D]; None multiplies the experts alone.
-
-    Returns:
-        Normal with loc and scale [B, D].
+    Experts not observed in a row are left out of its product, [B, D]; the prior is [D].
 
     Raises:
         ValueError: if an expert is not normal, or if a row has no factor at all.
@@ -186,13 +179,8 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
     Equation: ``eq-geometric-mean``. Source: Nielsen 2020; Chen and Zhu 2022, Proposed Method.
         precision = sum_m w_m / sigma_m^2,  mean = sum_m w_m mu_m / sigma_m^2 / precision,  sum_m w_m = 1
 
-    Args:
-        experts: normal, loc and scale [M, B, D].
-        observed: [M, B] bool; a row must observe at least one modality.
-        weights: [M] or [M, B], positive where observed; normalised over the experts each row observes. None: equal.
-
-    Returns:
-        Normal with loc and scale [B, D].
+    The mean is [B, D]; weights are [M] or [M, B], positive where observed, and normalised over the experts that each
+    row observes.
 
     Raises:
         ValueError: if an expert is not normal, a row observes nothing, or the weights have another shape or sign.
@@ -243,9 +231,7 @@ def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:
 def scale_from(raw: Tensor, kind: str) -> Tensor:
     """Turn a network's raw output [..., D] into positive scales by the named rule.
 
-    Args:
-        raw: [..., D], any real numbers.
-        kind: ``"softplus"``; ``"softmax_budget"``; or ``"log_variance"``, exp(raw / 2) with raw kept within +-10.
+    It is ``"softplus"``; ``"softmax_budget"``; or ``"log_variance"``, exp(raw / 2) with raw kept within +-10.
 
     Raises:
         ValueError: if the rule is unknown.

@@ -1,7 +1,5 @@
 """Likelihoods p(x | z): how an item is distributed, given what a decoder says of it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

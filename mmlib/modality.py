@@ -1,7 +1,5 @@
 """A modality: its name, shape, networks and likelihood; and the checks that every batch passes through."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np

@@ -7,8 +7,6 @@ samples of each distribution, the logits that the discriminator gives to every c
 a discrete distribution), are for what is found by enumeration.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

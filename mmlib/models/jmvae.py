@@ -1,7 +1,5 @@
 """JMVAE: a joint encoder, with unimodal encoders pulled towards it (Suzuki et al. 2016)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -91,16 +89,12 @@ class JMVAE(MultimodalVAE):
 
 
 def jmvae_penalty(joint: Diagonal, unimodal: Diagonal) -> Tensor:
-    r"""How far the unimodal posteriors miss the joint one, direction joint to unimodal: [B], nats.
+    r"""How far unimodal posteriors [M, B, D] miss the joint one [B, D], direction joint to unimodal: [B], nats.
 
     No gradient is stopped: the penalty also moves the joint encoder.
 
     Equation: ``eq-jmvae-penalty``. Source: Suzuki et al. 2016, Section 3.3.
         sum_m KL(q(z | x_1..M) || q(z | x_m))
-
-    Args:
-        joint: loc and scale [B, D].
-        unimodal: loc and scale [M, B, D].
     """
     return kl_divergence(joint, unimodal).sum(0)
 
@@ -113,11 +107,6 @@ def jmvae_objective(
     Equation: ``eq-jmvae``. Source: Suzuki et al. 2016, Section 3.3.
         L = sum_m lambda_m log p(x_m | z) - beta KL(q(z | x_1..M) || p(z)) - alpha penalty,  z ~ q(z | x_1..M)
 
-    Args:
-        log_likelihoods: one [B] for each modality, weighted.
-        kl: [B], joint posterior to prior.
-        penalty: [B], from ``jmvae_penalty``.
-        alpha: weight of the penalty.
-        beta: weight of the KL.
+    The terms are [B]; the log-likelihoods are weighted, one for each modality.
     """
     return sum(log_likelihoods) - beta * kl - alpha * penalty

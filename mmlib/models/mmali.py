@@ -56,11 +56,8 @@ class MMALI(MultimodalModel):
         dependence: head of T, ``"perceptron"`` or ``"inner"``.
         layers: units of the discriminators, by name (``"paper"``, ``"small"``) or as `Layers` that say all of the next
             four arguments themselves.
-        width: factor on the discriminators' units.
-        multiplier: largest singular value of every weight of a discriminator; 1 in the paper.
-        power_iterations: steps of power iteration that estimate it, in every update of the discriminator;
-            ``"released"``: as many as the released code makes in a step, nine for each D0 at M = 2, whose estimates
-            are closer: see `Layers`.
+        width: as of `Layers`; so are ``multiplier``, 1 in the paper, and ``power_iterations``, in every update of the
+            discriminator, where ``"released"`` is nine for each D0 at M = 2.
         init_std: draw all initial weights, those of encoders and decoders too, from N(0, init_std^2) (0.02 in the
             released code); None: PyTorch's own.
         unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs; 0.1 in the released
@@ -236,19 +233,12 @@ class MMALI(MultimodalModel):
         second: Minibatch | None = None,
         validate: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the discriminator minimises; its graph does not reach encoders or decoders.
+        """What the discriminator minimises: a scalar, and the named terms that it is the sum of.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            mask: bool [B] by name, True = observed.
-            generator: source of the draws.
-            second: another minibatch and its mask, of as many rows, for the factors that compare modalities; default:
-                the same one.
-            validate: check the batches; a loop that has checked the whole data set may pass False, with every
-                modality in the batch and what is hidden replaced by zeros.
-
-        Returns:
-            A scalar, and the named terms that it is the sum of.
+        Its graph does not reach encoders or decoders. ``second`` is another minibatch and its mask, of as many rows,
+        for the factors that compare modalities; default: the same one. ``validate`` checks the batches: a loop that has
+        checked the whole data set may pass False, with every modality in the batch and what is hidden replaced by
+        zeros.
         """
         with torch.no_grad():
             real = self._encoder_side(*self._ready(batch, mask, validate), generator)
@@ -305,11 +295,9 @@ class MMALI(MultimodalModel):
         again = self._encoder_side(fake.x, None, generator)
         contents = self._agreed(again, generator)[:1] if self.joint_reconstruction else again.content
         content = sum(F.mse_loss(content, fake.content[0]) for content in contents)
-        style = (
-            F.mse_loss(again.style, fake.style) * len(again.style)
-            if self.style_dim
-            else content.new_zeros(())
-        )
+        style = content.new_zeros(())
+        if self.style_dim:
+            style = F.mse_loss(again.style, fake.style) * len(again.style)
         return {"content_cycle": self.content_cycle * content, "style_cycle": self.style_cycle * style}
 
     def _agreed(self, side: Side, generator: torch.Generator | None) -> Tensor:

@@ -4,8 +4,6 @@ Their arguments: ``shapes``, modality name -> shape of one item; ``style_dim``, 
 ``layers``, units of the networks; ``factors``, of `UnimodalFactors`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 

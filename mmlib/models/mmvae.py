@@ -1,7 +1,5 @@
 """MMVAE: the posterior is a mixture of experts (Shi et al. 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -104,10 +102,7 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
     Equation: ``eq-expert-ratios``. Source: Shi et al. 2019, released objective.
         omega_rd = q_r(z_d) / sg[q_d(z_d)]
 
-    Args:
-        experts: loc and scale [M, B, D].
-        z: [M, B, D], draw d from expert d.
-        observed: [M, B] bool.
+    Experts are [M, B, D], and so is ``z``, draw d from expert d; ``observed`` is bool [M, B].
     """
     experts, z = experts.where(observed), z.detach().masked_fill(~observed[..., None], 0)
     each = zip(experts.loc, experts.scale, strict=True)
@@ -124,11 +119,8 @@ def elbo_own_decodes(log_likelihood: Tensor, ratios: Tensor, kl: Tensor, log_mix
     Equation: ``eq-mmvae-own-decodes``. Source: Shi et al. 2019, released objective.
         sum_r pi_r [ sum_d omega_rd lambda_d log p(x_d | z_d) - KL(q_r || p) ]
 
-    Args:
-        log_likelihood: [M, B], of each modality at its own expert's draw, weighted.
-        ratios: [M, M, B], from ``expert_ratios``.
-        kl: [M, B], of each expert to the prior.
-        log_mixture: [M, B].
+    ``log_likelihood`` [M, B] is of each modality at its own expert's draw, weighted; ``ratios`` [M, M, B] are from
+    ``expert_ratios``; ``kl`` [M, B] is of each expert to the prior.
     """
     absent = log_mixture == -torch.inf  # [M, B]
     ratios = ratios.masked_fill(absent | absent[:, None], 0)

@@ -1,7 +1,5 @@
 """MVAE: the posterior is a product of experts, trained on sub-sampled ELBOs (Wu and Goodman 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -140,23 +138,16 @@ def sample_subsets(m: int, count: int, generator: torch.Generator | None = None)
 
 
 def subset_counts(members: Tensor, observed: Tensor) -> Tensor:
-    """Which subset's ELBO counts in which row: bool [S, B].
+    """Which subset's ELBO counts in which row, from bool ``members`` [S, M] and ``observed`` [M, B]: bool [S, B].
 
     The first subset stands for everything a row observes; it counts only where that is more than one modality or no
     singleton term says the same. Any other subset counts where the row observes all of it and something more, or where
     it is a single modality.
-
-    Args:
-        members: [S, M] bool, the first row all True.
-        observed: [M, B] bool.
     """
-    sizes = members.sum(1)  # [S]
+    sizes, number_observed = members.sum(1)[:, None], observed.sum(0)  # [S, 1], [B]
     whole = (~members[..., None] | observed).all(1)  # [S, B]: the row observes all of the subset
-    number_observed = observed.sum(0)  # [B]
-    proper = (sizes[:, None] < number_observed) | (sizes[:, None] == 1)
-    counts = whole & proper
-    has_singletons = (sizes[1:] == 1).any()
-    full = (number_observed > 1) | ~has_singletons
+    counts = whole & ((sizes < number_observed) | (sizes == 1))
+    full = (number_observed > 1) | ~(sizes[1:] == 1).any()  # [B]
     return torch.cat([full[None], counts[1:]])
 
 
@@ -170,13 +161,9 @@ def subset_elbo(log_likelihoods: Iterable[Tensor], kl: Tensor, beta: float = 1.0
 
 
 def mvae_objective(elbos: Tensor, counts: Tensor) -> Tensor:
-    r"""MVAE's objective: the plain sum of the ELBOs that count: [B], nats.
+    r"""MVAE's objective, the plain sum of the ELBOs [S, B] that count (bool [S, B]): [B], nats.
 
     Equation: ``eq-mvae``. Source: Wu and Goodman 2018, Eq. 5.
         L = ELBO(x_1..M) + sum_m ELBO(x_m) + sum_j ELBO(S_j)
-
-    Args:
-        elbos: [S, B].
-        counts: [S, B] bool.
     """
     return elbos.masked_fill(~counts, 0).sum(0)

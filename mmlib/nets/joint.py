@@ -29,9 +29,7 @@ def check_complete(batch: Batch, shapes: Shapes) -> dict[str, Tensor]:
     """
     missing = [name for name in shapes if name not in batch]
     if missing:
-        raise ValueError(
-            f"batch lacks {missing}; a joint encoder needs all of {list(shapes)}, got {list(batch)}"
-        )
+        raise ValueError(f"batch lacks {missing}; a joint encoder needs all of {list(shapes)}")
     checked = {name: check_items(batch[name], shape, name) for name, shape in shapes.items()}
     rows = {name: len(x) for name, x in checked.items()}
     if len(set(rows.values())) > 1:

@@ -1,7 +1,5 @@
 """The adversarial training loop: two sides, one optimiser each, and a watch on how many classes are still generated."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,9 @@
 """What watches a training run: its losses, averaged and finite, and Ctrl-C."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -86,25 +88,23 @@ class Paused(RuntimeError):
     """Training stopped on request before its last step; its state is in the checkpoint, if there is one."""
 
 
-class Interrupt:
-    """Turns the first Ctrl-C into a request that the loop reads between two steps; the second one stops at once."""
+@contextlib.contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into an event that the loop reads between two steps; the second one stops at once."""
+    asked, before = threading.Event(), None
 
-    asked = False
-
-    def __enter__(self) -> "Interrupt":
-        self._before = None
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, *_) -> None:
-        if self.asked:
+    def ask(*_) -> None:
+        if asked.is_set():
             raise KeyboardInterrupt("training stopped at once, at the second interrupt")
-        self.asked = True
+        asked.set()
+
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 def not_finite(model: nn.Module) -> list[str]:

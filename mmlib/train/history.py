@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmlib.checks import kind
+from mmlib.checks import kind, unknown
 
 
 class History(list):
@@ -63,7 +63,5 @@ class History(list):
     def _rows_with(self, name: str) -> list[dict]:
         rows = [row for row in self if name in row]
         if not rows:
-            raise ValueError(
-                f"name is {name!r}; expected one of {', '.join(self.names) or 'no columns: empty'}"
-            )
+            raise unknown("name", name, self.names)
         return rows

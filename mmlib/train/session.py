@@ -1,7 +1,5 @@
 """What frames every training loop: its arguments, its clock and progress bar, its checkpoints, and what is due when."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -23,7 +21,7 @@ from mmlib.metrics.split import precision_of
 from mmlib.seeding import check_device, child, generator
 from mmlib.train import checkpoint
 from mmlib.train.ema import Ema
-from mmlib.train.guard import Interrupt, Paused, Watch, check_finite
+from mmlib.train.guard import Paused, Watch, check_finite, interruptible
 from mmlib.train.history import History
 from mmlib.train.identity import check_identity, of_model, of_split
 from mmlib.train.rows import check_rows
@@ -146,7 +144,7 @@ class Session:
         self.state = self.modules, optimizers, generators
         with contextlib.ExitStack() as stack:
             stack.enter_context(_own_random_stream(child(self.seed, "global"), self.device))
-            interrupt = stack.enter_context(Interrupt())
+            interrupt = stack.enter_context(interruptible())
             step = self._resume()
             if begin is not None and step < self.steps:
                 begin(step)
@@ -171,14 +169,14 @@ class Session:
                         self.history.add(step, look(step, self.shown))
                 pause = not last and self.stop is not None and self.stop()
                 due = self.checkpoint_every is not None and step % self.checkpoint_every == 0
-                if self.checkpoint_dir is not None and (last or interrupt.asked or pause or due):
+                if self.checkpoint_dir is not None and (last or interrupt.is_set() or pause or due):
                     self._check_losses()
                     check_finite(self.model, step)
                     self._save(step)
-                if (interrupt.asked or pause) and not last:
+                if (interrupt.is_set() or pause) and not last:
                     saved = self.checkpoint_dir is not None
                     kept = f"continue from {self.checkpoint_dir}" if saved else "nothing was saved"
-                    reason = KeyboardInterrupt if interrupt.asked else Paused
+                    reason = KeyboardInterrupt if interrupt.is_set() else Paused
                     raise reason(f"training stopped after step {step} of {self.steps}; {kept}")
         check_finite(self.model, self.steps)
         vars(self.history).update(self._seconds())
