@@ -18,11 +18,9 @@ from mmlib.checks import kind
 
 @dataclass(frozen=True)
 class LogWeights:
-    """Log importance weights and the mixture that their draws come from, which every bound needs; nats.
+    """Log importance weights [R, K, B] and the mixture that their draws come from, which every bound needs; nats.
 
-    Attributes:
-        values: [R, K, B], of K draws from each of R components.
-        log_mixture: [R, B], the components' log mixture weights; ``-inf`` where a row does not have the component.
+    ``log_mixture`` [R, B] are the components' log weights, ``-inf`` where a row does not have the component.
     """
 
     values: Tensor

@@ -22,12 +22,9 @@ MINIMUM_SCALE = 1e-6
 
 @dataclass(frozen=True)
 class Diagonal:
-    """A factorised normal or Laplace distribution over the last axis.
+    """A factorised normal or Laplace distribution over the last axis of ``loc`` [..., D], the mean.
 
-    Attributes:
-        loc: [..., D], the mean.
-        scale: [..., D], the standard deviation (normal) or the diversity b (Laplace).
-        family: ``"normal"`` or ``"laplace"``.
+    Its ``scale`` [..., D] is the standard deviation (``"normal"``) or the diversity b (``"laplace"``).
 
     Raises:
         ValueError: if the family is unknown or ``scale`` does not have the shape of ``loc``.
@@ -74,11 +71,10 @@ class Diagonal:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A mixture of R diagonal distributions for each of B rows; every posterior is one (R = 1: no mixture).
+    """A mixture of R diagonal distributions [R, B, D] for each of B rows; every posterior is one (R = 1: no mixture).
 
-    Attributes:
-        components: loc and scale [R, B, D]; 0 and 1 where a row does not have the component, whatever was given.
-        log_mixture: [R, B], log mixture weights; ``-inf`` where a row does not have the component.
+    Where ``log_mixture`` [R, B], the log weights, are ``-inf``, a row does not have the component; its loc and scale
+    are then 0 and 1, whatever was given.
     """
 
     components: Diagonal

@@ -178,18 +178,15 @@ def _recording() -> bool:
 def check_batch(
     modalities: Mapping[str, Modality], batch: Batch, mask: Mask | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Check a batch and replace what is not observed by zeros.
+    """A clean batch, in the model's order, and a mask [B] for each of its modalities.
 
-    Arrays and lists become tensors; numbers take the dtype of the modality's networks, symbols become int64.
+    Rows that are not observed hold zeros, whatever they held before, so that nothing computed from the batch can depend
+    on them. Arrays and lists become tensors; numbers take the dtype of the modality's networks, symbols become int64.
 
     Args:
         modalities: the model's modalities by name.
         batch: tensors [B, *shape] by modality name; a missing modality is an absent key.
         mask: bool [B] by modality name, True = observed; absent keys are wholly observed.
-
-    Returns:
-        The clean batch, in the model's order, and a mask [B] for each of its modalities. Rows that are not observed
-        hold zeros, whatever they held before, so that nothing computed from the batch can depend on them.
 
     Raises:
         ValueError: for an unknown modality, a wrong shape, dtype or device, an empty batch, a row without any modality,

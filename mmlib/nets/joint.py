@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmlib.checks import whole
 from mmlib.modality import Batch, Shape, Shapes, module_name
 from mmlib.nets.common import Encoder, check_items, check_shape, scaled
 from mmlib.nets.mnist import MnistEncoder
@@ -41,11 +40,11 @@ class JointEncoder(Encoder):
     """Features of every modality, concatenated, one hidden ReLU layer, two linear heads.
 
     The trunks are those of the unimodal encoders (without their heads), with weights of their own. ``shapes`` is a
-    mapping modality name -> shape of one item, of any number of modalities; ``hidden`` are the units of the layer that
-    joins the features (512 in Suzuki et al. 2016).
+    mapping modality name -> shape of one item, of any number of modalities. The layer that joins the features has 512
+    units, as in Suzuki et al. 2016.
     """
 
-    def __init__(self, shapes: Shapes, latent_dim: int = 20, width: float = 1.0, hidden: int = 512):
+    def __init__(self, shapes: Shapes, latent_dim: int = 20, width: float = 1.0):
         super().__init__(latent_dim)
         if not shapes:
             raise ValueError("shapes is empty; expected at least one modality")
@@ -56,7 +55,7 @@ class JointEncoder(Encoder):
             del encoder.loc, encoder.raw_scale  # only the trunk is used
             self.trunks[name] = encoder
         joined = sum(trunk.feature_dim for trunk in self.trunks.values())
-        self.hidden = nn.Linear(joined, scaled(whole("hidden", hidden), width))
+        self.hidden = nn.Linear(joined, scaled(512, width))
         self.loc = nn.Linear(self.hidden.out_features, self.latent_dim)
         self.raw_scale = nn.Linear(self.hidden.out_features, self.latent_dim)
 

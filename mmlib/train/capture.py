@@ -29,21 +29,13 @@ def captured(
     noise: torch.Generator,
     rows: Tensor,
 ) -> Step | None:
-    """Record the step ``update(forward(rows)[0])``.
+    """Record the step ``update(forward(rows)[0])``: ``step(rows) -> (loss, parts)``, which the next call overwrites.
 
-    The weights, the optimizer's state and the noise are, on return, what they were before.
+    It is None, with a warning that says why, if recording fails or a replayed step differs from an eager one. On return
+    the weights, the optimizer's state (made ``capturable``) and the noise are what they were before.
 
-    Args:
-        forward: rows [B] on the device -> loss and parts; reads nothing back from the device.
-        update: takes the optimizer's step on a loss.
-        model: whose weights are trained.
-        optimizer: of those weights; made ``capturable``.
-        noise: the generator that ``forward`` draws from.
-        rows: int64 [B] on the device, the rows of any one step.
-
-    Returns:
-        ``step(rows) -> (loss, parts)``, tensors that the next call overwrites; None, with a warning that says why, if
-        recording fails or a replayed step differs from an eager one.
+    ``forward`` makes loss and parts of rows [B] on the device with draws from ``noise``, and reads nothing back from
+    there; ``update`` takes the optimizer's step on a loss; ``rows`` int64 [B] are those of any one step.
     """
     held = rows.clone()
     for group in optimizer.param_groups:

@@ -32,8 +32,8 @@ class Checkpoint:
     state: dict
 
 
-def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: dict, keep: int = 2) -> Path:
-    """Write a checkpoint of a run, with a JSON-able state, then delete all but the last ``keep``: the file's path.
+def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: dict) -> Path:
+    """Write a checkpoint of a run, with a JSON-able state, then delete all but the last two: the file's path.
 
     Raises:
         OSError: if the disk refuses; the previous checkpoints are untouched and nothing half-written remains.
@@ -47,7 +47,7 @@ def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: di
         kept = "there is no earlier one" if last is None else f"the one of step {last} is intact"
         note = f"; the checkpoint of step {step} was not written, {kept}"
         raise OSError(error.errno, f"{error.strerror}{note}", str(path)) from error
-    for old in _files(directory)[keep:]:
+    for old in _files(directory)[2:]:
         old.unlink(missing_ok=True)
     return path
 

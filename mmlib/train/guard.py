@@ -16,8 +16,8 @@ class Watch:
     asked.
     """
 
-    def __init__(self, on_device: bool) -> None:
-        self.on_device = on_device
+    def __init__(self, side: str, on_device: bool) -> None:
+        self.side, self.on_device = side, on_device
         self.names: list[str] = []
         self.total, self.count = None, 0
         self.unread: list[tuple[int, Tensor]] = []
@@ -41,8 +41,11 @@ class Watch:
             self.check(model)
 
     def means(self) -> dict[str, float]:
-        """The means since the last time that they were asked for."""
-        means = dict(zip(self.names, (self.total / self.count).tolist(), strict=True)) if self.count else {}
+        """The means since the last time that they were asked for; the loss of a side is named after it."""
+        if not self.count:
+            return {}
+        names = [f"{self.side}/loss" if self.side else "loss", *self.names[1:]]
+        means = dict(zip(names, (self.total / self.count).tolist(), strict=True))
         self.total, self.count = None, 0
         return means
 

@@ -10,18 +10,12 @@ from mmlib.checks import kind, unknown
 class History(list):
     """Rows ``{"step": ..., "loss": ..., <part>: ..., <validation metric>: ...}``, JSON-able, in order of step.
 
-    Attributes:
-        wall_seconds: elapsed time spent in the loop, summed over resumptions.
-        cpu_seconds: processor time of all threads, summed over resumptions.
-        captured: whether the step was replayed from a CUDA graph.
+    ``wall_seconds`` and ``cpu_seconds`` (of all threads) were spent in the loop, summed over resumptions; ``captured``
+    says whether the step was replayed from a CUDA graph.
     """
 
+    wall_seconds = cpu_seconds = 0.0
     captured = False
-
-    def __init__(self, rows=(), wall_seconds: float = 0.0, cpu_seconds: float = 0.0):
-        super().__init__(rows)
-        self.wall_seconds = wall_seconds
-        self.cpu_seconds = cpu_seconds
 
     def add(self, step: int, values: dict) -> None:
         """Add values measured after ``step`` steps; values of one step share a row. None adds nothing.

@@ -24,9 +24,9 @@ Simple = str | int | float | None
 PLAIN = str | int | float | tuple  # attributes of a class that count
 
 
-def of_model(model: nn.Module, name: str = "model") -> dict[str, Simple]:
+def of_model(model: nn.Module) -> dict[str, Simple]:
     """What a model is apart from the weights that it learns: types, options, shapes and constants, by path."""
-    entries = {}
+    entries, name = {}, "model"
     for path, module in model.named_modules(prefix=name):
         entries[path] = type(module).__qualname__
         entries |= {f"{path}.{key}": described(value) for key, value in _state(module).items()}

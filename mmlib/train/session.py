@@ -83,7 +83,7 @@ class Session:
             "ema": None if ema is None else [ema.decay, ema.start, ema.ramp], **contents, **self.identity,
         }  # fmt: skip
         self.noise = generator(child(self.seed, "noise"), self.device)
-        self.watches = {side: Watch(on_device=self.device.type != "cpu") for side in self.losses}
+        self.watches = {side: Watch(side, on_device=self.device.type != "cpu") for side in self.losses}
         self.history = History()
 
     def _check(self) -> None:
@@ -159,7 +159,7 @@ class Session:
                 last = step == self.steps
                 if last or step % self.log_every == 0:
                     self._check_losses()
-                    row = self._means()
+                    row = dict(pair for watch in self.watches.values() for pair in watch.means().items())
                     self.history.add(step, row)
                     losses = {name: f"{value:.2f}" for name, value in row.items() if name.endswith("loss")}
                     bar.set_postfix(losses, refresh=False)
@@ -185,14 +185,6 @@ class Session:
     def _check_losses(self) -> None:
         for watch in self.watches.values():
             watch.check(self.model)
-
-    def _means(self) -> dict[str, float]:
-        """Means since the last row; the loss of a side is named after it."""
-        row = {}
-        for side, watch in self.watches.items():
-            for name, value in watch.means().items():
-                row[f"{side}/loss" if side and name == "loss" else name] = value
-        return row
 
     def _seconds(self) -> dict[str, float]:
         """Seconds spent in the loop, those of earlier calls included."""
