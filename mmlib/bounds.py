@@ -6,8 +6,6 @@ one number per row, [B]. Plain tensors [R, K, B] will do as well, with the log m
 beside them; None means equal weights. What stands where a row lacks a component (-inf) never matters.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,14 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmlib.checks import kind
+
 
 @dataclass(frozen=True)
 class LogWeights:
-    """Log importance weights and the mixture that their draws come from, which every bound needs; nats.
+    """Log importance weights [R, K, B] and the mixture that their draws come from, which every bound needs; nats.
 
-    Attributes:
-        values: [R, K, B], of K draws from each of R components.
-        log_mixture: [R, B], the components' log mixture weights; ``-inf`` where a row does not have the component.
+    ``log_mixture`` [R, B] are the components' log weights, ``-inf`` where a row does not have the component.
     """
 
     values: Tensor
@@ -98,11 +96,8 @@ def dreg(
     Equation: ``eq-dreg``. Source: Tucker et al. 2019, Eq. 8; Shi et al. 2019, Section 3.
         grad_phi = sum_k wtilde_k^2 (d log w_k / d z_k) (d z_k / d phi),  wtilde_k = w_k / sum_j w_j
 
-    Args:
-        log_weights: of K draws from each of R components and B rows.
-        z: [R, K, B, D], the samples the log-weights came from.
-        log_mixture: [R, B] or None, as in every bound.
-        looser: normalise within each component and put the mixture outside the logarithm.
+    ``z`` [R, K, B, D] are the samples that the log-weights came from. With ``looser`` these are normalised within each
+    component, and the mixture stands outside the logarithm.
 
     Raises:
         ValueError: if ``z`` does not carry one sample for each log-weight.
@@ -145,14 +140,11 @@ def _parts(log_weights: LogWeights | Tensor, log_mixture: Tensor | None) -> tupl
         log_mixture = log_weights.log_mixture if log_mixture is None else log_mixture
         log_weights = log_weights.values
     if not isinstance(log_weights, Tensor) or log_weights.ndim != 3 or 0 in log_weights.shape:
-        tensor = isinstance(log_weights, Tensor)
-        found = f"has shape {tuple(log_weights.shape)}" if tensor else f"is a {type(log_weights).__name__}"
-        raise ValueError(f"log_weights {found}; expected [R, K, B], no axis empty")
+        raise ValueError(f"log_weights is {kind(log_weights)}; expected [R, K, B], no axis empty")
     components, _, rows = log_weights.shape
     if log_mixture is None:
         return log_weights, log_weights.new_full((components, rows), -math.log(components))
     if log_mixture.shape != (components, rows):
-        raise ValueError(
-            f"log_mixture has shape {tuple(log_mixture.shape)}; expected {(components, rows)} ([R, B])"
-        )
+        found = tuple(log_mixture.shape)
+        raise ValueError(f"log_mixture has shape {found}; expected {(components, rows)} ([R, B])")
     return log_weights.masked_fill((log_mixture == -math.inf)[:, None], 0), log_mixture

@@ -83,6 +83,19 @@ def look_up(name: str, value: object, known: Mapping[str, T], listed: str = "") 
     raise unknown(name, value, known, listed)
 
 
+def per_name(argument: str, value: T | Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
+    """A value for each of the names: one for all, or a mapping that has just these.
+
+    Raises:
+        ValueError: if the mapping lacks a name or has another.
+    """
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, value)
+    if set(value) != set(names):
+        raise ValueError(f"{argument} names {sorted(value)}; expected exactly {sorted(names)}")
+    return dict(value)
+
+
 def unknown(name: str, value: object, known: Iterable, listed: str = "") -> ValueError:
     """The error for a value that is not among those ``known``: names a few in full, of many the nearest.
 
@@ -109,11 +122,9 @@ def sizes(name: str, value: object, least: int = 0) -> tuple[int, ...]:
     """
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         value = tuple(value)
-        numbers = all(
-            isinstance(size, Integral) and not isinstance(size, bool) and size >= 1 for size in value
-        )
-        if numbers and len(value) >= least:
-            return tuple(int(size) for size in value)
+        with contextlib.suppress(ValueError):
+            if len(value) >= least:
+                return tuple(whole(name, size) for size in value)
     raise ValueError(f"{name} is {value!r}; expected sizes of at least 1, for example (1, 28, 28)")
 
 

@@ -1,4 +1,7 @@
-"""Diagonal normals and Laplaces, their products and their mixtures: everything that a posterior is made of."""
+"""Diagonal normals and Laplaces, their products and their mixtures: everything that a posterior is made of.
+
+``experts`` are a stack of them, loc and scale [M, B, D]; ``observed``, bool [M, B], says which of them each row has.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,9 @@ MINIMUM_SCALE = 1e-6
 
 @dataclass(frozen=True)
 class Diagonal:
-    """A factorised normal or Laplace distribution over the last axis.
+    """A factorised normal or Laplace distribution over the last axis of ``loc`` [..., D], the mean.
 
-    Attributes:
-        loc: [..., D], the mean.
-        scale: [..., D], the standard deviation (normal) or the diversity b (Laplace).
-        family: ``"normal"`` or ``"laplace"``.
+    Its ``scale`` [..., D] is the standard deviation (``"normal"``) or the diversity b (``"laplace"``).
 
     Raises:
         ValueError: if the family is unknown or ``scale`` does not have the shape of ``loc``.
@@ -36,10 +36,9 @@ class Diagonal:
 
     def __post_init__(self) -> None:
         one_of("family", self.family, FAMILIES)
-        if self.loc.shape != self.scale.shape:
-            raise ValueError(
-                f"scale has shape {tuple(self.scale.shape)}; expected {tuple(self.loc.shape)} to match loc"
-            )
+        shape, found = tuple(self.loc.shape), tuple(self.scale.shape)
+        if shape != found:
+            raise ValueError(f"scale has shape {found}; expected {shape} to match loc")
 
     @property
     def stddev(self) -> Tensor:
@@ -72,26 +71,22 @@ class Diagonal:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A mixture of R diagonal distributions for each of B rows; every posterior is one (R = 1: no mixture).
+    """A mixture of R diagonal distributions [R, B, D] for each of B rows; every posterior is one (R = 1: no mixture).
 
-    Attributes:
-        components: loc and scale [R, B, D]; 0 and 1 where a row does not have the component, whatever was given.
-        log_mixture: [R, B], log mixture weights; ``-inf`` where a row does not have the component.
+    Where ``log_mixture`` [R, B], the log weights, are ``-inf``, a row does not have the component; its loc and scale
+    are then 0 and 1, whatever was given.
     """
 
     components: Diagonal
     log_mixture: Tensor
 
     def __post_init__(self) -> None:
-        if self.components.loc.ndim != 3:
-            raise ValueError(
-                f"components.loc has shape {tuple(self.components.loc.shape)}; expected [R, B, D]"
-            )
-        if self.log_mixture.shape != self.components.loc.shape[:2]:
-            raise ValueError(
-                f"log_mixture has shape {tuple(self.log_mixture.shape)}; "
-                f"expected {tuple(self.components.loc.shape[:2])}, one weight for each component and row"
-            )
+        shape, found = tuple(self.components.loc.shape), tuple(self.log_mixture.shape)
+        if len(shape) != 3:
+            raise ValueError(f"components.loc has shape {shape}; expected [R, B, D]")
+        if found != shape[:2]:
+            expected = f"{shape[:2]}, one weight for each component and row"
+            raise ValueError(f"log_mixture has shape {found}; expected {expected}")
         if len(self.log_mixture) > 1:
             object.__setattr__(self, "components", self.components.where(self.log_mixture > -math.inf))
 
@@ -136,10 +131,6 @@ def single(q: Diagonal) -> Mixture:
 def mixture_of_experts(experts: Diagonal, observed: Tensor) -> Mixture:
     """Equal mixture over each row's observed experts.
 
-    Args:
-        experts: loc and scale [M, B, D].
-        observed: [M, B] bool; a row must observe at least one modality.
-
     Raises:
         ValueError: if a row observes nothing.
     """
@@ -154,13 +145,7 @@ def product_of_experts(experts: Diagonal, observed: Tensor, prior: Diagonal | No
     Equation: ``eq-product-of-experts``. Source: Wu and Goodman 2018, Section 2.1.
         precision = sum_m 1 / sigma_m^2 (+ 1 / sigma_0^2),  mean = sum_m mu_m / sigma_m^2 / precision
 
-    Args:
-        experts: normal, loc and scale [M, B, D].
-        observed: [M, B] bool; experts not observed in a row are left out of its product.
-        prior: normal, loc and scale [D]; None multiplies the experts alone.
-
-    Returns:
-        Normal with loc and scale [B, D].
+    Experts not observed in a row are left out of its product, [B, D]; the prior is [D].
 
     Raises:
         ValueError: if an expert is not normal, or if a row has no factor at all.
@@ -190,13 +175,8 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
     Equation: ``eq-geometric-mean``. Source: Nielsen 2020; Chen and Zhu 2022, Proposed Method.
         precision = sum_m w_m / sigma_m^2,  mean = sum_m w_m mu_m / sigma_m^2 / precision,  sum_m w_m = 1
 
-    Args:
-        experts: normal, loc and scale [M, B, D].
-        observed: [M, B] bool; a row must observe at least one modality.
-        weights: [M] or [M, B], positive where observed; normalised over the experts each row observes. None: equal.
-
-    Returns:
-        Normal with loc and scale [B, D].
+    The mean is [B, D]; weights are [M] or [M, B], positive where observed, and normalised over the experts that each
+    row observes.
 
     Raises:
         ValueError: if an expert is not normal, a row observes nothing, or the weights have another shape or sign.
@@ -223,14 +203,10 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
 
 def _check_observed(experts: Diagonal, observed: Tensor, allow_none: bool = False) -> None:
     if observed.shape != experts.loc.shape[:2] or observed.dtype != torch.bool:
-        raise ValueError(
-            f"observed is {observed.dtype} of shape {tuple(observed.shape)}; "
-            f"expected bool of shape {tuple(experts.loc.shape[:2])} ([M, B])"
-        )
+        found, shape = f"{observed.dtype} of shape {tuple(observed.shape)}", tuple(experts.loc.shape[:2])
+        raise ValueError(f"observed is {found}; expected bool of shape {shape} ([M, B])")
     if not allow_none and observed.device.type == "cpu" and not bool(observed.any(0).all()):
-        raise ValueError(
-            "observed has a row without any modality; expected at least one observed modality a row"
-        )
+        raise ValueError("observed has a row without any modality; expected at least one observed a row")
 
 
 def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:
@@ -251,9 +227,7 @@ def kl_divergence(q: Diagonal, p: Diagonal) -> Tensor:
 def scale_from(raw: Tensor, kind: str) -> Tensor:
     """Turn a network's raw output [..., D] into positive scales by the named rule.
 
-    Args:
-        raw: [..., D], any real numbers.
-        kind: ``"softplus"``; ``"softmax_budget"``; or ``"log_variance"``, exp(raw / 2) with raw kept within +-10.
+    It is ``"softplus"``; ``"softmax_budget"``; or ``"log_variance"``, exp(raw / 2) with raw kept within +-10.
 
     Raises:
         ValueError: if the rule is unknown.

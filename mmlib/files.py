@@ -6,21 +6,15 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_NO_LOCKS = (
-    "files cannot be locked here, so a run could be made twice at once; use a folder on another file system"
-)
-_NO_ROOM, _NO_ENTRY = "make room", "choose a folder that can be written to"
 ADVICE = {
-    errno.ENOSPC: _NO_ROOM,
-    errno.EDQUOT: _NO_ROOM,
-    errno.EROFS: _NO_ENTRY,
-    errno.EACCES: _NO_ENTRY,
-    errno.EPERM: _NO_ENTRY,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "choose a folder that can be written to"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in the place of a folder: move it away"),
     errno.EISDIR: "a folder is in the place of this file: move it away",
-    errno.ENOTDIR: "a file is in the place of a folder: move it away",
-    errno.ENOLCK: _NO_LOCKS,
-    errno.EOPNOTSUPP: _NO_LOCKS,
-    errno.EEXIST: "a file is in the place of a folder: move it away",
+    **dict.fromkeys(
+        (errno.ENOLCK, errno.EOPNOTSUPP),
+        "files cannot be locked here, so a run could be made twice at once; use a folder on another file system",
+    ),
 }
 
 

@@ -1,7 +1,5 @@
 """Likelihoods p(x | z): how an item is distributed, given what a decoder says of it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -40,17 +38,25 @@ class Likelihood:
         """
         expected = self.params_shape(tuple(x.shape))
         if tuple(params.shape[-len(expected) :]) != expected:
-            raise ValueError(
-                f"params have shape {tuple(params.shape)}; expected [..., {', '.join(map(str, expected))}]"
-            )
+            found, wanted = tuple(params.shape), ", ".join(map(str, expected))
+            raise ValueError(f"params have shape {found}; expected [..., {wanted}]")
         return params
 
 
-class LaplaceLikelihood(Likelihood):
-    """Laplace observation noise of a fixed scale around the decoder's output, which is the location.
+class _Pixels(Likelihood):
+    """Of pixels in [0, 1]."""
 
-    Args:
-        scale: the diversity b, in pixels.
+    def check(self, name: str, x: Tensor) -> None:
+        """Raise ValueError if observed values of ``x`` are not pixels in [0, 1]."""
+        low, high = x.min().item(), x.max().item()
+        if low < 0 or high > 1:
+            short = float if x.dtype == torch.float64 else np.float32
+            found = f"batch[{name!r}] has pixels from {short(low)!s} to {short(high)!s}"
+            raise ValueError(f"{found}; expected pixels in [0, 1]")
+
+
+class LaplaceLikelihood(_Pixels):
+    """Laplace observation noise around the decoder's output, of a fixed ``scale``, the diversity b, in pixels.
 
     Raises:
         ValueError: if ``scale`` is not positive.
@@ -68,16 +74,9 @@ class LaplaceLikelihood(Likelihood):
         deviation = _sum_event((self.fitting(params, x) - x).abs(), x.ndim - 1)
         return -deviation / self.scale - math.prod(x.shape[1:]) * math.log(2 * self.scale)
 
-    def check(self, name: str, x: Tensor) -> None:
-        """Raise ValueError if observed values of ``x`` are not pixels in [0, 1]."""
-        _check_unit_interval(name, x)
-
 
 class NormalLikelihood(Likelihood):
-    """Normal observation noise of a fixed standard deviation around the decoder's output.
-
-    Args:
-        scale: standard deviation, in the units of the data.
+    """Normal observation noise around the decoder's output, of a fixed standard deviation ``scale``.
 
     Raises:
         ValueError: if ``scale`` is not positive.
@@ -93,7 +92,7 @@ class NormalLikelihood(Likelihood):
         return -0.5 * squared - math.prod(x.shape[1:]) * normaliser
 
 
-class BernoulliLikelihood(Likelihood):
+class BernoulliLikelihood(_Pixels):
     """Independent Bernoulli pixels; the decoder gives logits. Pixels between 0 and 1 are scored by cross-entropy."""
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
@@ -105,16 +104,9 @@ class BernoulliLikelihood(Likelihood):
         """Pixel probabilities, of the shape of ``params``."""
         return params.sigmoid()
 
-    def check(self, name: str, x: Tensor) -> None:
-        """Raise ValueError if observed values of ``x`` are not pixels in [0, 1]."""
-        _check_unit_interval(name, x)
-
 
 class CategoricalLikelihood(Likelihood):
-    """Categorical symbols; the decoder gives logits over ``classes`` on a last axis of its own.
-
-    Args:
-        classes: number of symbols.
+    """Categorical symbols; the decoder gives logits over so many ``classes`` on a last axis of its own.
 
     Raises:
         ValueError: if ``classes`` is not a positive integer.
@@ -142,17 +134,9 @@ class CategoricalLikelihood(Likelihood):
         """Raise ValueError if ``x`` holds anything but symbols 0 .. classes - 1."""
         low, high = int(x.min()), int(x.max())
         if low < 0 or high >= self.classes:
-            raise ValueError(
-                f"batch[{name!r}] holds symbols {low} .. {high}; expected 0 .. {self.classes - 1}"
-            )
+            found = f"batch[{name!r}] holds symbols {low} .. {high}"
+            raise ValueError(f"{found}; expected 0 .. {self.classes - 1}")
 
 
 def _sum_event(log_density: Tensor, event_dims: int) -> Tensor:
     return log_density.flatten(-event_dims).sum(-1) if event_dims else log_density
-
-
-def _check_unit_interval(name: str, x: Tensor) -> None:
-    low, high = x.min().item(), x.max().item()
-    if low < 0 or high > 1:
-        low, high = (str(value if x.dtype == torch.float64 else np.float32(value)) for value in (low, high))
-        raise ValueError(f"batch[{name!r}] has pixels from {low} to {high}; expected pixels in [0, 1]")

@@ -1,39 +1,20 @@
 """A modality: its name, shape, networks and likelihood; and the checks that every batch passes through."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmlib.checks import positive, sizes
-from mmlib.likelihoods import (
-    BernoulliLikelihood,
-    CategoricalLikelihood,
-    LaplaceLikelihood,
-    Likelihood,
-    NormalLikelihood,
-)
+from mmlib.checks import kind, positive, sizes
+from mmlib.likelihoods import BernoulliLikelihood as BernoulliLikelihood  # users find them here, too
+from mmlib.likelihoods import CategoricalLikelihood as CategoricalLikelihood
+from mmlib.likelihoods import LaplaceLikelihood as LaplaceLikelihood
+from mmlib.likelihoods import Likelihood
+from mmlib.likelihoods import NormalLikelihood as NormalLikelihood
 
-__all__ = [
-    "Batch",
-    "BernoulliLikelihood",
-    "CategoricalLikelihood",
-    "LaplaceLikelihood",
-    "Likelihood",
-    "Mask",
-    "Modality",
-    "NormalLikelihood",
-    "all_observed",
-    "check_batch",
-    "check_given",
-    "check_names",
-    "stand_in",
-    "without_hidden",
-]
-
+Shape = tuple[int, ...]  # of one item
+Shapes = Mapping[str, Shape]
 Batch = Mapping[str, Tensor]
 Mask = Mapping[str, Tensor]
 
@@ -68,16 +49,12 @@ class Modality(nn.Module):
         self.shape = sizes("shape", shape)
         for role, network in (("encoder", encoder), ("decoder", decoder)):
             if isinstance(network, type) or not callable(network):
-                raise ValueError(
-                    f"{role} of modality {name!r} is {network!r}; expected a network, an instance of it"
-                )
+                found = f"{role} of modality {name!r} is {network!r}"
+                raise ValueError(f"{found}; expected a network, an instance of it")
         if not isinstance(likelihood, Likelihood):
-            raise ValueError(
-                f"likelihood of modality {name!r} is {likelihood!r}; expected an instance of a Likelihood"
-            )
-        self.encoder = encoder
-        self.decoder = decoder
-        self.likelihood = likelihood
+            found = f"likelihood of modality {name!r} is {likelihood!r}"
+            raise ValueError(f"{found}; expected an instance of a Likelihood")
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.weight = positive("weight", weight)
 
     def encode(self, x: Tensor, latent_dim: int) -> tuple[Tensor, Tensor]:
@@ -111,9 +88,8 @@ def loc_and_raw(what: str, output: object, shape: tuple[int, int]) -> tuple[Tens
     parts = tuple(output) if isinstance(output, tuple | list) else (output,)
     shapes = [tuple(getattr(part, "shape", ())) for part in parts]
     if shapes != [shape, shape]:
-        raise ValueError(
-            f"{what} gives {', '.join(map(str, shapes))}; expected loc and raw scale, {shape} each"
-        )
+        found = f"{what} gives {', '.join(map(str, shapes))}"
+        raise ValueError(f"{found}; expected loc and raw scale, {shape} each")
     return parts
 
 
@@ -123,15 +99,11 @@ def module_name(name: str, owner: type[nn.ModuleDict] = nn.ModuleDict) -> str:
     Raises:
         ValueError: for no string, an empty one, one with a dot, or an attribute such as ``"type"``.
     """
-    if not isinstance(name, str) or not name or "." in name or hasattr(owner, name) or hasattr(_EMPTY, name):
-        raise ValueError(
-            f"name is {name!r}; expected a string without a dot that is no attribute of PyTorch's modules, such as "
-            "'image'"
-        )
+    taken = isinstance(name, str) and (hasattr(owner, name) or hasattr(nn.ModuleDict(), name))
+    if not isinstance(name, str) or not name or "." in name or taken:
+        expected = "a string without a dot that is no attribute of PyTorch's modules, such as 'image'"
+        raise ValueError(f"name is {name!r}; expected {expected}")
     return name
-
-
-_EMPTY = nn.ModuleDict()
 
 
 def check_names(
@@ -143,9 +115,8 @@ def check_names(
         ValueError: if a name is unknown, if there is none, or if they are no collection of names.
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(
-            f"{argument} is {names!r}; expected a collection of names, for example {list(known)[:1]}"
-        )
+        example = list(known)[:1]
+        raise ValueError(f"{argument} is {names!r}; expected a collection of names, for example {example}")
     names = tuple(names)
     for name in names:
         if not isinstance(name, str) or name not in known:
@@ -197,7 +168,7 @@ def stand_in(x: Tensor, observed: Tensor) -> Tensor:
     if observed.device.type == "cpu" and bool(observed.all()):
         return x
     first = x.index_select(0, observed.int().argmax().view(1))
-    return torch.where(_rows(observed, x), x, first)
+    return torch.where(along_rows(observed, x), x, first)
 
 
 def _recording() -> bool:
@@ -207,35 +178,30 @@ def _recording() -> bool:
 def check_batch(
     modalities: Mapping[str, Modality], batch: Batch, mask: Mask | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Check a batch and replace what is not observed by zeros.
+    """A clean batch, in the model's order, and a mask [B] for each of its modalities.
 
-    Arrays and lists become tensors; numbers take the dtype of the modality's networks, symbols become int64.
+    Rows that are not observed hold zeros, whatever they held before, so that nothing computed from the batch can depend
+    on them. Arrays and lists become tensors; numbers take the dtype of the modality's networks, symbols become int64.
 
     Args:
         modalities: the model's modalities by name.
         batch: tensors [B, *shape] by modality name; a missing modality is an absent key.
         mask: bool [B] by modality name, True = observed; absent keys are wholly observed.
 
-    Returns:
-        The clean batch, in the model's order, and a mask [B] for each of its modalities. Rows that are not observed
-        hold zeros, whatever they held before, so that nothing computed from the batch can depend on them.
-
     Raises:
         ValueError: for an unknown modality, a wrong shape, dtype or device, an empty batch, a row without any modality,
             or an observed value that is not finite or not within the likelihood's range.
     """
-    for argument, given in (("batch", batch), ("mask", {} if mask is None else mask)):
+    mask = {} if mask is None else mask
+    for argument, given in (("batch", batch), ("mask", mask)):
         if not isinstance(given, Mapping):
-            raise ValueError(
-                f"{argument} is {_kind(given)}; expected a mapping from modality names to tensors"
-            )
-    names, mask = check_names(modalities, batch, "batch"), {} if mask is None else mask
+            found = f"{argument} is {kind(given)}"
+            raise ValueError(f"{found}; expected a mapping from modality names to tensors")
+    names = check_names(modalities, batch, "batch")
     for name in mask:
         if name not in batch:
             raise ValueError(f"mask names {name!r}, which is not in the batch ({', '.join(names)})")
-    clean: dict[str, Tensor] = {}
-    observed: dict[str, Tensor] = {}
-    rows = None
+    clean, observed, rows = {}, {}, None
     for name, modality in modalities.items():
         if name not in batch:
             continue
@@ -258,11 +224,9 @@ def check_batch(
         if name in mask:
             seen = _tensor(f"mask[{name!r}]", mask[name], seen)
             if seen.dtype != torch.bool or tuple(seen.shape) != (rows,):
-                found = f"{seen.dtype} of shape {tuple(seen.shape)}"
-                raise ValueError(
-                    f"mask[{name!r}] is {found}; expected bool of shape {(rows,)}, True = observed"
-                )
-            x = torch.where(_rows(seen, x), x, torch.zeros_like(x))
+                found = f"mask[{name!r}] is {seen.dtype} of shape {tuple(seen.shape)}"
+                raise ValueError(f"{found}; expected bool of shape {(rows,)}, True = observed")
+            x = x.masked_fill(~along_rows(seen, x), 0)
         bad = (~torch.isfinite(x)).reshape(rows, -1).any(1)
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
@@ -273,9 +237,8 @@ def check_batch(
     seen_any = torch.stack(list(observed.values())).any(0)
     if not bool(seen_any.all()):
         row = int((~seen_any).nonzero()[0, 0])
-        raise ValueError(
-            f"mask leaves row {row} without any modality; expected at least one observed modality a row"
-        )
+        expected = "at least one observed modality a row"
+        raise ValueError(f"mask leaves row {row} without any modality; expected {expected}")
     return clean, observed
 
 
@@ -288,14 +251,9 @@ def _tensor(what: str, value: object, like: Tensor | None) -> Tensor:
     try:
         return torch.from_numpy(np.array(value, order="C")).to(like.device if like is not None else "cpu")
     except (TypeError, ValueError):
-        raise ValueError(f"{what} is {_kind(value)}; expected a tensor [B, ...]") from None
+        raise ValueError(f"{what} is {kind(value)}; expected a tensor [B, ...]") from None
 
 
-def _kind(value: object) -> str:
-    """A short word for a value that is no tensor and no mapping."""
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _rows(seen: Tensor, x: Tensor) -> Tensor:
+def along_rows(seen: Tensor, x: Tensor) -> Tensor:
     """Bool [B] for items ``x`` [B, *shape], ready to broadcast."""
     return seen.view(-1, *[1] * (x.ndim - 1))

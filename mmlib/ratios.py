@@ -3,9 +3,9 @@ r"""Density ratios and the adversarial game of n = M + 1 distributions: pure fun
 The distributions q_1..q_M (each encoder with the data) and p (prior and decoders) stand in this order, p last. Class
 axes come first, a batch [B] may be any shape, and everything is in nats. ``logits`` [n_from, n_class, B] hold, for B
 samples of each distribution, the logits that the discriminator gives to every class: the diagonal is where it is right.
+``log_density`` [n, points] and ``log_measure`` [points], the logarithm of the volume that each point stands for (0 for
+a discrete distribution), are for what is found by enumeration.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -15,14 +15,12 @@ from torch import Tensor
 
 
 def logistic_loss(positive: Tensor, negative: Tensor) -> Tensor:
-    r"""Logistic loss of a logit t on samples of q and of p; least at t = log q/p: scalar, nats.
+    r"""Logistic loss of a logit t, ``positive`` on samples of q and ``negative`` on those of p: scalar, nats.
+
+    It is least at t = log q/p.
 
     Equation: ``eq-logistic-loss``. Source: Sugiyama et al. 2012, Chapter 4, with equally many samples of both.
         L(t) = E_q[log(1 + exp(-t))] + E_p[log(1 + exp(t))]
-
-    Args:
-        positive: logits of samples of q, any shape.
-        negative: logits of samples of p, any shape.
     """
     return F.softplus(-positive).mean() + F.softplus(negative).mean()
 
@@ -30,12 +28,10 @@ def logistic_loss(positive: Tensor, negative: Tensor) -> Tensor:
 def two_way_value(encoder: Tensor, decoder: Tensor) -> Tensor:
     r"""Value of the game of ALI and BiGAN, which the discriminator D = sigmoid(logit) maximises: scalar, nats.
 
+    Logits are of samples (x, z) of the ``encoder``, q(x) q(z|x), and of the ``decoder``, p(z) p(x|z).
+
     Equation: ``eq-ali``. Source: Dumoulin et al. 2017, Section 2; Chen and Zhu 2022, Eq. 1.
         V(D) = E_q[log D(x, z)] + E_p[log(1 - D(x, z))]
-
-    Args:
-        encoder: logits of samples (x, z) of q(x) q(z|x), any shape.
-        decoder: logits of samples (x, z) of p(z) p(x|z), any shape.
     """
     return F.logsigmoid(encoder).mean() + F.logsigmoid(-decoder).mean()
 
@@ -46,9 +42,6 @@ def minimax_value(logits: Tensor) -> Tensor:
     Equation: ``eq-minimax-game``. Source: Chen and Zhu 2022, Eq. 4.
         V(D) = sum_k E_{P_k}[log D_k]
 
-    Args:
-        logits: [n_from, n_class, B].
-
     Raises:
         ValueError: if there is not one class for each distribution.
     """
@@ -58,9 +51,6 @@ def minimax_value(logits: Tensor) -> Tensor:
 
 def class_loss(logits: Tensor) -> Tensor:
     """Cross-entropy of every class, summed over the classes: minus ``minimax_value``, scalar, nats.
-
-    Args:
-        logits: [n_from, n_class, B].
 
     Raises:
         ValueError: if there is not one class for each distribution.
@@ -73,9 +63,6 @@ def non_saturating_loss(logits: Tensor) -> Tensor:
 
     Equation: ``eq-non-saturating``. Source: Dandi et al. 2021, with the prefactors of Chen and Zhu's released code.
         L = 2/n sum_k E_{P_k}[ 1/M sum_{i != k} -log D_i ],  n = M + 1
-
-    Args:
-        logits: [n_from, n_class, B].
 
     Raises:
         ValueError: if there is not one class for each distribution, or only one distribution.
@@ -93,21 +80,15 @@ def optimal_discriminator(log_density: Tensor) -> Tensor:
 
     Equation: ``eq-optimal-discriminator``. Source: Pu et al. 2018; Chen and Zhu 2022, Eq. 5.
         log D*_i = log P_i - log sum_j P_j
-
-    Args:
-        log_density: [n, B], log-density of every distribution at B points.
     """
     return log_density.log_softmax(0)
 
 
 def discriminator_from_log_ratios(log_ratio: Tensor) -> Tensor:
-    r"""The same discriminator from the M log-ratios log r_i = log q_i/p: [n, B].
+    r"""The same discriminator from the log-ratios log r_i = log q_i/p, [M, B]: [n, B].
 
     Equation: ``eq-discriminator-ratios``. Source: Chen and Zhu 2022, Eq. 6.
         log D_i = log r_i - log(1 + sum_j r_j) for i = 1..M,  log D_n = -log(1 + sum_j r_j)
-
-    Args:
-        log_ratio: [M, B].
     """
     return torch.cat([log_ratio, torch.zeros_like(log_ratio[:1])]).log_softmax(0)
 
@@ -146,10 +127,6 @@ def jensen_shannon(log_density: Tensor, log_measure: Tensor) -> Tensor:
 
     Equation: ``eq-game-jsd``. Source: Pu et al. 2018; Chen and Zhu 2022, after Eq. 4.
         JSD = 1/n sum_k KL(P_k || m),  m = 1/n sum_k P_k
-
-    Args:
-        log_density: [n, points].
-        log_measure: [points], logarithm of the volume that each point stands for (0 for a discrete distribution).
     """
     density, away = _away_from_mixture(log_density)
     return (density * away * log_measure.exp()).sum() / len(log_density)
@@ -161,18 +138,12 @@ def non_saturating_optimum(log_density: Tensor, log_measure: Tensor) -> Tensor:
     Equation: ``eq-non-saturating-value``. Source: derived in the chapter.
         L* = 2/(n M) [ n sum_i KL(m || P_i) + sum_i KL(P_i || m) ] + 2 log n,  m = 1/n sum_k P_k
 
-    Args:
-        log_density: [n, points], finite.
-        log_measure: [points], logarithm of the volume that each point stands for (0 for a discrete distribution).
-
     Raises:
         ValueError: if there is only one distribution.
     """
     n = len(log_density)
     if n < 2:
-        raise ValueError(
-            f"log_density has shape {tuple(log_density.shape)}; expected at least two distributions"
-        )
+        raise ValueError(f"log_density has {n} distributions; expected at least two distributions")
     density, away = _away_from_mixture(log_density)
     volume = log_measure.exp()
     reverse = -(density.mean(0) * away * volume).sum()

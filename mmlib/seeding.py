@@ -1,7 +1,6 @@
-"""Random numbers from named seeds, and what is worth knowing about the machine that drew them."""
+"""Random numbers from named seeds, and the device that draws them."""
 
 import hashlib
-import platform
 import random
 
 import numpy as np
@@ -56,16 +55,3 @@ def check_device(name: str | torch.device) -> torch.device:
         have = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise ValueError(f"device is {str(name)!r}; expected one that this machine has: {have}") from error
     return device
-
-
-def summary(device: str | torch.device = "cpu") -> dict:
-    """What the bits of a run depend on besides its seed: versions, device, threads. JSON-able."""
-    device = torch.device(device)
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
-        "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-    }

@@ -7,23 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over seeds.
-
-    Attributes:
-        n: number of seeds.
-        mean: over seeds.
-        sd: standard deviation over seeds, with n - 1; None for one seed.
-        low: lower end of the t-interval of the mean; None for one seed.
-        high: upper end.
-        values: one for each seed, in order of seed.
-    """
+    """One metric over n seeds: ``low`` and ``high`` end the t-interval of the mean; None where one seed cannot tell."""
 
     n: int
     mean: float
-    sd: float | None
+    sd: float | None  # over seeds, with n - 1
     low: float | None
     high: float | None
-    values: tuple[float, ...]
+    values: tuple[float, ...]  # in order of seed
 
 
 def summarise(values: list[float], confidence: float = 0.95) -> Summary:

@@ -510,7 +510,9 @@ def test_laplace_posteriors_with_laplace_and_categorical_views_match_quadrature(
 def test_bad_arguments_are_named():
     good = torch.zeros(2, 3, 4)
     for bound in (bounds.elbo, bounds.iwae, bounds.iwae_looser, bounds.cubo, bounds.effective_sample_size):
-        with pytest.raises(ValueError, match=r"log_weights has shape \(3, 4\); expected \[R, K, B\]"):
+        with pytest.raises(
+            ValueError, match=r"log_weights is of type Tensor of shape \(3, 4\); expected \[R, K, B\]"
+        ):
             bound(torch.zeros(3, 4))
         with pytest.raises(ValueError, match="no axis empty"):
             bound(torch.zeros(2, 0, 4))

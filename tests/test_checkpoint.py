@@ -100,6 +100,44 @@ def test_full_disk_loses_nothing_and_says_so(tmp_path, monkeypatch):
     assert checkpoint.load(tmp_path).step == 10
 
 
+def test_a_run_on_a_full_disk_stops_with_advice_and_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    expected, model = ToyModel(), ToyModel()
+    fit(expected, ToySplit(), **OPTIONS)
+    kept = {"checkpoint_dir": tmp_path / "run", "checkpoint_every": 10}
+    written, flush = [], os.fsync
+
+    def full(descriptor):  # each file is flushed, then its folder: room for two files
+        written.append(descriptor)
+        if len(written) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        OSError, match="make room; the checkpoint of step 30 was not written, the one of step 20"
+    ):
+        fit(model, ToySplit(), **OPTIONS, **kept)
+    monkeypatch.undo()
+    assert [path.name[5:14] for path in sorted((tmp_path / "run").iterdir())] == ["000000010", "000000020"]
+    model = ToyModel(seed=9)
+    fit(model, ToySplit(), **OPTIONS, **kept)
+    assert same(weights(model), weights(expected))
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_checkpoints_and_weights_are_as_readable_as_the_umask_says(tmp_path, umask):
+    before, model = os.umask(umask), ToyModel()
+    try:
+        fit(model, ToySplit(), **{**OPTIONS, "steps": 2}, checkpoint_dir=tmp_path / "new" / "run")
+        save_weights(tmp_path / "new" / "weights.safetensors", model)
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "new").rglob("*") if path.is_file()]
+    assert len(files) == 2 and all(path.stat().st_mode & 0o777 == 0o666 & ~umask for path in files)
+    for folder in (tmp_path / "new", tmp_path / "new" / "run"):
+        assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
 def test_loading_runs_no_code(tmp_path):
     class Bomb:
         def __reduce__(self):

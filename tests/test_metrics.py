@@ -1,5 +1,6 @@
 """Coherences, probes and clustered errors on toys that can be counted by hand."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -375,6 +376,41 @@ def test_restless_networks_are_refused():
     check_mode(nn.Sequential(nn.Dropout(0.5)).eval())
     with pytest.raises(ValueError, match="name is 'c'"):
         judges.predict("c", torch.rand(1, 1, 8, 8))
+
+
+def test_a_float64_model_is_judged_by_float32_judges():
+    data = small_data()
+    judges, models = small_classifiers(data), [small_model(data), small_model(data).double()]
+    single, double = (evaluate(m, data.test, judges, train=data.train, samples=20) for m in models)
+    assert double.keys() == single.keys() and double["joint_coherence"]["n"] == 20
+    images = data.test.batch(torch.arange(60), None)["a"]
+    assert torch.equal(judges.predict("a", images.double()), judges.predict("a", images))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"probe_rows": 0}, "probe_rows is 0; expected an integer of at least 1"),
+        ({"probe_rows": "all"}, "probe_rows is 'all'; expected"),
+        ({"train": [1, 2]}, "train is"),
+        ({"train": "data"}, "train is a whole data set; expected one of its splits"),
+        ({"train": "hidden"}, "no row that shows all modalities"),
+        ({"samples": -1}, "samples is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_what_is_measured_is_checked_before_anything_is(wrong, message):
+    data = small_data()
+    never = {name: torch.zeros(len(data.train), dtype=torch.bool) for name in data.train.index}
+    meant = {"data": data, "hidden": dataclasses.replace(data.train, observed=never)}
+    if isinstance(wrong.get("train"), str):
+        wrong = {"train": meant[wrong["train"]]}
+    model, begun = small_model(data), []
+    model.generate = lambda *_, **__: begun.append("generate")
+    model.sample = lambda *_, **__: begun.append("sample")
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, data.test, small_classifiers(data), **{"train": data.train, **wrong})
+    assert not begun
 
 
 def test_splits_must_be_complete():

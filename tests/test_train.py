@@ -13,7 +13,7 @@ from toy import ToyModel, ToySplit
 
 from mmlib.data import load
 from mmlib.data.batches import rows_at
-from mmlib.seeding import child, generator, seed_all, summary
+from mmlib.seeding import child, generator, seed_all
 from mmlib.train import History, fit
 from mmlib.train.rows import ready
 
@@ -136,7 +136,7 @@ def test_callback_joins_the_history_and_always_sees_the_last_step():
         ValueError, match="name is 'coherence'; expected one of validation/loss, loss, left, right"
     ):
         history.column("coherence")
-    with pytest.raises(ValueError, match="no columns"):
+    with pytest.raises(ValueError, match="name is .* expected one of none"):
         History().column("loss")
 
 
@@ -396,7 +396,7 @@ def test_frozen_parameters_stay():
     assert same(weights(frozen), before)
 
 
-def test_named_seeds_and_summary():
+def test_named_seeds():
     assert child(0, "weights") != child(0, "noise") != child(1, "noise")
     assert child(1, "2") != child(12)
     assert 0 <= child(2**62, "x") < 2**63
@@ -406,7 +406,6 @@ def test_named_seeds_and_summary():
         seed_all(11)
         draws.append((torch.rand(1).item(), np.random.rand(), random.random()))  # noqa: NPY002
     assert draws[0] == draws[1]
-    assert summary()["threads"] == torch.get_num_threads()
     for bad in (-1, 1.5, True, "0"):
         with pytest.raises(ValueError, match="seed is"):
             generator(bad)

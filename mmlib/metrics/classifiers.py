@@ -24,7 +24,7 @@ from mmlib.data.batches import rows_at
 from mmlib.data.cache import cache_root, digest, generated
 from mmlib.files import advised
 from mmlib.metrics.estimates import estimate
-from mmlib.metrics.split import check_mode, device_of
+from mmlib.metrics.split import check_mode, device_of, precision_of
 from mmlib.nets.classifiers import DigitClassifier
 from mmlib.seeding import check_device, child, generator
 
@@ -47,15 +47,16 @@ class Classifiers:
 
     @torch.no_grad()
     def predict(self, name: str, images: Tensor) -> Tensor:
-        """Most likely class of images [B, *shape] in [0, 1]: int64 [B].
+        """Most likely class of images [B, *shape] in [0, 1], in any precision: int64 [B].
 
         Raises:
             ValueError: for an unknown modality, or a network in training mode.
         """
         if name not in self.networks:
             raise ValueError(f"name is {name!r}; expected one of {list(self.networks)}")
-        check_mode(self.networks[name], f"classifiers.networks[{name!r}]")
-        return self.networks[name](images).argmax(-1)
+        network = self.networks[name]
+        check_mode(network, f"classifiers.networks[{name!r}]")
+        return network(images.to(precision_of(network))).argmax(-1)
 
     def to(self, device) -> "Classifiers":
         """The same classifiers on ``device`` (networks are moved in place, as PyTorch does)."""

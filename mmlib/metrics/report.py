@@ -17,7 +17,7 @@ from mmlib.metrics.coherence import (
 )
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.probes import latent_accuracies
-from mmlib.metrics.split import batches_of
+from mmlib.metrics.split import batches_of, whole_rows
 
 JOINT = "all"  # the name under which the posterior that sees everything is reported
 
@@ -77,12 +77,16 @@ def evaluate(
         batch_size: rows at once.
 
     Raises:
-        ValueError: if a network with batch norm or dropout is in training mode, or rows miss modalities.
+        ValueError: before anything is measured, if an argument is wrong, a network with batch norm or dropout is in
+            training mode, or rows miss modalities.
     """
     check_split("split", split, ("batch", "labels", "original"))
     batches = batches_of(model, split, batch_size, max_rows)
     names = check_judges(classifiers, model.modalities)
-    samples = whole("samples", samples)
+    samples, probe_rows = whole("samples", samples), whole("probe_rows", probe_rows)
+    if train is not None:
+        check_split("train", train, ("batch", "labels"))
+        batches_of(model, whole_rows(train), batch_size, probe_rows, "train")
     rows, cross, synergy = [], {name: [] for name in names}, []
     for chosen, batch in batches:
         rows.append(chosen)

@@ -2,9 +2,11 @@
 
 A variational method is a subclass of `MultimodalVAE` that says what its posterior is and what its training objective
 is; it overrides ``_posterior`` and ``_objective`` and nothing else.
-"""
 
-from __future__ import annotations
+Arguments that mean the same everywhere: ``batch``, tensors [B, *shape] by modality name; ``mask``, bool [B] by name,
+True = observed, so that rows may observe different modalities (None: all there is); ``given``, names of the modalities
+that the posterior sees (None: all in the batch); ``generator``, source of the draws.
+"""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -34,9 +36,7 @@ class Draws(NamedTuple):
 
     z: Tensor  # [R, K, B, D]
     log_weights: LogWeights  # values [R, K, B] and the mixture's weights
-    log_likelihood: dict[
-        str, Tensor
-    ]  # name -> [R, K, B], unscaled, 0 in rows that do not observe the modality
+    log_likelihood: dict[str, Tensor]  # [R, K, B] each, unscaled, 0 in rows that do not observe the modality
     log_prior: Tensor  # [R, K, B]
     log_posterior: Tensor  # [R, K, B]
 
@@ -87,9 +87,8 @@ class MultimodalModel(nn.Module):
         """
         shown, seen = without_hidden(*({name: x[name] for name in given} for x in (batch, mask)))
         observed = torch.stack([mask[name] for name in given])
-        return self._stacked({name: stand_in(x, seen[name]) for name, x in shown.items()}, given).where(
-            observed
-        ), observed
+        codes = self._stacked({name: stand_in(x, seen[name]) for name, x in shown.items()}, given)
+        return codes.where(observed), observed
 
     def _stacked(self, batch: Batch, names: Iterable[str]) -> Diagonal:
         """Unimodal posteriors stacked to [M, B, D], with loc 0 and scale 1 where the batch lacks the modality."""
@@ -124,14 +123,14 @@ class MultimodalVAE(MultimodalModel):
     """Base of the variational models: modalities, a prior over the code, and one protocol.
 
     Args:
-        modalities: at least one, with different names.
-        latent_dim: D, the size of the code.
+        modalities: as of `MultimodalModel`; so are the next three, but for the name of the family.
+        latent_dim: D.
         posterior: family of the unimodal posteriors and of the prior, ``"normal"`` or ``"laplace"``.
-        scale: rule that turns the encoders' raw output into scales, see ``distributions.scale_from``.
+        scale: rule for the posteriors' scales.
         learn_prior: learn the prior's scale (its location stays 0); the scale starts at 1.
 
     Raises:
-        ValueError: for no modality, a repeated name, or an unknown family or rule.
+        ValueError: as `MultimodalModel`.
     """
 
     def __init__(
@@ -159,15 +158,7 @@ class MultimodalVAE(MultimodalModel):
     def posterior(
         self, batch: Batch, given: Collection[str] | None = None, mask: Mask | None = None
     ) -> Mixture:
-        """Posterior over the code given the modalities named, or all of the batch.
-
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            given: names the posterior may see; default: all in the batch.
-            mask: bool [B] by name, True = observed; rows may observe different modalities.
-
-        Returns:
-            A mixture of R components, [R, B, D].
+        """Posterior over the code given the modalities named: a mixture of R components, [R, B, D].
 
         Raises:
             ValueError: for bad input, or if a row observes none of ``given``.
@@ -196,13 +187,10 @@ class MultimodalVAE(MultimodalModel):
     ) -> dict[str, Tensor]:
         """Mean observations [B, *shape] of the modalities ``to``, decoded from one posterior draw a row.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            given: modalities that the posterior sees.
-            to: modalities to generate; may include those given.
-            generator: source of the draws.
-            mask: bool [B] by name, True = observed.
-            mean: decode the posterior's mean in place of a draw.
+        ``to`` may name given ones, too. With ``mean`` the posterior's mean is decoded in place of a draw.
+
+        Raises:
+            ValueError: as `posterior`, or for an unknown name.
         """
         to = check_names(self.modalities, to, "to")
         posterior = self.posterior(batch, given, mask)
@@ -223,15 +211,9 @@ class MultimodalVAE(MultimodalModel):
     ) -> Draws:
         """Draw ``k`` codes from every component of a posterior and weigh them.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            k: samples from each component.
-            given: modalities that the posterior sees; default: all in the batch.
-            target: modalities that the weights explain; default: all in the batch.
-            mask: bool [B] by name, True = observed; a row explains only what it observes.
-            generator: source of the draws.
-            weighted: scale likelihoods by their training weights; leave False for anything reported in nats.
-            detach_posterior: cut the posterior's density, not its samples, from the graph.
+        The weights explain the modalities ``target`` (default: all in the batch), and of these in each row what it
+        observes. ``weighted`` scales likelihoods by their training weights: leave it False for anything reported in
+        nats. ``detach_posterior`` cuts the posterior's density, not its samples, from the graph.
 
         Raises:
             ValueError: for bad input or ``k`` < 1.
@@ -256,9 +238,8 @@ class MultimodalVAE(MultimodalModel):
         log_prior = self.prior.log_prob(z)
         log_posterior = (posterior.detach() if detach_posterior else posterior).log_prob(z)
         terms = self.weighted(log_likelihood) if weighted else log_likelihood
-        weights = LogWeights(
-            bounds.log_weights(terms.values(), log_prior, log_posterior), posterior.log_mixture
-        )
+        values = bounds.log_weights(terms.values(), log_prior, log_posterior)
+        weights = LogWeights(values, posterior.log_mixture)
         return Draws(z, weights, log_likelihood, log_prior, log_posterior)
 
     def log_likelihood(self, name: str, z: Tensor, x: Tensor, observed: Tensor) -> Tensor:
@@ -286,17 +267,14 @@ class MultimodalVAE(MultimodalModel):
         generator: torch.Generator | None = None,
         validate: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The negative training objective, averaged over the batch, and its parts.
+        """The negative training objective, averaged over the batch: a scalar to minimise, and named parts.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            mask: bool [B] by name, True = observed.
-            generator: source of the draws.
-            validate: check the batch; a training loop that checked the whole data set once may pass False, with a
-                mask for every modality, and rows that are not observed already replaced by zeros.
+        The parts are [B], in nats, ``"objective"`` among them. ``validate`` checks the batch: a training loop that
+        checked the whole data set once may pass False, with a mask for every modality, and rows that are not observed
+        already replaced by zeros.
 
-        Returns:
-            A scalar to minimise, and named parts [B] in nats, ``"objective"`` among them.
+        Raises:
+            ValueError: for bad input.
         """
         if validate or mask is None:
             batch, mask = check_batch(self.modalities, batch, mask)

@@ -1,7 +1,5 @@
 """JMVAE: a joint encoder, with unimodal encoders pulled towards it (Suzuki et al. 2016)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -20,13 +18,10 @@ class JMVAE(MultimodalVAE):
     trains on complete rows only.
 
     Args:
-        modalities: the modalities.
-        latent_dim: D.
+        modalities: as of `MultimodalVAE`; so are ``latent_dim``, ``scale`` and ``learn_prior`` (N(0, I) in the paper).
         joint_encoder: maps a complete batch (mapping of names) to (loc [B, D], raw scale [B, D]).
         alpha: weight of the penalty that pulls each unimodal posterior over the joint one.
         beta: weight of the KL to the prior.
-        scale: rule for all posteriors' scales.
-        learn_prior: learn the prior's scale; the paper keeps N(0, I).
 
     Raises:
         ValueError: for a negative weight.
@@ -75,8 +70,7 @@ class JMVAE(MultimodalVAE):
         return single(Diagonal(loc, torch.where(use_joint, joint.scale, unimodal.scale)))
 
     def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
-        complete = len(batch) == len(self.modalities)
-        if not complete or not all_observed(mask):
+        if len(batch) < len(self.modalities) or not all_observed(mask):
             raise ValueError(
                 f"batch holds {', '.join(batch)}, not every row complete: JMVAE trains on complete rows of "
                 f"{', '.join(self.modalities)}; drop the others, or train MVAE or MMVAE, which can use them"
@@ -95,16 +89,12 @@ class JMVAE(MultimodalVAE):
 
 
 def jmvae_penalty(joint: Diagonal, unimodal: Diagonal) -> Tensor:
-    r"""How far the unimodal posteriors miss the joint one, direction joint to unimodal: [B], nats.
+    r"""How far unimodal posteriors [M, B, D] miss the joint one [B, D], direction joint to unimodal: [B], nats.
 
     No gradient is stopped: the penalty also moves the joint encoder.
 
     Equation: ``eq-jmvae-penalty``. Source: Suzuki et al. 2016, Section 3.3.
         sum_m KL(q(z | x_1..M) || q(z | x_m))
-
-    Args:
-        joint: loc and scale [B, D].
-        unimodal: loc and scale [M, B, D].
     """
     return kl_divergence(joint, unimodal).sum(0)
 
@@ -117,11 +107,6 @@ def jmvae_objective(
     Equation: ``eq-jmvae``. Source: Suzuki et al. 2016, Section 3.3.
         L = sum_m lambda_m log p(x_m | z) - beta KL(q(z | x_1..M) || p(z)) - alpha penalty,  z ~ q(z | x_1..M)
 
-    Args:
-        log_likelihoods: one [B] for each modality, weighted.
-        kl: [B], joint posterior to prior.
-        penalty: [B], from ``jmvae_penalty``.
-        alpha: weight of the penalty.
-        beta: weight of the KL.
+    The terms are [B]; the log-likelihoods are weighted, one for each modality.
     """
     return sum(log_likelihoods) - beta * kl - alpha * penalty

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmlib.checks import one_of, real, whole
+from mmlib.checks import one_of, per_name, real, whole
 from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, single
 from mmlib.modality import (
     Batch,
@@ -56,11 +56,8 @@ class MMALI(MultimodalModel):
         dependence: head of T, ``"perceptron"`` or ``"inner"``.
         layers: units of the discriminators, by name (``"paper"``, ``"small"``) or as `Layers` that say all of the next
             four arguments themselves.
-        width: factor on the discriminators' units.
-        multiplier: largest singular value of every weight of a discriminator; 1 in the paper.
-        power_iterations: steps of power iteration that estimate it, in every update of the discriminator;
-            ``"released"``: as many as the released code makes in a step, nine for each D0 at M = 2, whose estimates
-            are closer: see `Layers`.
+        width: as of `Layers`; so are ``multiplier``, 1 in the paper, and ``power_iterations``, in every update of the
+            discriminator, where ``"released"`` is nine for each D0 at M = 2.
         init_std: draw all initial weights, those of encoders and decoders too, from N(0, init_std^2) (0.02 in the
             released code); None: PyTorch's own.
         unimodal: weight of what encoders and decoders pay each D0 alone, which needs no pairs; 0.1 in the released
@@ -109,10 +106,7 @@ class MMALI(MultimodalModel):
                 )
         self.game = one_of("loss", loss, LOSSES)
         one_of("dependence", dependence, HEADS)
-        same = not isinstance(reconstruction, Mapping)
-        each = dict.fromkeys(self.modalities, reconstruction) if same else reconstruction
-        if set(each) != set(self.modalities):
-            raise ValueError(f"reconstruction names {sorted(each)}; expected {sorted(self.modalities)}")
+        each = per_name("reconstruction", reconstruction, self.modalities)
         self.reconstruction = {name: real("reconstruction", each[name], 0.0) for name in self.modalities}
         self.unimodal = real("unimodal", unimodal, 0.0)
         self.content_cycle = real("content_cycle", content_cycle, 0.0)
@@ -147,14 +141,10 @@ class MMALI(MultimodalModel):
         mask: Mask | None = None,
         product: str = "geometric",
     ) -> Mixture:
-        """Posterior over the content given the modalities named, or all of the batch: one component, [1, B, C].
+        """Posterior over the content: one component, [1, B, C]; arguments as of `MultimodalVAE.posterior`.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            given: names the posterior may see; default: all in the batch.
-            mask: bool [B] by name, True = observed; rows may observe different modalities.
-            product: ``"geometric"``, the mean that leaves aligned encoders as they are, or ``"experts"``, their product
-                without the prior, for comparison.
+        The ``product`` is ``"geometric"``, the mean that leaves aligned encoders as they are, or ``"experts"``, their
+        product without the prior, for comparison.
 
         Raises:
             ValueError: for bad input, or if a row observes none of ``given``.
@@ -205,17 +195,10 @@ class MMALI(MultimodalModel):
     ) -> dict[str, Tensor]:
         """Items [B, *shape] of the modalities ``to``, with content drawn from the posterior given ``given``.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            given: modalities that the posterior sees.
-            to: modalities to generate; may include those given.
-            generator: source of the draws.
-            mask: bool [B] by name, True = observed.
-            mean: take posterior means in place of draws; styles from the prior stay random.
-            style: ``"own"``: of the target's encoder where the row's target is given, else a prior draw;
-                ``"source"``: in place of that prior draw, the style of the first modality given, as in the released
-                code's evaluation; ``"random"``: a prior draw throughout.
-            product: as in `posterior`.
+        Arguments as of `MultimodalVAE.generate` (with ``mean`` styles from the prior stay random), ``product`` as of
+        `posterior`. The ``style`` is ``"own"``: of the target's encoder where the row's target is given, else a prior
+        draw; ``"source"``: in place of that prior draw, the style of the first modality given, as in the released
+        code's evaluation; or ``"random"``: a prior draw throughout.
 
         Raises:
             ValueError: for bad input or an unknown style.
@@ -230,10 +213,8 @@ class MMALI(MultimodalModel):
         own = own.loc if mean else own.rsample(1, generator)[0]  # [M, B, S]
         fallback = draw((len(to), *own.shape[1:]), own, generator)
         if style == "source":
-            for name in reversed(
-                [first, *given] if first in given else given
-            ):  # the last that a row shows stands
-                i = given.index(name)
+            order = [first, *given] if first in given else given
+            for i in map(given.index, reversed(order)):  # the last that a row shows stands
                 fallback = torch.where(seen[i][:, None], own[i], fallback)
         out = {}
         for name, chosen in zip(to, fallback, strict=True):
@@ -252,19 +233,12 @@ class MMALI(MultimodalModel):
         second: Minibatch | None = None,
         validate: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the discriminator minimises; its graph does not reach encoders or decoders.
+        """What the discriminator minimises: a scalar, and the named terms that it is the sum of.
 
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            mask: bool [B] by name, True = observed.
-            generator: source of the draws.
-            second: another minibatch and its mask, of as many rows, for the factors that compare modalities; default:
-                the same one.
-            validate: check the batches; a loop that has checked the whole data set may pass False, with every
-                modality in the batch and what is hidden replaced by zeros.
-
-        Returns:
-            A scalar, and the named terms that it is the sum of.
+        Its graph does not reach encoders or decoders. ``second`` is another minibatch and its mask, of as many rows,
+        for the factors that compare modalities; default: the same one. ``validate`` checks the batches: a loop that has
+        checked the whole data set may pass False, with every modality in the batch and what is hidden replaced by
+        zeros.
         """
         with torch.no_grad():
             real = self._encoder_side(*self._ready(batch, mask, validate), generator)
@@ -284,19 +258,10 @@ class MMALI(MultimodalModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What encoders and decoders minimise; its graph does not reach the discriminator.
 
-        The joint game is played on complete rows, everything else on every row that shows the modality.
-
-        Args:
-            batch: tensors [B, *shape] by modality name.
-            mask: bool [B] by name, True = observed.
-            generator: source of the draws.
-            second: another minibatch and its mask for all terms but the joint game; default: the same one. (The
-                released code pays classes of foreign content and reconstructions on the first and draws codes for the
-                second anew: equal in expectation.)
-            validate: as in `discriminator_loss`.
-
-        Returns:
-            A scalar, and the named terms, weighted, that it is the sum of.
+        Arguments and result as of `discriminator_loss`; the terms are weighted. The joint game is played on complete
+        rows, everything else on every row of ``second`` that shows the modality. (The released code pays classes of
+        foreign content and reconstructions on the first minibatch and draws codes for the second anew: equal in
+        expectation.)
         """
         real = self._encoder_side(*self._ready(batch, mask, validate), generator)
         fake = self._decoder_side(real.content.shape[1], generator)
@@ -330,11 +295,9 @@ class MMALI(MultimodalModel):
         again = self._encoder_side(fake.x, None, generator)
         contents = self._agreed(again, generator)[:1] if self.joint_reconstruction else again.content
         content = sum(F.mse_loss(content, fake.content[0]) for content in contents)
-        style = (
-            F.mse_loss(again.style, fake.style) * len(again.style)
-            if self.style_dim
-            else content.new_zeros(())
-        )
+        style = content.new_zeros(())
+        if self.style_dim:
+            style = F.mse_loss(again.style, fake.style) * len(again.style)
         return {"content_cycle": self.content_cycle * content, "style_cycle": self.style_cycle * style}
 
     def _agreed(self, side: Side, generator: torch.Generator | None) -> Tensor:

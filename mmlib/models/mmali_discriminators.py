@@ -1,8 +1,10 @@
-"""The two discriminators of MMALI: one network for everything, or one small network for each factor of the ratios."""
+"""The two discriminators of MMALI: one network for everything, or one small network for each factor of the ratios.
 
-from __future__ import annotations
+Their arguments: ``shapes``, modality name -> shape of one item; ``style_dim``, S, and ``content_dim``, C, of a code;
+``layers``, units of the networks; ``factors``, of `UnimodalFactors`.
+"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from mmlib.checks import one_of
 from mmlib.distributions import Diagonal
-from mmlib.modality import module_name
+from mmlib.modality import Shapes, module_name
 from mmlib.nets.discriminators import Dependence, Everything, Layers, blocks, pair
 from mmlib.ratios import (
     assemble_logits,
@@ -44,16 +46,23 @@ class Side(NamedTuple):
         return (self.seen[list(modalities)] if modalities else self.seen).all(0)
 
 
+def pairs_of(real: Side, fake: Side) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+    """Of every modality its items [2, B, *shape], codes [n, B, S + C] from all distributions, and whose items they see.
+
+    M blocks of codes are the encoders', with the style of the modality and each one's content, and one the decoders'.
+    """
+    m, content = len(real.content), torch.cat([real.content, fake.content])  # [n, B, C]
+    for i, name in enumerate(real.x):
+        style = torch.stack([real.style[i]] * m + [fake.style[i]])
+        yield torch.stack([real.x[name], fake.x[name]]), torch.cat([style, content], -1), [0] * m + [1]
+
+
 class UnimodalFactors(nn.ModuleDict):
     """D0 of every modality, by name: log q(a_i, c) / p(a_i, c) with a_i = (x_i, s_i), encoder against decoder.
 
-    Args:
-        shapes: modality name -> shape of one item.
-        code_dim: S + C.
-        layers: units of the networks.
-        factors: ``"binary"``: D0 tells the encoder's pairs from the decoder's (paper). ``"multiway"``: an (M+1)-way
-            classifier that also knows pairs with content from another modality's encoder, points at which the joint
-            logits evaluate D0 and which the binary one never sees in training (released code).
+    With ``factors="binary"`` D0 tells the encoder's pairs from the decoder's (paper). ``"multiway"``: an (M+1)-way
+    classifier that also knows pairs with content from another modality's encoder, points at which the joint logits
+    evaluate D0 and which the binary one never sees in training (released code).
 
     Raises:
         ValueError: for unknown factors.
@@ -61,9 +70,7 @@ class UnimodalFactors(nn.ModuleDict):
 
     multiway = False
 
-    def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], code_dim: int, layers: Layers, factors: str
-    ) -> None:
+    def __init__(self, shapes: Shapes, code_dim: int, layers: Layers, factors: str) -> None:
         for name in shapes:
             module_name(name, UnimodalFactors)
         self.multiway = one_of("factors", factors, FACTORS) == "multiway"
@@ -75,14 +82,9 @@ class UnimodalFactors(nn.ModuleDict):
         """log q(a, c) / p(a, c) from what a D0 says, [..., outputs] to [...]."""
         return said[..., 0] - said[..., 1] if self.multiway else said[..., 0]
 
-    def forward(self, real: Side, fake: Side) -> list[Tensor]:
-        """What every D0 says, [n, B, outputs], of its modality with the content of each of the n distributions."""
-        m = len(real.content)
-        content, said = torch.cat([real.content, fake.content]), []  # [n, B, C]
-        for i, (name, network) in enumerate(self.items()):
-            code = torch.cat([torch.stack([real.style[i]] * m + [fake.style[i]]), content], -1)
-            said.append(network(torch.stack([real.x[name], fake.x[name]]), code, [0] * m + [1]))
-        return said
+    def forward(self, pairs: Iterable) -> list[Tensor]:
+        """What every D0 says, [n, B, outputs], of the pairs of its modality."""
+        return [network(*seen) for network, seen in zip(self.values(), pairs, strict=True)]
 
     def loss_of(self, i: int, real: Side, fake: Side, second: Side) -> Tensor:
         """The loss of the i-th D0, from all rows that show its modality."""
@@ -105,13 +107,8 @@ class UnimodalFactors(nn.ModuleDict):
         if real.seen is None and second.seen is None:
             return class_loss(said)
         rows = [real.rows(i), real.rows(i), *(second.rows(i, j) for j in others)]
-
-        def right(logits: Tensor, k: int) -> Tensor:
-            return -logits.log_softmax(0)[k].mean()
-
-        return sum(
-            mean_over(lambda logits, k=k: right(logits, k), said[k], rows=rows[k]) for k in range(len(rows))
-        )
+        surprise = -said.log_softmax(1).diagonal(dim1=0, dim2=1).T  # [n, B]
+        return sum(mean_over(Tensor.mean, x, rows=chosen) for x, chosen in zip(surprise, rows, strict=True))
 
     def game(self, every: list[Tensor], real: Side, loss: str) -> Tensor:
         """What encoders and decoders pay each D0, summed over modalities: they want it to take one side for the other.
@@ -136,24 +133,14 @@ class UnimodalFactors(nn.ModuleDict):
 class JointDiscriminator(nn.Module):
     """One network that sees all items, styles and the content: the baseline of the paper's Table 1.
 
-    Args:
-        shapes: modality name -> shape of one item.
-        style_dim: S.
-        content_dim: C.
-        layers: units of the networks.
-        factors: of `UnimodalFactors` that stand beside the network and take no part in its logits, so that encoders
-            and decoders can pay a unimodal term here too; None (paper, released code): there are none.
+    With ``factors`` D0s stand beside the network and take no part in its logits, so that encoders and decoders can pay
+    a unimodal term here too; None (paper, released code): there are none.
     """
 
     shared_content = True  # of what the decoders show it in its own step
 
     def __init__(
-        self,
-        shapes: Mapping[str, tuple[int, ...]],
-        style_dim: int,
-        content_dim: int,
-        layers: Layers,
-        factors: str | None = None,
+        self, shapes: Shapes, style_dim: int, content_dim: int, layers: Layers, factors: str | None = None
     ) -> None:
         super().__init__()
         codes, outputs = len(shapes) * style_dim + content_dim, len(shapes) + 1
@@ -163,7 +150,7 @@ class JointDiscriminator(nn.Module):
 
     def logits(self, real: Side, fake: Side) -> tuple[Tensor, list[Tensor] | None]:
         """Logits [n_from, n_class, B] on samples of all n distributions, and what every D0 says of them."""
-        said = None if self.unimodal is None else self.unimodal(real, fake)
+        said = None if self.unimodal is None else self.unimodal(pairs_of(real, fake))
         return self._logits(real, fake), said
 
     def _logits(self, real: Side, fake: Side) -> Tensor:
@@ -188,16 +175,8 @@ class FactorisedDiscriminator(nn.Module):
     """2M + 1 small networks, each of which estimates one factor of the density ratios (eqs. 7 and 10 of the paper).
 
     With a_i = (x_i, s_i), ``unimodal`` holds D0, log q(a_i, c) / p(a_i, c); ``posterior`` D1,
-    log q(a_i, c) / (q(a_i) p(c)); ``dependence`` T, log q(x_1..x_M) / prod_k q(x_k). With M = 1 only D0 is left, since
-    D1 cancels: plain ALI.
-
-    Args:
-        shapes: modality name -> shape of one item.
-        style_dim: S.
-        content_dim: C.
-        layers: units of the networks.
-        factors: ``"binary"`` or ``"multiway"``, see `UnimodalFactors`.
-        dependence: head of T, ``"perceptron"`` or ``"inner"``.
+    log q(a_i, c) / (q(a_i) p(c)); ``dependence`` T, log q(x_1..x_M) / prod_k q(x_k), with a head named by the argument
+    of that name, ``"perceptron"`` or ``"inner"``. With M = 1 only D0 is left, since D1 cancels: plain ALI.
 
     Raises:
         ValueError: for unknown factors or an unknown head.
@@ -207,7 +186,7 @@ class FactorisedDiscriminator(nn.Module):
 
     def __init__(
         self,
-        shapes: Mapping[str, tuple[int, ...]],
+        shapes: Shapes,
         style_dim: int,
         content_dim: int,
         layers: Layers,
@@ -227,21 +206,16 @@ class FactorisedDiscriminator(nn.Module):
 
         Every network is called once, on all blocks: M of encodings, which share their items, and one of decodings.
         """
-        m = len(real.content)
-        owner = [0] * m + [1]
-        items = {name: torch.stack([real.x[name], fake.x[name]]) for name in real.x}
-        content = torch.cat([real.content, fake.content])  # [n, B, C]
-        unimodal, posterior = [], []
-        for i, (name, x) in enumerate(items.items()):
-            code = torch.cat([torch.stack([real.style[i]] * m + [fake.style[i]]), content], -1)
-            unimodal.append(self.unimodal[name](x, code, owner))  # [n, B, outputs]
-            if m > 1:
-                posterior.append(self.posterior[name](x, code, owner)[..., 0])
+        pairs = list(pairs_of(real, fake))
+        unimodal = self.unimodal(pairs)  # [n, B, outputs] each
         ratio = torch.stack([self.unimodal.ratio(said) for said in unimodal])
-        if m > 1:
-            dependence, posterior = blocks(self.dependence(items), owner), torch.stack(posterior)
-        else:
+        if self.dependence is None:  # a lone modality
             dependence, posterior = torch.zeros_like(ratio[0]), torch.zeros_like(ratio)
+        else:
+            networks = zip(self.posterior.values(), pairs, strict=True)
+            posterior = torch.stack([network(*seen)[..., 0] for network, seen in networks])
+            items = {name: x for name, (x, _, _) in zip(real.x, pairs, strict=True)}
+            dependence = blocks(self.dependence(items), pairs[0][2])
         return assemble_logits(dependence, posterior, ratio).transpose(0, 1), unimodal
 
     def loss(

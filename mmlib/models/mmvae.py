@@ -1,7 +1,5 @@
 """MMVAE: the posterior is a mixture of experts (Shi et al. 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -21,8 +19,7 @@ class MMVAE(MultimodalVAE):
     """Mixture-of-experts multimodal VAE: each expert in turn must explain *all* modalities.
 
     Args:
-        modalities: the modalities.
-        latent_dim: D.
+        modalities: as of `MultimodalVAE`; so is ``latent_dim``.
         posterior: family of posterior and prior; the paper's runs use Laplace for digits, normal for birds.
         scale: rule for the experts' scales; ``"softmax_budget"`` is what the released code uses for digits.
         learn_prior: learn the prior's scale, as all published runs do.
@@ -59,9 +56,7 @@ class MMVAE(MultimodalVAE):
             raise ValueError(f"estimator is {estimator!r}, but objective {objective!r} has only 'plain'")
         self.k = whole("k", k)
         if objective == "elbo_own_decodes" and k != 1:
-            raise ValueError(
-                f"k is {k}; expected 1, since objective {objective!r} has one draw of each expert"
-            )
+            raise ValueError(f"k is {k}; expected 1, since objective {objective!r} draws each expert once")
 
     def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
         return mixture_of_experts(*self.experts(batch, mask, given))
@@ -107,18 +102,11 @@ def expert_ratios(experts: Diagonal, z: Tensor, observed: Tensor) -> Tensor:
     Equation: ``eq-expert-ratios``. Source: Shi et al. 2019, released objective.
         omega_rd = q_r(z_d) / sg[q_d(z_d)]
 
-    Args:
-        experts: loc and scale [M, B, D].
-        z: [M, B, D], draw d from expert d.
-        observed: [M, B] bool.
+    Experts are [M, B, D], and so is ``z``, draw d from expert d; ``observed`` is bool [M, B].
     """
     experts, z = experts.where(observed), z.detach().masked_fill(~observed[..., None], 0)
-    log_density = torch.stack(
-        [
-            Diagonal(loc, scale, experts.family).log_prob(z)
-            for loc, scale in zip(experts.loc, experts.scale, strict=True)
-        ]
-    )  # [r, d, B]
+    each = zip(experts.loc, experts.scale, strict=True)
+    log_density = torch.stack([Diagonal(*q, experts.family).log_prob(z) for q in each])  # [r, d, B]
     own = torch.eye(len(z), dtype=torch.bool, device=z.device)[..., None]
     denominator = log_density.detach().diagonal(dim1=0, dim2=1).T  # [d, B]
     log_ratio = (log_density - denominator).masked_fill(own, 0)
@@ -131,11 +119,8 @@ def elbo_own_decodes(log_likelihood: Tensor, ratios: Tensor, kl: Tensor, log_mix
     Equation: ``eq-mmvae-own-decodes``. Source: Shi et al. 2019, released objective.
         sum_r pi_r [ sum_d omega_rd lambda_d log p(x_d | z_d) - KL(q_r || p) ]
 
-    Args:
-        log_likelihood: [M, B], of each modality at its own expert's draw, weighted.
-        ratios: [M, M, B], from ``expert_ratios``.
-        kl: [M, B], of each expert to the prior.
-        log_mixture: [M, B].
+    ``log_likelihood`` [M, B] is of each modality at its own expert's draw, weighted; ``ratios`` [M, M, B] are from
+    ``expert_ratios``; ``kl`` [M, B] is of each expert to the prior.
     """
     absent = log_mixture == -torch.inf  # [M, B]
     ratios = ratios.masked_fill(absent | absent[:, None], 0)

@@ -1,7 +1,5 @@
 """MVAE: the posterior is a product of experts, trained on sub-sampled ELBOs (Wu and Goodman 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -25,10 +23,7 @@ class MVAE(MultimodalVAE):
     observes it wholly; its full term is that of everything it observes.
 
     Args:
-        modalities: the modalities.
-        latent_dim: D.
-        scale: rule for the experts' scales.
-        learn_prior: learn the prior's scale; the paper keeps N(0, I).
+        modalities: as of `MultimodalVAE`; so are ``latent_dim``, ``scale`` and ``learn_prior`` (N(0, I) in the paper).
         beta: weight of every KL term.
         terms: which ELBOs to sum; ``("joint",)`` is training without sub-sampling, ``("unimodal",)`` what a widely
             used baseline of MVAE optimises.
@@ -68,16 +63,12 @@ class MVAE(MultimodalVAE):
         names = tuple(batch)
         experts, observed = self.experts(batch, mask, names)
         members = self._subsets(len(names), generator)  # [S, M] on the CPU, the first is everything
-        holders = [
-            members[:, m].nonzero()[:, 0].tolist() for m in range(len(names))
-        ]  # subsets that hold modality m
+        holders = [column.nonzero()[:, 0].tolist() for column in members.T]  # subsets that hold each modality
         members = _on_device(members, observed.device)
         counts = subset_counts(members, observed)  # [S, B]
         if "joint" not in self.terms:
             counts = torch.cat([torch.zeros_like(counts[:1]), counts[1:]])
-            if not bool(
-                counts.any(0).all()
-            ):  # a row that the remaining terms do not reach would train nothing
+            if not bool(counts.any(0).all()):  # such a row would train nothing
                 raise ValueError(f"terms is {self.terms}: no ELBO is left for some rows; add 'joint'")
         seen = members[..., None] & observed  # [S, M, B]
         posteriors = [product_of_experts(experts, subset, self.prior) for subset in seen]
@@ -88,9 +79,7 @@ class MVAE(MultimodalVAE):
         kl = kl_divergence(posterior, self.prior)  # [S, B]
         log_likelihood = {}
         nothing = torch.zeros_like(kl[0])
-        for holding, name in zip(
-            holders, names, strict=True
-        ):  # decode only for the subsets that hold the modality
+        for holding, name in zip(holders, names, strict=True):  # decode only for subsets with the modality
             values = self.log_likelihood(name, torch.stack([z[s] for s in holding]), batch[name], mask[name])
             at = dict(zip(holding, values, strict=True))
             log_likelihood[name] = torch.stack([at.get(s, nothing) for s in range(len(members))])
@@ -149,23 +138,16 @@ def sample_subsets(m: int, count: int, generator: torch.Generator | None = None)
 
 
 def subset_counts(members: Tensor, observed: Tensor) -> Tensor:
-    """Which subset's ELBO counts in which row: bool [S, B].
+    """Which subset's ELBO counts in which row, from bool ``members`` [S, M] and ``observed`` [M, B]: bool [S, B].
 
     The first subset stands for everything a row observes; it counts only where that is more than one modality or no
     singleton term says the same. Any other subset counts where the row observes all of it and something more, or where
     it is a single modality.
-
-    Args:
-        members: [S, M] bool, the first row all True.
-        observed: [M, B] bool.
     """
-    sizes = members.sum(1)  # [S]
+    sizes, number_observed = members.sum(1)[:, None], observed.sum(0)  # [S, 1], [B]
     whole = (~members[..., None] | observed).all(1)  # [S, B]: the row observes all of the subset
-    number_observed = observed.sum(0)  # [B]
-    proper = (sizes[:, None] < number_observed) | (sizes[:, None] == 1)
-    counts = whole & proper
-    has_singletons = (sizes[1:] == 1).any()
-    full = (number_observed > 1) | ~has_singletons
+    counts = whole & ((sizes < number_observed) | (sizes == 1))
+    full = (number_observed > 1) | ~(sizes[1:] == 1).any()  # [B]
     return torch.cat([full[None], counts[1:]])
 
 
@@ -179,13 +161,9 @@ def subset_elbo(log_likelihoods: Iterable[Tensor], kl: Tensor, beta: float = 1.0
 
 
 def mvae_objective(elbos: Tensor, counts: Tensor) -> Tensor:
-    r"""MVAE's objective: the plain sum of the ELBOs that count: [B], nats.
+    r"""MVAE's objective, the plain sum of the ELBOs [S, B] that count (bool [S, B]): [B], nats.
 
     Equation: ``eq-mvae``. Source: Wu and Goodman 2018, Eq. 5.
         L = ELBO(x_1..M) + sum_m ELBO(x_m) + sum_j ELBO(S_j)
-
-    Args:
-        elbos: [S, B].
-        counts: [S, B] bool.
     """
     return elbos.masked_fill(~counts, 0).sum(0)

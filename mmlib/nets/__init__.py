@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from mmlib.checks import sizes
-from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, Modality
+from mmlib.checks import per_name, sizes
+from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, Modality, Shapes
 from mmlib.nets.classifiers import DigitClassifier
 from mmlib.nets.joint import ImageJointEncoder, JointEncoder, encoder_for
 from mmlib.nets.mnist import MnistDecoder, MnistEncoder
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-def pixel_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+def pixel_weights(shapes: Shapes) -> dict[str, float]:
     """Likelihood weights that give every modality the say of the largest: largest dimension / own dimension.
 
     For MNIST-SVHN: 3072 / 784 = 3.918 and 1 (Shi et al. 2019, released code).
@@ -54,33 +54,17 @@ def modalities(
     if not isinstance(shapes, Mapping):
         raise ValueError(f"data is {data!r}; expected a data set or a mapping from names to shapes")
     shapes = {name: sizes(f"shape of {name!r}", shape, 1) for name, shape in shapes.items()}
-    likelihoods = _per_name("likelihood", likelihood or LaplaceLikelihood(0.75), shapes)
+    likelihoods = per_name("likelihood", likelihood or LaplaceLikelihood(0.75), shapes)
     if isinstance(weights, str):
         if weights != "pixels":
             raise ValueError(f"weights is {weights!r}; expected 'pixels', a mapping or None")
         weights = pixel_weights(shapes)
-    weights = _per_name("weights", 1.0 if weights is None else weights, shapes)
+    weights = per_name("weights", 1.0 if weights is None else weights, shapes)
     built = []
     for name, shape in shapes.items():
-        encoder = encoder_for(shape)
-        decoder = SvhnDecoder if encoder is SvhnEncoder else MnistDecoder
         sigmoid = not isinstance(likelihoods[name], BernoulliLikelihood)
-        built.append(
-            Modality(
-                name,
-                shape,
-                encoder(shape, latent_dim, width),
-                decoder(shape, latent_dim, width, sigmoid=sigmoid),
-                likelihoods[name],
-                weights[name],
-            )
-        )
+        encoder = encoder_for(shape)(shape, latent_dim, width)
+        decoder = SvhnDecoder if isinstance(encoder, SvhnEncoder) else MnistDecoder
+        networks = encoder, decoder(shape, latent_dim, width, sigmoid)
+        built.append(Modality(name, shape, *networks, likelihoods[name], weights[name]))
     return built
-
-
-def _per_name(argument: str, value, shapes: Mapping) -> dict:
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(shapes, value)
-    if set(value) != set(shapes):
-        raise ValueError(f"{argument} names {sorted(value)}; expected exactly {sorted(shapes)}")
-    return dict(value)

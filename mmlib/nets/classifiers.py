@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlib.checks import whole
+from mmlib.modality import Shape
 from mmlib.nets.common import check_items, check_shape, scaled
 
 
@@ -20,15 +21,13 @@ class DigitClassifier(nn.Module):
         width: factor on the channels (32, 64, 128, ... a level).
     """
 
-    def __init__(self, shape: tuple[int, ...], classes: int = 10, width: float = 1.0):
+    def __init__(self, shape: Shape, classes: int = 10, width: float = 1.0):
         super().__init__()
-        self.shape = check_shape(shape)
-        if len(self.shape) != 3 or min(self.shape[1:]) < 4:
-            raise ValueError(
-                f"shape is {self.shape}; expected (channels, height, width) with sides of at least 4"
-            )
+        self.shape = shape = check_shape(shape)
+        if len(shape) != 3 or min(shape[1:]) < 4:
+            raise ValueError(f"shape is {shape}; expected (channels, height, width), sides of at least 4")
         self.classes = whole("classes", classes)
-        channels, height, breadth = self.shape
+        channels, height, breadth = shape
         layers: list[nn.Module] = []
         level = 0
         while max(height, breadth) > 4:

@@ -1,12 +1,10 @@
 """What the networks share: layer widths, a frame for encoders and decoders, and checks that name what is wrong."""
 
-import math
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from mmlib.checks import one_of, positive, sizes, whole
+from mmlib.modality import Batch, Shape
 
 
 def scaled(units: int, width: float) -> int:
@@ -18,53 +16,31 @@ def scaled(units: int, width: float) -> int:
     return max(1, round(units * positive("width", width)))
 
 
-def check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+def check_shape(shape: Shape) -> Shape:
     """Return the shape of one item as a tuple of positive integers, else raise ValueError."""
     return sizes("shape", shape, least=1)
 
 
-def check_square(shape: tuple[int, ...]) -> int:
-    """Side of a square image whose side is a power of two of at least 8.
-
-    Args:
-        shape: (channels, side, side).
-
-    Raises:
-        ValueError: if the image is not square or its side is not 8, 16, 32, ...
-    """
-    if len(shape) != 3 or shape[1] != shape[2]:
-        raise ValueError(f"shape is {shape}; expected a square image (channels, side, side)")
-    side = shape[1]
-    if side < 8 or side & (side - 1):
-        raise ValueError(f"shape is {shape}; expected a side that is a power of two, at least 8")
-    return side
-
-
-def halvings(side: int) -> int:
-    """Number of stride-2 convolutions between a power-of-two ``side`` and a 4x4 map: log2(side) - 2."""
-    return int(math.log2(side)) - 2
-
-
-def check_items(x: Tensor, shape: tuple[int, ...], argument: str = "x") -> Tensor:
+def check_items(x: Tensor, shape: Shape, argument: str = "x") -> Tensor:
     """Return ``x`` if it is a batch [B, *shape] with B >= 1, else raise ValueError."""
-    if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != tuple(shape) or x.shape[0] == 0:
+    if tuple(x.shape[1:]) != shape or not len(x):
         expected = ", ".join(["B >= 1", *map(str, shape)])
         raise ValueError(f"{argument} has shape {tuple(x.shape)}; expected ({expected})")
     return x
 
 
 class Encoder(nn.Module):
-    """Frame of an encoder; a subclass makes ``features`` and the two heads on them, ``loc`` and ``raw_scale``.
+    """Frame of an encoder; a subclass makes ``features`` and the two heads on them, ``loc`` and ``raw_scale``, [B, D].
 
-    Args:
-        latent_dim: D.
+    The arguments of all encoders: ``shape``, of one item (the default is the paper's); ``latent_dim``, D; ``width``,
+    factor on the units or channels of hidden layers.
     """
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = whole("latent_dim", latent_dim)
 
-    def forward(self, x: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor | Batch) -> tuple[Tensor, Tensor]:
         """Location and unconstrained scale of the posterior, [B, D] each, of a batch of items [B, *shape].
 
         Raises:
@@ -77,13 +53,11 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Frame of a decoder; a subclass makes ``pixels``, or their logits, of codes [N, D].
 
-    Args:
-        shape: shape of one item.
-        latent_dim: D.
-        sigmoid: squash pixels to (0, 1).
+    The arguments of all decoders: those of encoders, and ``sigmoid``: squash the output to (0, 1) as the papers' tables
+    do; False leaves logits (Bernoulli).
     """
 
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, sigmoid: bool) -> None:
+    def __init__(self, shape: Shape, latent_dim: int, sigmoid: bool) -> None:
         super().__init__()
         self.shape, self.latent_dim = check_shape(shape), whole("latent_dim", latent_dim)
         self.sigmoid = one_of("sigmoid", sigmoid, (True, False))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from mmlib.checks import look_up, positive, whole
+from mmlib.modality import Batch, Shape, Shapes
 from mmlib.nets.common import check_shape, scaled
 from mmlib.nets.joint import encoder_for
 from mmlib.nets.svhn import SvhnEncoder, channel_plan
@@ -83,7 +84,7 @@ class Layers:
         """Features that come out of a branch."""
         return self.units("branch")[-1]
 
-    def convolves(self, shape: tuple[int, ...]) -> bool:
+    def convolves(self, shape: Shape) -> bool:
         """Whether items of this shape go through convolutions."""
         return self.convolutions and encoder_for(shape) is SvhnEncoder
 
@@ -107,25 +108,32 @@ class Layers:
             layers += [self.linear(before, after), nn.LeakyReLU(SLOPE)]
         return nn.Sequential(*layers)
 
-    def item_branch(self, shape: tuple[int, ...]) -> nn.Sequential:
+    def branch_of(self, shape: Shape) -> nn.Sequential:
         """Items [N, *shape] to features [N, features]."""
         if not self.convolves(shape):
             return nn.Sequential(nn.Flatten(), *self.perceptron([math.prod(shape), *self.units("branch")]))
         layers: list[nn.Module] = []
-        channels = [shape[0], *channel_plan(shape[1], self.width)]
+        channels = [shape[0], *channel_plan(shape, self.width)]
         for before, after in pairwise(channels):
             convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
             layers += [self.normalised(convolution), nn.LeakyReLU(SLOPE)]
         last = self.normalised(nn.Conv2d(channels[-1], self.features, 4))
         return nn.Sequential(*layers, last, nn.LeakyReLU(SLOPE), nn.Flatten())
 
+    def branches_of(self, shapes: Shapes) -> nn.ModuleDict:
+        """A branch for the items of each modality, by name."""
+        return nn.ModuleDict({name: self.branch_of(shape) for name, shape in shapes.items()})
+
+    def joining(self, branches: int, outputs: int) -> tuple[nn.Sequential, nn.Module]:
+        """A head on the features of so many branches, and the last layer, which gives outputs."""
+        units = self.units("head")
+        return self.perceptron([branches * self.features, *units]), self.linear(units[-1], outputs)
+
 
 LAYERS = {
     "paper": Layers(),
-    "small": Layers(pair=(128,), branch=(128,), head=(128, 128)),  # for 8x8 images
-    "flat": Layers(
-        pair=(256,), branch=(256,), head=(256, 256), convolutions=False
-    ),  # for 16x16 images in colour
+    "small": Layers((128,), (128,), (128, 128)),  # for 8x8 images
+    "flat": Layers((256,), (256,), (256, 256), convolutions=False),  # for 16x16 images in colour
 }
 
 
@@ -153,16 +161,9 @@ class Multiplied(nn.Module):
 
 
 class PerceptronPair(nn.Module):
-    """Judges (item, code) by a perceptron on their concatenation: D0 and D1 of grey images and vectors.
+    """Judges (item, code) by a perceptron on their concatenation: D0 and D1 of grey images and vectors."""
 
-    Args:
-        shape: of one item.
-        code_dim: D, the size of the code.
-        outputs: logits of each pair.
-        layers: units.
-    """
-
-    def __init__(self, shape: tuple[int, ...], code_dim: int, outputs: int, layers: Layers) -> None:
+    def __init__(self, shape: Shape, code_dim: int, outputs: int, layers: Layers) -> None:
         super().__init__()
         self.pixels = math.prod(shape)
         units = layers.units("pair")
@@ -179,30 +180,22 @@ class PerceptronPair(nn.Module):
 
 
 class ConvolutionPair(nn.Module):
-    """Judges (item, code) by convolutions on the item, a perceptron on the code, and one on both: for colour images.
+    """Judges (item, code) by convolutions on the item, a perceptron on the code, and one on both: for colour images."""
 
-    Args:
-        shape: (channels, side, side).
-        code_dim: D.
-        outputs: logits of each pair.
-        layers: units.
-    """
-
-    def __init__(self, shape: tuple[int, ...], code_dim: int, outputs: int, layers: Layers) -> None:
+    def __init__(self, shape: Shape, code_dim: int, outputs: int, layers: Layers) -> None:
         super().__init__()
-        self.item = layers.item_branch(shape)
+        self.item = layers.branch_of(shape)
         self.code = layers.perceptron([code_dim, layers.features, layers.features])
-        self.head = layers.perceptron([2 * layers.features, *layers.units("head")])
-        self.last = layers.linear(layers.units("head")[-1], outputs)
+        self.head, self.last = layers.joining(2, outputs)
 
     def forward(self, x: Tensor, code: Tensor, owner: Sequence[int]) -> Tensor:
         """Logits [n, B, outputs], as of `PerceptronPair`."""
-        seen = self.item(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        seen = in_blocks(self.item, x)
         return self.last(self.head(torch.cat([blocks(seen, owner), self.code(code)], -1)))
 
 
-def pair(shape: tuple[int, ...], code_dim: int, outputs: int, layers: Layers) -> nn.Module:
-    """The network that judges items of this shape together with codes."""
+def pair(shape: Shape, code_dim: int, outputs: int, layers: Layers) -> nn.Module:
+    """The network that gives so many logits for items of this shape together with codes of ``code_dim`` entries."""
     network = ConvolutionPair if layers.convolves(shape) else PerceptronPair
     return network(check_shape(shape), code_dim, outputs, layers)
 
@@ -210,45 +203,34 @@ def pair(shape: tuple[int, ...], code_dim: int, outputs: int, layers: Layers) ->
 class Dependence(nn.Module):
     """T: whether items of all modalities belong together.
 
-    Args:
-        shapes: modality name -> shape of one item, at least two.
-        layers: units.
-        head: ``"perceptron"`` on all features, or ``"inner"``: the inner product of two modalities' features after one
-            more linear layer each (released code, MNIST-SVHN).
+    Its ``head`` is a ``"perceptron"`` on all features, or ``"inner"``: the inner product of two modalities' features
+    after one more linear layer each (released code, MNIST-SVHN).
 
     Raises:
         ValueError: for another head, or for an inner product of any number but two.
     """
 
-    def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], layers: Layers, head: str = "perceptron"
-    ) -> None:
+    def __init__(self, shapes: Shapes, layers: Layers, head: str = "perceptron") -> None:
         super().__init__()
         if head not in HEADS or (head == "inner" and len(shapes) != 2):
             raise ValueError(
                 f"head is {head!r} for {len(shapes)} modalities; expected 'perceptron', or 'inner' for two"
             )
-        self.branches = nn.ModuleDict({name: layers.item_branch(shape) for name, shape in shapes.items()})
+        self.branches = layers.branches_of(shapes)
         self.inner = head == "inner"
         if self.inner:
             for branch in self.branches.values():
                 branch.append(layers.linear(layers.features, layers.features))
         else:
-            self.head = layers.perceptron([len(shapes) * layers.features, *layers.units("head")])
-            self.last = layers.linear(layers.units("head")[-1], 1)
+            self.head, self.last = layers.joining(len(shapes), 1)
 
-    def forward(self, x: Mapping[str, Tensor], shuffle: Tensor | None = None) -> Tensor:
+    def forward(self, x: Batch, shuffle: Tensor | None = None) -> Tensor:
         """Logits [A, B] of items [A, B, *shape] of every modality.
 
-        Args:
-            x: items by name.
-            shuffle: int64 [M, B], an order of the rows for each modality; with it the logits are [2A, B], of the items
-                as they come and of the items shuffled.
+        With ``shuffle``, int64 [M, B], an order of the rows for each modality, they are [2A, B], of the items as they
+        come and of the items shuffled.
         """
-        features = [
-            branch(x[name].flatten(0, 1)).unflatten(0, x[name].shape[:2])
-            for name, branch in self.branches.items()
-        ]
+        features = [in_blocks(branch, x[name]) for name, branch in self.branches.items()]
         if shuffle is not None:
             features = [torch.cat([f, f[:, order]]) for f, order in zip(features, shuffle, strict=True)]
         if self.inner:
@@ -257,30 +239,17 @@ class Dependence(nn.Module):
 
 
 class Everything(nn.Module):
-    """Judges all items, all styles and the content at once: the monolithic discriminator.
+    """Judges all items and one code, all styles and the content together: the monolithic discriminator."""
 
-    Args:
-        shapes: modality name -> shape of one item.
-        code_dim: size of all styles and the content together.
-        outputs: logits.
-        layers: units.
-    """
-
-    def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], code_dim: int, outputs: int, layers: Layers
-    ) -> None:
+    def __init__(self, shapes: Shapes, code_dim: int, outputs: int, layers: Layers) -> None:
         super().__init__()
-        self.branches = nn.ModuleDict({name: layers.item_branch(shape) for name, shape in shapes.items()})
+        self.branches = layers.branches_of(shapes)
         self.code = layers.perceptron([code_dim, *layers.units("branch")])
-        self.head = layers.perceptron([(len(shapes) + 1) * layers.features, *layers.units("head")])
-        self.last = layers.linear(layers.units("head")[-1], outputs)
+        self.head, self.last = layers.joining(len(shapes) + 1, outputs)
 
-    def forward(self, x: Mapping[str, Tensor], code: Tensor, owner: Sequence[int]) -> Tensor:
+    def forward(self, x: Batch, code: Tensor, owner: Sequence[int]) -> Tensor:
         """Logits [n, B, outputs] of items [A, B, *shape] by name, with blocks of codes [n, B, D] owned as above."""
-        seen = [
-            branch(x[name].flatten(0, 1)).unflatten(0, x[name].shape[:2])
-            for name, branch in self.branches.items()
-        ]
+        seen = [in_blocks(branch, x[name]) for name, branch in self.branches.items()]
         joined = torch.cat([blocks(torch.cat(seen, -1), owner), self.code(code)], -1)
         return self.last(self.head(joined))
 
@@ -289,6 +258,11 @@ def blocks(x: Tensor, numbers: Sequence[int]) -> Tensor:
     """``x[numbers]`` along the first axis; much cheaper than indexing by a list, forwards and backwards."""
     parts = x.unbind(0)
     return torch.stack([parts[number] for number in numbers])
+
+
+def in_blocks(branch: nn.Module, x: Tensor) -> Tensor:
+    """A branch's features [A, B, features] of items [A, B, *shape]."""
+    return branch(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 @torch.no_grad()

@@ -5,25 +5,22 @@
 [B, *shape]) to a location and an unconstrained scale, [B, D] each.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmlib.checks import whole
-from mmlib.modality import module_name
-from mmlib.nets.common import Encoder, check_items, check_shape, check_square, scaled
+from mmlib.modality import Batch, Shape, Shapes, module_name
+from mmlib.nets.common import Encoder, check_items, check_shape, scaled
 from mmlib.nets.mnist import MnistEncoder
 from mmlib.nets.svhn import SvhnEncoder, channel_plan, downsampler
 
 
-def encoder_for(shape: tuple[int, ...]) -> type[MnistEncoder] | type[SvhnEncoder]:
+def encoder_for(shape: Shape) -> type[MnistEncoder] | type[SvhnEncoder]:
     """The paper's encoder for items of this shape: convolutions for a colour image, else the perceptron."""
     return SvhnEncoder if len(shape) == 3 and shape[0] > 1 else MnistEncoder
 
 
-def check_complete(batch: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def check_complete(batch: Batch, shapes: Shapes) -> dict[str, Tensor]:
     """The modalities of a joint encoder, in its own order, each checked.
 
     Raises:
@@ -31,9 +28,7 @@ def check_complete(batch: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, 
     """
     missing = [name for name in shapes if name not in batch]
     if missing:
-        raise ValueError(
-            f"batch lacks {missing}; a joint encoder needs all of {list(shapes)}, got {list(batch)}"
-        )
+        raise ValueError(f"batch lacks {missing}; a joint encoder needs all of {list(shapes)}")
     checked = {name: check_items(batch[name], shape, name) for name, shape in shapes.items()}
     rows = {name: len(x) for name, x in checked.items()}
     if len(set(rows.values())) > 1:
@@ -44,22 +39,12 @@ def check_complete(batch: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, 
 class JointEncoder(Encoder):
     """Features of every modality, concatenated, one hidden ReLU layer, two linear heads.
 
-    The trunks are those of the unimodal encoders (without their heads), with weights of their own.
-
-    Args:
-        shapes: modality name -> shape of one item; any number of modalities.
-        latent_dim: D.
-        width: factor on the units of the trunks and of the hidden layer.
-        hidden: units of the layer that joins the features (512 in Suzuki et al. 2016).
+    The trunks are those of the unimodal encoders (without their heads), with weights of their own. ``shapes`` is a
+    mapping modality name -> shape of one item, of any number of modalities. The layer that joins the features has 512
+    units, as in Suzuki et al. 2016.
     """
 
-    def __init__(
-        self,
-        shapes: Mapping[str, tuple[int, ...]],
-        latent_dim: int = 20,
-        width: float = 1.0,
-        hidden: int = 512,
-    ):
+    def __init__(self, shapes: Shapes, latent_dim: int = 20, width: float = 1.0):
         super().__init__(latent_dim)
         if not shapes:
             raise ValueError("shapes is empty; expected at least one modality")
@@ -70,11 +55,11 @@ class JointEncoder(Encoder):
             del encoder.loc, encoder.raw_scale  # only the trunk is used
             self.trunks[name] = encoder
         joined = sum(trunk.feature_dim for trunk in self.trunks.values())
-        self.hidden = nn.Linear(joined, scaled(whole("hidden", hidden), width))
+        self.hidden = nn.Linear(joined, scaled(512, width))
         self.loc = nn.Linear(self.hidden.out_features, self.latent_dim)
         self.raw_scale = nn.Linear(self.hidden.out_features, self.latent_dim)
 
-    def features(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def features(self, batch: Batch) -> Tensor:
         """What the joined features make, [B, units]."""
         checked = check_complete(batch, self.shapes)
         features = [self.trunks[name].features(x).flatten(1) for name, x in checked.items()]
@@ -85,17 +70,12 @@ class ImageJointEncoder(Encoder):
     """Two images side by side through one stack of convolutions (Shi et al. 2021, Table 4a).
 
     Both are brought to the side and the channels of the larger one (bilinear; a grey image repeats its channel: the
-    paper says 3x32x32 and leaves the way open) and concatenated along the width. At ``width=1`` with (1, 28, 28)
-    and (3, 32, 32) the layers are those of the table: stride-2 convolutions from 3x32x64 to 128x4x8, a 1x4
-    convolution to 128x4x4, 4x4 heads.
-
-    Args:
-        shapes: modality name -> (channels, side, side); exactly two, left image first.
-        latent_dim: D.
-        width: factor on the channels.
+    paper says 3x32x32 and leaves the way open) and concatenated along the width, the first of ``shapes`` at the left.
+    At ``width=1`` with (1, 28, 28) and (3, 32, 32) the layers are those of the table: stride-2 convolutions from
+    3x32x64 to 128x4x8, a 1x4 convolution to 128x4x4, 4x4 heads.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], latent_dim: int = 20, width: float = 1.0):
+    def __init__(self, shapes: Shapes, latent_dim: int = 20, width: float = 1.0):
         super().__init__(latent_dim)
         self.shapes = {name: check_shape(shape) for name, shape in shapes.items()}
         if len(self.shapes) != 2 or any(len(shape) != 3 for shape in self.shapes.values()):
@@ -104,10 +84,9 @@ class ImageJointEncoder(Encoder):
         self.side = max(max(shape[1:]) for shape in self.shapes.values())
         narrow = [name for name, shape in self.shapes.items() if shape[0] not in (1, self.channels)]
         if narrow:
-            raise ValueError(
-                f"shapes[{narrow[0]!r}] is {self.shapes[narrow[0]]}; expected 1 or {self.channels} channels"
-            )
-        plan = channel_plan(check_square((self.channels, self.side, self.side)), width)
+            found = f"shapes[{narrow[0]!r}] is {self.shapes[narrow[0]]}"
+            raise ValueError(f"{found}; expected 1 or {self.channels} channels")
+        plan = channel_plan((self.channels, self.side, self.side), width)
         self.convolutions = nn.Sequential(
             downsampler(self.channels, plan),  # [B, 128, 4, 8]
             nn.Conv2d(plan[-1], plan[-1], (1, 4), stride=(1, 2), padding=(0, 1)),  # [B, 128, 4, 4]
@@ -116,7 +95,7 @@ class ImageJointEncoder(Encoder):
         self.loc = nn.Conv2d(plan[-1], self.latent_dim, 4)
         self.raw_scale = nn.Conv2d(plan[-1], self.latent_dim, 4)
 
-    def canvas(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def canvas(self, batch: Batch) -> Tensor:
         """The two images side by side: [B, channels, side, 2 side]."""
         images = []
         for x in check_complete(batch, self.shapes).values():
@@ -125,6 +104,6 @@ class ImageJointEncoder(Encoder):
             images.append(x.expand(-1, self.channels, -1, -1))
         return torch.cat(images, dim=-1)
 
-    def features(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def features(self, batch: Batch) -> Tensor:
         """A map [B, channels, 4, 4] of both images."""
         return self.convolutions(self.canvas(batch))

@@ -9,19 +9,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mmlib.modality import Shape
 from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, scaled
 
 
 class MnistEncoder(Encoder):
-    """Flattened item, one hidden ReLU layer, two linear heads.
+    """Flattened item, one hidden ReLU layer of 400 units, two linear heads."""
 
-    Args:
-        shape: shape of one item; (1, 28, 28) in the paper.
-        latent_dim: D.
-        width: factor on the 400 hidden units.
-    """
-
-    def __init__(self, shape: tuple[int, ...] = (1, 28, 28), latent_dim: int = 20, width: float = 1.0):
+    def __init__(self, shape: Shape = (1, 28, 28), latent_dim: int = 20, width: float = 1.0):
         super().__init__(latent_dim)
         self.shape = check_shape(shape)
         self.feature_dim = scaled(400, width)
@@ -35,21 +30,10 @@ class MnistEncoder(Encoder):
 
 
 class MnistDecoder(Decoder):
-    """Latent code, one hidden ReLU layer, one unit a pixel.
-
-    Args:
-        shape: shape of one item; (1, 28, 28) in the paper.
-        latent_dim: D.
-        width: factor on the 400 hidden units.
-        sigmoid: squash the output to (0, 1) as the table does; False leaves logits (Bernoulli).
-    """
+    """Latent code, one hidden ReLU layer of 400 units, one unit a pixel."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...] = (1, 28, 28),
-        latent_dim: int = 20,
-        width: float = 1.0,
-        sigmoid: bool = True,
+        self, shape: Shape = (1, 28, 28), latent_dim: int = 20, width: float = 1.0, sigmoid: bool = True
     ):
         super().__init__(shape, latent_dim, sigmoid)
         self.hidden = nn.Linear(self.latent_dim, scaled(400, width))

@@ -9,12 +9,22 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, check_square, halvings, scaled
+from mmlib.modality import Shape
+from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, scaled
 
 
-def channel_plan(side: int, width: float) -> list[int]:
-    """Channels of the stride-2 convolutions for an image of this side: 32, 64, 128, ... times ``width``."""
-    return [scaled(32 * 2**level, width) for level in range(halvings(side))]
+def channel_plan(shape: Shape, width: float) -> list[int]:
+    """Channels of the stride-2 convolutions between a square image and a 4x4 map: 32, 64, 128, ... times ``width``.
+
+    Raises:
+        ValueError: if the shape is not (channels, side, side) with a side of 8, 16, 32, ...
+    """
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise ValueError(f"shape is {shape}; expected a square image (channels, side, side)")
+    side = shape[1]
+    if side < 8 or side & (side - 1):
+        raise ValueError(f"shape is {shape}; expected a side that is a power of two, at least 8")
+    return [scaled(32 * 2**level, width) for level in range(side.bit_length() - 3)]
 
 
 def downsampler(in_channels: int, channels: list[int]) -> nn.Sequential:
@@ -27,18 +37,12 @@ def downsampler(in_channels: int, channels: list[int]) -> nn.Sequential:
 
 
 class SvhnEncoder(Encoder):
-    """Stride-2 convolutions down to a 4x4 map, then two 4x4 convolutions as heads.
+    """Stride-2 convolutions down to a 4x4 map, then two 4x4 convolutions as heads."""
 
-    Args:
-        shape: (channels, side, side), side a power of two of at least 8; (3, 32, 32) in the paper.
-        latent_dim: D.
-        width: factor on the channels.
-    """
-
-    def __init__(self, shape: tuple[int, ...] = (3, 32, 32), latent_dim: int = 20, width: float = 1.0):
+    def __init__(self, shape: Shape = (3, 32, 32), latent_dim: int = 20, width: float = 1.0):
         super().__init__(latent_dim)
         self.shape = check_shape(shape)
-        channels = channel_plan(check_square(self.shape), width)
+        channels = channel_plan(self.shape, width)
         self.feature_dim = channels[-1] * 4 * 4
         self.convolutions = downsampler(self.shape[0], channels)
         self.loc = nn.Conv2d(channels[-1], self.latent_dim, 4)
@@ -50,24 +54,13 @@ class SvhnEncoder(Encoder):
 
 
 class SvhnDecoder(Decoder):
-    """A 4x4 transposed convolution on the code, then stride-2 transposed convolutions up to the image.
-
-    Args:
-        shape: (channels, side, side), side a power of two of at least 8; (3, 32, 32) in the paper.
-        latent_dim: D.
-        width: factor on the channels.
-        sigmoid: squash the output to (0, 1) as the table does; False leaves logits (Bernoulli).
-    """
+    """A 4x4 transposed convolution on the code, then stride-2 transposed convolutions up to the image."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...] = (3, 32, 32),
-        latent_dim: int = 20,
-        width: float = 1.0,
-        sigmoid: bool = True,
+        self, shape: Shape = (3, 32, 32), latent_dim: int = 20, width: float = 1.0, sigmoid: bool = True
     ):
         super().__init__(shape, latent_dim, sigmoid)
-        channels = channel_plan(check_square(self.shape), width)[::-1]
+        channels = channel_plan(self.shape, width)[::-1]
         layers: list[nn.Module] = [nn.ConvTranspose2d(self.latent_dim, channels[0], 4), nn.ReLU()]
         for before, after in pairwise(channels):
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]

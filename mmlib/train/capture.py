@@ -29,29 +29,31 @@ def captured(
     noise: torch.Generator,
     rows: Tensor,
 ) -> Step | None:
-    """Record the step ``update(forward(rows)[0])``.
+    """Record the step ``update(forward(rows)[0])``: ``step(rows) -> (loss, parts)``, which the next call overwrites.
 
-    The weights, the optimizer's state and the noise are, on return, what they were before.
+    It is None, with a warning that says why, if recording fails or a replayed step differs from an eager one. On return
+    the weights, the optimizer's state (made ``capturable``) and the noise are what they were before.
 
-    Args:
-        forward: rows [B] on the device -> loss and parts; reads nothing back from the device.
-        update: takes the optimizer's step on a loss.
-        model: whose weights are trained.
-        optimizer: of those weights; made ``capturable``.
-        noise: the generator that ``forward`` draws from.
-        rows: int64 [B] on the device, the rows of any one step.
-
-    Returns:
-        ``step(rows) -> (loss, parts)``, tensors that the next call overwrites; None, with a warning that says why, if
-        recording fails or a replayed step differs from an eager one.
+    ``forward`` makes loss and parts of rows [B] on the device with draws from ``noise``, and reads nothing back from
+    there; ``update`` takes the optimizer's step on a loss; ``rows`` int64 [B] are those of any one step.
     """
     held = rows.clone()
-    state = _State(model, optimizer, noise)
     for group in optimizer.param_groups:
         group["capturable"] = True
 
-    def step() -> tuple[Tensor, dict[str, Tensor]]:
-        loss, parts = forward(held)
+    def changing() -> dict[str, Tensor]:
+        return checkpoint.capture({"model": model}, {"optimizer": optimizer}, {})
+
+    before, noise_before = {name: value.clone() for name, value in changing().items()}, noise.get_state()
+
+    @torch.no_grad()
+    def rewind() -> None:
+        for name, value in changing().items():  # what Adam has made since is 0 before its first step
+            value.copy_(before.get(name, torch.zeros(())))
+        noise.set_state(noise_before)
+
+    def step(rows: Tensor = held) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, parts = forward(rows)
         update(loss)
         return loss.detach(), {name: part.detach() for name, part in parts.items()}
 
@@ -62,17 +64,16 @@ def captured(
 
     try:
         warm_up(step)
-        state.rewind()
+        rewind()
         replay, (loss, parts) = record(step, noise)
         ends = []
-        for run in (replay, step):
-            state.rewind()
-            out = run()
-            ends.append((float(loss if out is None else out[0]), state.weights()))
-        state.rewind()
-        _compare(*ends, state.weights())
+        for run in (replayed, step):
+            rewind()
+            ends.append((float(run(rows)[0]), _weights(model)))
+        rewind()
+        _compare(*ends, _weights(model))
     except RuntimeError as error:
-        state.rewind()
+        rewind()
         warnings.warn(f"training goes on without a recorded step: {error}", RuntimeWarning, stacklevel=3)
         return None
     return replayed
@@ -97,29 +98,8 @@ def record(step: Callable, noise: torch.Generator) -> tuple[Callable[[], None], 
     return graph.replay, outputs
 
 
-class _State:
-    """What a step changes, and the way back to how it was."""
-
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, noise: torch.Generator) -> None:
-        self.model, self.optimizer, self.noise = model, optimizer, noise
-        self.before = {name: value.clone() for name, value in self._tensors().items()}
-        self.noise_before = noise.get_state()
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return checkpoint.capture({"model": self.model}, {"optimizer": self.optimizer}, {})
-
-    @torch.no_grad()
-    def rewind(self) -> None:
-        for name, value in self._tensors().items():
-            if name in self.before:
-                value.copy_(self.before[name])
-            else:
-                value.zero_()  # Adam's step count and moments before its first step
-        self.noise.set_state(self.noise_before)
-
-    @torch.no_grad()
-    def weights(self) -> Tensor:
-        return torch.cat([weight.detach().double().flatten().clone() for weight in self.model.parameters()])
+def _weights(model: nn.Module) -> Tensor:
+    return torch.cat([weight.detach().double().flatten() for weight in model.parameters()])
 
 
 def _compare(replayed: tuple[float, Tensor], eager: tuple[float, Tensor], before: Tensor) -> None:

@@ -32,24 +32,13 @@ class Checkpoint:
     state: dict
 
 
-def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: dict, keep: int = 2) -> Path:
-    """Write a checkpoint, then delete all but the last ``keep``.
-
-    Args:
-        directory: created where it is missing; holds the checkpoints of one run.
-        step: steps done.
-        tensors: any tensors; copied to the CPU.
-        state: JSON-able.
-        keep: how many to keep, at least 1.
-
-    Returns:
-        The file's path.
+def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: dict) -> Path:
+    """Write a checkpoint of a run, with a JSON-able state, then delete all but the last two: the file's path.
 
     Raises:
         OSError: if the disk refuses; the previous checkpoints are untouched and nothing half-written remains.
     """
-    directory = Path(directory)
-    data = _to_bytes(tensors, {"step": step, **state})
+    directory, data = Path(directory), _to_bytes(tensors, state)
     path = directory / f"step-{step:09d}-{_checksum(data)}.safetensors"
     try:
         write_atomically(path, data)
@@ -58,7 +47,7 @@ def save(directory: str | Path, step: int, tensors: dict[str, Tensor], state: di
         kept = "there is no earlier one" if last is None else f"the one of step {last} is intact"
         note = f"; the checkpoint of step {step} was not written, {kept}"
         raise OSError(error.errno, f"{error.strerror}{note}", str(path)) from error
-    for old in _files(directory)[keep:]:
+    for old in _files(directory)[2:]:
         old.unlink(missing_ok=True)
     return path
 
@@ -76,9 +65,7 @@ def load(directory: str | Path) -> Checkpoint | None:
         step, checksum = _NAME.fullmatch(path.name).groups()
         data = path.read_bytes()
         if _checksum(data) == checksum:
-            tensors, state = _from_bytes(data)
-            state.pop("step")
-            return Checkpoint(int(step), tensors, state)
+            return Checkpoint(int(step), *_from_bytes(data))
         path.rename(path.with_suffix(".damaged"))
         warnings.warn(f"{path.name} is damaged; set aside as {path.stem}.damaged", stacklevel=2)
     return None
@@ -90,23 +77,16 @@ def capture(
     generators: dict[str, torch.Generator],
 ) -> dict[str, Tensor]:
     """Every tensor that training changes, by name: weights and buffers, optimizer state, generator states."""
-    tensors = {
-        f"{name}/{key}": value
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
+    tensors = {}
+    for name, module in modules.items():
+        tensors |= module.state_dict(prefix=f"{name}/")
     for name, optimizer in optimizers.items():
         for index, entries in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in entries.items()}
     return tensors | {f"{name}/state": generator.get_state() for name, generator in generators.items()}
 
 
-def restore(
-    checkpoint: Checkpoint,
-    modules: dict[str, nn.Module],
-    optimizers: dict[str, torch.optim.Optimizer],
-    generators: dict[str, torch.Generator],
-) -> None:
+def restore(checkpoint: Checkpoint, modules: dict, optimizers: dict, generators: dict) -> None:
     """Put what :func:`capture` took back in place, each tensor in the memory layout that it had.
 
     Raises:
@@ -166,11 +146,9 @@ def _checksum(data: bytes) -> str:
 
 def _to_bytes(tensors: dict[str, Tensor], state: dict) -> bytes:
     # clone: safetensors refuses tensors that share memory, as tied weights do
-    copies = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
-    return safetensors.torch.save(copies, metadata={"state": json.dumps(state)})
+    dense = torch.contiguous_format
+    alone = {name: value.detach().cpu().clone(memory_format=dense) for name, value in tensors.items()}
+    return safetensors.torch.save(alone, metadata={"state": json.dumps(state)})
 
 
 def _from_bytes(data: bytes) -> tuple[dict[str, Tensor], dict]:
@@ -180,9 +158,8 @@ def _from_bytes(data: bytes) -> tuple[dict[str, Tensor], dict]:
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")
-    }
+    begin = f"{name}/"
+    return {key.removeprefix(begin): value for key, value in tensors.items() if key.startswith(begin)}
 
 
 def _load_into(module: nn.Module, found: dict[str, Tensor], what: str) -> None:
@@ -195,7 +172,6 @@ def _load_into(module: nn.Module, found: dict[str, Tensor], what: str) -> None:
             if shapes.get(name) != expected.get(name)
         ]
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise ValueError(
-            f"{what} holds another model than {type(module).__name__}: {'; '.join(wrong[:4])}{more}"
-        )
+        model = type(module).__name__
+        raise ValueError(f"{what} holds another model than {model}: {'; '.join(wrong[:4])}{more}")
     module.load_state_dict(found)

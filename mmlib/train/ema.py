@@ -36,9 +36,8 @@ class Ema:
         self.decay = decay = real("decay", decay, 0.0, 1.0, open=True)
         self.start, self.ramp = whole("start", start, 0), one_of("ramp", ramp, (True, False))
         check_has("model", model, ["parameters"], "the model that is averaged")
-        self.average = AveragedModel(
-            model, multi_avg_fn=self._ramped if ramp else get_ema_multi_avg_fn(decay)
-        )
+        rule = self._ramped if ramp else get_ema_multi_avg_fn(decay)
+        self.average = AveragedModel(model, multi_avg_fn=rule)
         self.average.update_parameters(model)  # the first call copies
 
     @torch.no_grad()

@@ -1,34 +1,64 @@
-"""What stops a training run: numbers that are not finite, and Ctrl-C."""
+"""What watches a training run: its losses, averaged and finite, and Ctrl-C."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from mmlib.train.history import Average
-
 
 class Watch:
-    """Averages the loss and its parts and looks for NaN: at each step on the CPU, elsewhere when asked."""
+    """Averages the loss and its parts since the last row of the history, and looks for NaN among them.
 
-    def __init__(self, on_device: bool) -> None:
-        self.on_device = on_device
-        self.average = Average()
+    Sums stay on the device, without a transfer at each step; NaN is looked for at each step on the CPU, elsewhere when
+    asked.
+    """
+
+    def __init__(self, side: str, on_device: bool) -> None:
+        self.side, self.on_device = side, on_device
+        self.names: list[str] = []
+        self.total, self.count = None, 0
         self.unread: list[tuple[int, Tensor]] = []
 
     def see(self, step: int, loss: Tensor, parts: dict[str, Tensor], model: nn.Module) -> None:
         """Take in the loss and its parts [B] of a step, the ``step``-th, before its weights change."""
+        names = ["loss", *parts]
         with torch.no_grad():
-            names = ["loss", *parts]
             rows = torch.stack([part.detach().double() for part in parts.values()])  # [P, B]
             means = torch.cat([loss.detach().double().view(1), rows.mean(1)])
             bad = torch.cat([~torch.isfinite(means[:1]), (~torch.isfinite(rows)).sum(1)])  # [1 + P]
-            self.average.add(names, means)
+            if self.count and names != self.names:
+                raise ValueError(
+                    f"parts of the loss are {', '.join(names)}; the step before had {', '.join(self.names)}"
+                )
+            self.names, self.count = names, self.count + 1
+            self.total = means if self.total is None else self.total + means
         self.rows = rows.shape[1]
         self.unread.append((step, bad))
         if not self.on_device:
             self.check(model)
+
+    def means(self) -> dict[str, float]:
+        """The means since the last time that they were asked for; the loss of a side is named after it."""
+        if not self.count:
+            return {}
+        names = [f"{self.side}/loss" if self.side else "loss", *self.names[1:]]
+        means = dict(zip(names, (self.total / self.count).tolist(), strict=True))
+        self.total, self.count = None, 0
+        return means
+
+    def state(self) -> dict:
+        """The sums, JSON-able: Python writes every float64 so that it is read as the same."""
+        total = self.total.tolist() if self.count else None
+        return {"names": self.names, "count": self.count, "total": total}
+
+    def restore(self, state: dict, device: torch.device) -> None:
+        """Put back what :meth:`state` gave."""
+        self.names, self.count = state["names"], state["count"]
+        if self.count:
+            self.total = torch.tensor(state["total"], dtype=torch.float64, device=device)
 
     def check(self, model: nn.Module) -> None:
         """Look at the steps taken in since the last look.
@@ -47,7 +77,7 @@ class Watch:
     def _explain(self, step: int, bad: list[int], model: nn.Module) -> str:
         terms = [
             f"{name!r} in {int(n)} of {self.rows} rows"
-            for name, n in zip(self.average.names[1:], bad[1:], strict=True)
+            for name, n in zip(self.names[1:], bad[1:], strict=True)
             if n
         ]
         text = f"training stopped at step {step}: not finite: {', '.join(terms) or 'the loss, although its parts are'}"
@@ -61,25 +91,23 @@ class Paused(RuntimeError):
     """Training stopped on request before its last step; its state is in the checkpoint, if there is one."""
 
 
-class Interrupt:
-    """Turns the first Ctrl-C into a request that the loop reads between two steps; the second one stops at once."""
+@contextlib.contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into an event that the loop reads between two steps; the second one stops at once."""
+    asked, before = threading.Event(), None
 
-    asked = False
-
-    def __enter__(self) -> "Interrupt":
-        self._before = None
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, *_) -> None:
-        if self.asked:
+    def ask(*_) -> None:
+        if asked.is_set():
             raise KeyboardInterrupt("training stopped at once, at the second interrupt")
-        self.asked = True
+        asked.set()
+
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 def not_finite(model: nn.Module) -> list[str]:

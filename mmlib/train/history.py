@@ -1,29 +1,21 @@
-"""What a training run measured: rows of numbers by step, and the running averages they are made of."""
+"""What a training run measured: rows of numbers by step."""
 
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from mmlib.checks import kind
+from mmlib.checks import kind, unknown
 
 
 class History(list):
     """Rows ``{"step": ..., "loss": ..., <part>: ..., <validation metric>: ...}``, JSON-able, in order of step.
 
-    Attributes:
-        wall_seconds: elapsed time spent in the loop, summed over resumptions.
-        cpu_seconds: processor time of all threads, summed over resumptions.
-        captured: whether the step was replayed from a CUDA graph.
+    ``wall_seconds`` and ``cpu_seconds`` (of all threads) were spent in the loop, summed over resumptions; ``captured``
+    says whether the step was replayed from a CUDA graph.
     """
 
+    wall_seconds = cpu_seconds = 0.0
     captured = False
-
-    def __init__(self, rows=(), wall_seconds: float = 0.0, cpu_seconds: float = 0.0):
-        super().__init__(rows)
-        self.wall_seconds = wall_seconds
-        self.cpu_seconds = cpu_seconds
 
     def add(self, step: int, values: dict) -> None:
         """Add values measured after ``step`` steps; values of one step share a row. None adds nothing.
@@ -65,47 +57,5 @@ class History(list):
     def _rows_with(self, name: str) -> list[dict]:
         rows = [row for row in self if name in row]
         if not rows:
-            raise ValueError(
-                f"name is {name!r}; expected one of {', '.join(self.names) or 'no columns: empty'}"
-            )
+            raise unknown("name", name, self.names)
         return rows
-
-
-class Average:
-    """Running mean of the loss and its parts since the last row, kept on the device: no transfer at each step."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.total: Tensor | None = None
-        self.count = 0
-
-    def add(self, names: list[str], means: Tensor) -> None:
-        """Add one step: ``means`` [len(names)], float64."""
-        if self.total is None:
-            self.names, self.total = list(names), torch.zeros_like(means)
-        if list(names) != self.names:
-            raise ValueError(
-                f"parts of the loss are {', '.join(names)}; the step before had {', '.join(self.names)}"
-            )
-        self.total += means
-        self.count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means, after which the average starts afresh."""
-        means = dict(zip(self.names, (self.total / self.count).tolist(), strict=True)) if self.count else {}
-        self.total, self.count = None, 0
-        return means
-
-    def state(self) -> dict:
-        """All of it, JSON-able: Python writes every float64 so that it is read as the same."""
-        return {
-            "names": self.names,
-            "count": self.count,
-            "total": self.total.tolist() if self.count else None,
-        }
-
-    def restore(self, state: dict, device: torch.device) -> None:
-        """Put back what :meth:`state` gave."""
-        self.names, self.count = state["names"], state["count"]
-        if self.count:
-            self.total = torch.tensor(state["total"], dtype=torch.float64, device=device)

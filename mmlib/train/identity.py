@@ -20,14 +20,13 @@ SHOWN = 60  # letters of a value that a message shows; a hash tells longer ones 
 NAMED = 4  # differences that a message shows
 _TORCHS_OWN = vars(nn.Module()).keys() - {"training"}
 
-
 Simple = str | int | float | None
-SIMPLE = (str, int, float, tuple)
+PLAIN = str | int | float | tuple  # attributes of a class that count
 
 
-def of_model(model: nn.Module, name: str = "model") -> dict[str, Simple]:
+def of_model(model: nn.Module) -> dict[str, Simple]:
     """What a model is apart from the weights that it learns: types, options, shapes and constants, by path."""
-    entries = {}
+    entries, name = {}, "model"
     for path, module in model.named_modules(prefix=name):
         entries[path] = type(module).__qualname__
         entries |= {f"{path}.{key}": described(value) for key, value in _state(module).items()}
@@ -58,13 +57,9 @@ def of_split(split) -> dict[str, Simple]:
 def described(value: object, above: tuple[int, ...] = ()) -> Simple:
     """A simple value as it is, others as a text: arrays by content, objects by type and attributes.
 
-    Args:
-        value: any option of a model.
-        above: what the value is a part of, by id.
+    ``above`` holds the ids of what the value is a part of.
     """
-    if value is None or (
-        isinstance(value, str | int | float) and value == value
-    ):  # NaN is not itself in JSON either
+    if isinstance(value, Simple) and value == value:  # NaN is not itself in JSON either
         return repr(value) if above else value
     if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf"):
         value = torch.as_tensor(value)
@@ -75,8 +70,8 @@ def described(value: object, above: tuple[int, ...] = ()) -> Simple:
     if isinstance(value, Mapping):
         text = f"{{{', '.join(f'{inner(key)}: {inner(entry)}' for key, entry in value.items())}}}"
     elif isinstance(value, list | tuple | set | frozenset):
-        entries = map(inner, value)
-        text = f"[{', '.join(sorted(entries) if isinstance(value, set | frozenset) else entries)}]"
+        order = sorted if isinstance(value, set | frozenset) else list
+        text = f"[{', '.join(order(map(inner, value)))}]"
     elif not hasattr(value, "__qualname__") and _state(value):
         text = f"{type(value).__qualname__}({', '.join(f'{k}={inner(v)}' for k, v in _state(value).items())})"
     else:
@@ -112,7 +107,7 @@ def _state(value: object) -> dict[str, object]:
     state = {}
     for cls in reversed(type(value).__mro__):
         if not cls.__module__.startswith("torch."):
-            state |= {key: entry for key, entry in vars(cls).items() if isinstance(entry, SIMPLE)}
+            state |= {key: entry for key, entry in vars(cls).items() if isinstance(entry, PLAIN)}
     state |= getattr(value, "__dict__", {})
     return {key: entry for key, entry in state.items() if key not in _TORCHS_OWN and key[:2] != "__"}
 

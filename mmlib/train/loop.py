@@ -91,9 +91,8 @@ def fit(
         "clip_value": None if clip_value is None else positive("clip_value", clip_value),
     }
     if one_of("capture", capture, (True, False)) and check_device(device).type not in RECORDABLE:
-        raise ValueError(
-            f"capture is True on device {str(device)!r}; expected a CUDA device, or capture=False"
-        )
+        found = f"capture is True on device {str(device)!r}"
+        raise ValueError(f"{found}; expected a CUDA device, or capture=False")
     session = Session(
         model, split, {"": "loss"}, options, {"callback": callback}, ema, "", steps, batch_size, seed, device,
         log_every, validate_every, checkpoint_dir, checkpoint_every, identity, stop, progress,
@@ -131,16 +130,10 @@ def descend(
     clip_norm: float | None = None,
     clip_value: float | None = None,
 ) -> None:
-    """One step of an optimiser down the gradient of ``loss``: what training repeats.
-
-    Args:
-        loss: scalar, to be minimised.
-        optimizer: of the parameters that learn.
-        clip_norm: rescale the gradient to at most this total norm.
-        clip_value: afterwards clip each entry of the gradient to plus or minus this value.
+    """One step of an optimiser down the gradient of a scalar loss, clipped as in :func:`fit`: what training repeats.
 
     Raises:
-        ValueError: if one of the two is not positive.
+        ValueError: if ``clip_norm`` or ``clip_value`` is not positive.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmlib.data.core import PairedSplit
 from mmlib.metrics.split import cast
-from mmlib.modality import check_batch
+from mmlib.modality import along_rows, check_batch
 
 CHUNK = 1000  # rows looked at at once
 
@@ -14,11 +14,11 @@ def ready(
     batch: dict[str, Tensor], mask: dict[str, Tensor] | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A checked batch as ``loss(..., validate=False)`` wants it: a mask for each modality, zeros where hidden."""
-    mask = mask or {}
-    for name in mask.keys() & batch.keys():
-        x = batch[name]
-        batch[name] = torch.where(mask[name].view(-1, *[1] * (x.ndim - 1)), x, torch.zeros_like(x))
-    return batch, {name: mask[name] if name in mask else _all(len(x), x.device) for name, x in batch.items()}
+    seen = {name: torch.ones(len(x), dtype=torch.bool, device=x.device) for name, x in batch.items()}
+    for name in (mask or {}).keys() & batch.keys():
+        seen[name], x = mask[name], batch[name]
+        batch[name] = x.masked_fill(~along_rows(seen[name], x), 0)
+    return batch, seen
 
 
 def check_rows(model: nn.Module, split, dtype: torch.dtype | None) -> None:
@@ -32,7 +32,3 @@ def check_rows(model: nn.Module, split, dtype: torch.dtype | None) -> None:
     few = isinstance(split, PairedSplit) and split.observed is None
     for rows in torch.arange(min(CHUNK, len(split)) if few else len(split)).split(CHUNK):
         check_batch(model.modalities, cast(split.batch(rows, None), dtype), split.mask(rows))
-
-
-def _all(n: int, device: torch.device) -> Tensor:
-    return torch.ones(n, dtype=torch.bool, device=device)

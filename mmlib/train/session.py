@@ -1,7 +1,5 @@
 """What frames every training loop: its arguments, its clock and progress bar, its checkpoints, and what is due when."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -23,7 +21,7 @@ from mmlib.metrics.split import precision_of
 from mmlib.seeding import check_device, child, generator
 from mmlib.train import checkpoint
 from mmlib.train.ema import Ema
-from mmlib.train.guard import Interrupt, Paused, Watch, check_finite
+from mmlib.train.guard import Paused, Watch, check_finite, interruptible
 from mmlib.train.history import History
 from mmlib.train.identity import check_identity, of_model, of_split
 from mmlib.train.rows import check_rows
@@ -85,7 +83,7 @@ class Session:
             "ema": None if ema is None else [ema.decay, ema.start, ema.ramp], **contents, **self.identity,
         }  # fmt: skip
         self.noise = generator(child(self.seed, "noise"), self.device)
-        self.watches = {side: Watch(on_device=self.device.type != "cpu") for side in self.losses}
+        self.watches = {side: Watch(side, on_device=self.device.type != "cpu") for side in self.losses}
         self.history = History()
 
     def _check(self) -> None:
@@ -146,7 +144,7 @@ class Session:
         self.state = self.modules, optimizers, generators
         with contextlib.ExitStack() as stack:
             stack.enter_context(_own_random_stream(child(self.seed, "global"), self.device))
-            interrupt = stack.enter_context(Interrupt())
+            interrupt = stack.enter_context(interruptible())
             step = self._resume()
             if begin is not None and step < self.steps:
                 begin(step)
@@ -161,7 +159,7 @@ class Session:
                 last = step == self.steps
                 if last or step % self.log_every == 0:
                     self._check_losses()
-                    row = self._means()
+                    row = dict(pair for watch in self.watches.values() for pair in watch.means().items())
                     self.history.add(step, row)
                     losses = {name: f"{value:.2f}" for name, value in row.items() if name.endswith("loss")}
                     bar.set_postfix(losses, refresh=False)
@@ -171,14 +169,14 @@ class Session:
                         self.history.add(step, look(step, self.shown))
                 pause = not last and self.stop is not None and self.stop()
                 due = self.checkpoint_every is not None and step % self.checkpoint_every == 0
-                if self.checkpoint_dir is not None and (last or interrupt.asked or pause or due):
+                if self.checkpoint_dir is not None and (last or interrupt.is_set() or pause or due):
                     self._check_losses()
                     check_finite(self.model, step)
                     self._save(step)
-                if (interrupt.asked or pause) and not last:
+                if (interrupt.is_set() or pause) and not last:
                     saved = self.checkpoint_dir is not None
                     kept = f"continue from {self.checkpoint_dir}" if saved else "nothing was saved"
-                    reason = KeyboardInterrupt if interrupt.asked else Paused
+                    reason = KeyboardInterrupt if interrupt.is_set() else Paused
                     raise reason(f"training stopped after step {step} of {self.steps}; {kept}")
         check_finite(self.model, self.steps)
         vars(self.history).update(self._seconds())
@@ -188,31 +186,22 @@ class Session:
         for watch in self.watches.values():
             watch.check(self.model)
 
-    def _means(self) -> dict[str, float]:
-        """Means since the last row; the loss of a side is named after it."""
-        row = {}
-        for side, watch in self.watches.items():
-            for name, value in watch.average.take().items():
-                row[f"{side}/loss" if side and name == "loss" else name] = value
-        return row
-
     def _seconds(self) -> dict[str, float]:
         """Seconds spent in the loop, those of earlier calls included."""
-        now = {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
-        return {name: now[name] - begun for name, begun in self.begun.items()}
+        return {name: now - self.begun[name] for name, now in _clock().items()}
 
     def _save(self, step: int) -> None:
         state = {
             "identity": self.belongs,
             "history": list(self.history),
-            "averages": {side: watch.average.state() for side, watch in self.watches.items()},
+            "averages": {side: watch.state() for side, watch in self.watches.items()},
             **self._seconds(),
         }
         checkpoint.save(self.checkpoint_dir, step, checkpoint.capture(*self.state), state)
 
     def _resume(self) -> int:
         """Put the newest checkpoint in place, if there is one, and the clock as it stood: the steps done."""
-        self.begun = {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
+        self.begun = _clock()
         found = checkpoint.load(self.checkpoint_dir) if self.checkpoint_dir is not None else None
         if found is None:
             return 0
@@ -224,23 +213,24 @@ class Session:
             raise ValueError(f"{what} was written by another version of the loop; move it away to begin anew")
         checkpoint.restore(found, *self.state)
         for side, watch in self.watches.items():
-            watch.average.restore(found.state["averages"][side], self.device)
+            watch.restore(found.state["averages"][side], self.device)
         self.history.extend(found.state["history"])
         self.begun = {name: begun - found.state[name] for name, begun in self.begun.items()}
         return found.step
+
+
+def _clock() -> dict[str, float]:
+    return {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
 
 
 def _bar(steps: int, done: int, progress: bool) -> tqdm:
     """A progress bar for a reader; none for files, pipes and stored pages."""
     ipython = sys.modules.get("IPython")
     notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-    shown = (
-        progress and (notebook or sys.stderr.isatty()) and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
-    )
-    file = sys.stdout if notebook else sys.stderr
-    return tqdm(
-        total=steps, initial=done, unit="step", disable=not shown, file=file, leave=not notebook, ncols=88
-    )
+    wanted = progress and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
+    shown = wanted and (notebook or sys.stderr.isatty())
+    where = {"file": sys.stdout if notebook else sys.stderr, "leave": not notebook, "ncols": 88}
+    return tqdm(total=steps, initial=done, unit="step", disable=not shown, **where)
 
 
 @contextlib.contextmanager
