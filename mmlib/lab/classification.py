@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmlib.checks import positive
 from mmlib.lab.game import Game
-from mmlib.ratios import assemble_logits, class_loss
+from mmlib.ratios import assemble_logits
 
 Features = Callable[[Tensor], Tensor]
 
@@ -63,7 +63,7 @@ class Classifier:
 def classify(classes: Sequence[Tensor], features: Features = quadratic, ridge: float = 1.0) -> Classifier:
     """Fit a classifier between samples of n distributions, equally many of each.
 
-    Minimises ``class_loss`` plus ridge / (2 rows) times the sum of squared weights, by Newton's method.
+    Minimises ``class_loss`` plus ridge / (2 rows) times the sum of squared weights, by Newton's method (scikit-learn).
 
     Args:
         classes: n tensors [rows, N].
@@ -73,38 +73,17 @@ def classify(classes: Sequence[Tensor], features: Features = quadratic, ridge: f
     Raises:
         ValueError: if there are fewer than two classes, or classes of different sizes.
     """
+    from sklearn.linear_model import LogisticRegression
+
     if len(classes) < 2 or len({len(points) for points in classes}) > 1:
         raise ValueError(f"classes have {[len(x) for x in classes]} rows; expected two or more of one size")
-    found = torch.stack([features(points) for points in classes])  # [n, rows, F]
-    n, rows, size = found.shape
-    flat = found.flatten(0, 1)
-    own = torch.eye(n, dtype=flat.dtype).repeat_interleave(rows, 0)  # [n rows, n]
-    weight = torch.zeros(n, size, dtype=flat.dtype)
-    penalty = positive("ridge", ridge) / rows
-
-    def loss(weight: Tensor) -> Tensor:
-        logits = (flat @ weight.T).T.reshape(n, n, rows).transpose(0, 1)
-        return class_loss(logits) + 0.5 * penalty * weight.square().sum()
-
-    value = loss(weight)
-    for _ in range(100):
-        share = (flat @ weight.T).softmax(1)
-        gradient = (share - own).T @ flat / rows + penalty * weight
-        curvature = torch.zeros(n, size, n, size, dtype=flat.dtype)
-        for i in range(n):
-            for j in range(i + 1):
-                mass = share[:, i] * (float(i == j) - share[:, j]) / rows
-                curvature[i, :, j] = curvature[j, :, i] = flat.T @ (mass[:, None] * flat)
-        curvature = curvature.reshape(n * size, n * size)
-        curvature.diagonal().add_(penalty)
-        step = torch.linalg.solve(curvature, gradient.flatten()).reshape(n, size)
-        decrement = float((step * gradient).sum())
-        scale = 1.0
-        while (lower := loss(weight - scale * step)) > value - 0.1 * scale * decrement and scale > 1e-8:
-            scale /= 2
-        weight, value = weight - scale * step, lower
-        if decrement < 1e-16:
-            break
+    found = torch.cat([features(points) for points in classes])  # [n rows, F]
+    n, rows = len(classes), len(classes[0])
+    strength = (1 if n > 2 else 2) / positive("ridge", ridge)  # of two classes the difference alone is fitted
+    regression = LogisticRegression(C=strength, fit_intercept=False, solver="newton-cholesky", tol=1e-12)
+    fitted = regression.fit(found.numpy(), torch.arange(n).repeat_interleave(rows).numpy())
+    weight = torch.from_numpy(fitted.coef_)
+    weight = weight if n > 2 else torch.cat([-weight, weight]) / 2
     return Classifier(features, weight)
 
 

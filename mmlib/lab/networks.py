@@ -11,37 +11,31 @@ from torch import Tensor, nn
 
 from mmlib.checks import one_of
 from mmlib.distributions import MINIMUM_SCALE, SCALES
-from mmlib.lab.linear_gaussian import LinearGaussian
+from mmlib.lab.linear_gaussian import LinearGaussian, View
 from mmlib.modality import Modality, NormalLikelihood
 
 EXPERTS = ("posterior", "likelihood")
 
 
 class LinearEncoder(nn.Module):
-    """x [B, P] to (loc [B, D], raw scale [B, D]): the location is linear in x, the scale the same for every row."""
+    """x [B, P] to (loc [B, D], raw scale [B, D]): the location is linear in x, the scale the same for every row.
 
-    def __init__(self, weight: Tensor, bias: Tensor, raw_scale: Tensor) -> None:
+    With ``names`` it takes a whole batch, whose modalities it concatenates in this order.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, raw_scale: Tensor, names: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.clone())
         self.bias = nn.Parameter(bias.clone())
         self.raw_scale = nn.Parameter(raw_scale.clone())
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and raw scale, [B, D] each."""
-        loc = x @ self.weight.T + self.bias
-        return loc, self.raw_scale.expand_as(loc)
-
-
-class LinearJointEncoder(LinearEncoder):
-    """A `LinearEncoder` of a whole batch, its modalities concatenated in the laboratory's order."""
-
-    def __init__(self, names: tuple[str, ...], weight: Tensor, bias: Tensor, raw_scale: Tensor) -> None:
-        super().__init__(weight, bias, raw_scale)
         self.names = names
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor | dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Location and raw scale, [B, D] each."""
-        return super().forward(torch.cat([batch[name] for name in self.names], dim=-1))
+        if self.names:
+            x = torch.cat([x[name] for name in self.names], dim=-1)
+        loc = x @ self.weight.T + self.bias
+        return loc, self.raw_scale.expand_as(loc)
 
 
 class LinearDecoder(nn.Module):
@@ -87,9 +81,7 @@ def modalities(
             raise ValueError(
                 f"modality {name!r} has {len(view.bias)} values and cannot determine z as an expert"
             )
-        encode = torch.linalg.solve(precision, view.weight.T / view.noise**2)
-        raw = raw_from(widen * precision.diagonal().rsqrt(), scale)
-        encoder = LinearEncoder(encode, shift - encode @ view.bias, raw)
+        encoder = _encoder(precision, [view], scale, shift, widen)
         decoder = LinearDecoder(view.weight, view.bias)
         made.append(Modality(name, (len(view.bias),), encoder, decoder, NormalLikelihood(view.noise)))
     return made
@@ -97,15 +89,20 @@ def modalities(
 
 def joint_encoder(
     lab: LinearGaussian, scale: str = "softplus", shift: float = 0.0, widen: float = 1.0
-) -> LinearJointEncoder:
+) -> LinearEncoder:
     """The encoder of p(z | all modalities), exact if every W'W is diagonal; `shift` and `widen` as above."""
-    precision = lab.precision(lab.names)
-    views = lab.views.values()
+    return _encoder(lab.precision(lab.names), list(lab.views.values()), scale, shift, widen, lab.names)
+
+
+def _encoder(
+    precision: Tensor, views: list[View], scale: str, shift: float, widen: float, names: tuple[str, ...] = ()
+) -> LinearEncoder:
+    """The encoder whose location is precision^-1 times the evidence of some views."""
     stacked = torch.cat([view.weight / view.noise**2 for view in views])
     encode = torch.linalg.solve(precision, stacked.T)
     bias = torch.cat([view.bias for view in views])
     raw = raw_from(widen * precision.diagonal().rsqrt(), scale)
-    return LinearJointEncoder(lab.names, encode, shift - encode @ bias, raw)
+    return LinearEncoder(encode, shift - encode @ bias, raw, names)
 
 
 def raw_from(scale: Tensor, kind: str) -> Tensor:

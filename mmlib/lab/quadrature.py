@@ -70,7 +70,7 @@ def log_evidence(log_joint: LogJoint, rows: int, on: Grid) -> Tensor:
 def elbo(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
     """E_q[log w] with w = p(x, z) / q(z), [B]."""
     log_w, log_mass = _weights(log_joint, q, on)
-    return (log_mass.exp() * log_w).sum(1).mul(_proportions(q)).sum(0)
+    return (log_mass.exp() * log_w).sum(1).mul(q.log_mixture.exp()).sum(0)
 
 
 def iwae(log_joint: LogJoint, q: Mixture, k: int, on: Grid, looser: bool = False) -> Tensor:
@@ -84,13 +84,13 @@ def iwae(log_joint: LogJoint, q: Mixture, k: int, on: Grid, looser: bool = False
         looser: average the logarithms of the components' own means instead of taking one logarithm of all.
     """
     log_w, log_mass = _weights(log_joint, q, on)
-    return _expected_log_mean(log_w, log_mass, _proportions(q), k, looser)
+    return _expected_log_mean(log_w, log_mass, q.log_mixture.exp(), k, looser)
 
 
 def cubo(log_joint: LogJoint, q: Mixture, k: int, on: Grid) -> Tensor:
     """Expected CUBO estimate 0.5 E log mean w^2, k draws from each component: [B]; no bound at finite k."""
     log_w, log_mass = _weights(log_joint, q, on)
-    return 0.5 * _expected_log_mean(2 * log_w, log_mass, _proportions(q), k, looser=False)
+    return 0.5 * _expected_log_mean(2 * log_w, log_mass, q.log_mixture.exp(), k, looser=False)
 
 
 def cubo_limit(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
@@ -99,13 +99,14 @@ def cubo_limit(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
     Quadrature over a bounded interval cannot see that an integral diverges: check the tails of q first.
     """
     log_w, log_mass = _weights(log_joint, q, on)
-    return 0.5 * torch.logsumexp(2 * log_w[0] + _density(log_mass, q), dim=0)
+    log_density = torch.logsumexp(log_mass + q.log_mixture.unsqueeze(1), dim=0)
+    return 0.5 * torch.logsumexp(2 * log_w[0] + log_density, dim=0)
 
 
 def looser_limit(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
     """Limit of the looser IWAE for many samples, sum_r pi_r log E_{q_r}[p(x, z) / q(z)]: [B], <= log p(x)."""
     log_w, log_mass = _weights(log_joint, q, on)
-    return (torch.logsumexp(log_w + log_mass, dim=1) * _proportions(q)).sum(0)
+    return (torch.logsumexp(log_w + log_mass, dim=1) * q.log_mixture.exp()).sum(0)
 
 
 def _weights(log_joint: LogJoint, q: Mixture, on: Grid) -> tuple[Tensor, Tensor]:
@@ -115,14 +116,6 @@ def _weights(log_joint: LogJoint, q: Mixture, on: Grid) -> tuple[Tensor, Tensor]
     log_w = (log_joint(z) - q.log_prob(z)).unsqueeze(0)
     log_mass = q.components.log_prob(z.unsqueeze(1)).transpose(0, 1) + on.log_weights[:, None]
     return log_w, log_mass
-
-
-def _proportions(q: Mixture) -> Tensor:
-    return q.log_mixture.exp()  # [R, B]
-
-
-def _density(log_mass: Tensor, q: Mixture) -> Tensor:
-    return torch.logsumexp(log_mass + q.log_mixture.unsqueeze(1), dim=0)
 
 
 def _expected_log_mean(log_w: Tensor, log_mass: Tensor, proportions: Tensor, k: int, looser: bool) -> Tensor:
