@@ -1,4 +1,4 @@
-"""Every figure of the book: one function each, returning what it drew on."""
+"""Every figure of the book: one function each, returning what it drew on: ``ax`` or ``axes``, default a new figure."""
 
 from mmlib.plots.codes import class_tree, code_map, distance_histograms
 from mmlib.plots.grids import generation_grid, image_grid, sample_grid, save_samples

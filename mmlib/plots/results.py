@@ -34,13 +34,12 @@ def dots(
     """One line a row: every seed a small dot, the mean a large one, the 95 % t-interval a bar; n beside it.
 
     Args:
-        rows: label -> summary over seeds, from ``mmlib.runs.results.summary``. The label
-            decides the look: see :func:`mmlib.plots.look`.
+        rows: label -> summary over seeds. The label decides the look: see :func:`mmlib.plots.look`.
         paper: label -> the paper's value, drawn as a star.
         chance: where guessing gets, drawn as a dotted line.
         xlabel: of the horizontal axis, with units.
         title: of the plot.
-        ax: where to draw; default: a new figure.
+        ax: where to draw.
 
     Raises:
         ValueError: if there is no row, or ``paper`` names a row that is not there.
@@ -59,14 +58,8 @@ def dots(
         if summary.low is not None:
             ax.plot([summary.low, summary.high], [y, y], color=style["color"], linewidth=2.5, alpha=0.5)
         ax.plot(summary.values, [y] * summary.n, linestyle="", marker=".", color=style["color"], alpha=0.6)
-        ax.plot(
-            [summary.mean],
-            [y],
-            linestyle="",
-            marker=style["marker"] or "o",
-            color=style["color"],
-            markersize=8,
-        )
+        marker = style["marker"] or "o"
+        ax.plot([summary.mean], [y], linestyle="", marker=marker, color=style["color"], markersize=8)
         if label in (paper or {}):
             star = {key: entry for key, entry in look("paper").items() if key != "linestyle"}
             named = {"label": "paper"} if label == next(iter(paper)) else {}  # once in the legend

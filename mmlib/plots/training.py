@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from mmlib.plots.style import LINES, look
+from mmlib.plots.style import LINES, colour, look
 from mmlib.train.history import History
 
 
@@ -19,14 +19,8 @@ def history_curves(
 ) -> Axes:
     """Columns of one history, or of several side by side, against the training step.
 
-    Args:
-        history: what ``fit`` returned; or label -> history. The label or the column decides the look: see
-            :func:`mmlib.plots.look`.
-        columns: one column or several.
-        ylabel: of the vertical axis, with units.
-        title: of the plot.
-        labels: what to call the columns in the legend.
-        ax: where to draw; default: a new figure.
+    ``history`` is what ``fit`` returned, or label -> history; the label or the column decides the look, see
+    :func:`mmlib.plots.look`. The legend calls the columns by their ``labels``, if they have any.
 
     Raises:
         ValueError: if a history does not have a column.
@@ -39,14 +33,11 @@ def history_curves(
         for i, column in enumerate(columns):
             name = (labels or {}).get(column, column)
             text = ", ".join(part for part in (label, name if len(columns) > 1 or not label else "") if part)
-            style = look(label or column)
-            if len(columns) > 1 and (label or style == look("loss")):
+            style = look(label or column) | {"markevery": max(1, len(run) // 12), "label": text}
+            if len(columns) > 1 and (label or style["color"] == colour("loss")):
                 style["linestyle"] = LINES[i % 4]
-            ax.plot(
-                run.steps(column), run.column(column), label=text, markevery=max(1, len(run) // 12), **style
-            )
-    ax.set_xlabel("training step")
-    ax.set_ylabel(ylabel)
+            ax.plot(run.steps(column), run.column(column), **style)
+    ax.set(xlabel="training step", ylabel=ylabel)
     if title:
         ax.set_title(title)
     if len(runs) * len(columns) > 1:
