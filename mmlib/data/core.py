@@ -157,26 +157,22 @@ class PairedSplit:
             ValueError: when ``fraction`` leaves [0, 1], or ``may_miss`` is empty or names no modality of the split.
         """
         fraction = real("fraction", fraction, 0, 1)
-        may_miss = (
-            [may_miss] if isinstance(may_miss, str) else list(self.names if may_miss is None else may_miss)
-        )
+        may_miss = self.names if may_miss is None else may_miss
+        may_miss = [may_miss] if isinstance(may_miss, str) else list(may_miss)
         unknown = [name for name in may_miss if name not in self.names]
         if unknown or not may_miss:
             raise ValueError(f"may_miss is {may_miss}; expected one or more of {self.names}")
-        m = len(self.names)
+        p, everything = len(self), 2 ** len(self.names) - 1
         # Every pattern as the bits of an integer: bit i set = modality i observed.
         always = sum(1 << i for i, name in enumerate(self.names) if name not in may_miss)
-        patterns = [bits for bits in range(1, 2**m - 1) if bits & always == always]
+        patterns = [bits for bits in range(1, everything) if bits & always == always]
         if not patterns:
             raise ValueError("with_missing needs at least two modalities: a row must keep one of them")
-        p = len(self)
-        device = self.labels.device
         losers = torch.randperm(p, generator=generator)[: round(fraction * p)]
-        bits = torch.full((p,), 2**m - 1)
-        draw = torch.randint(len(patterns), (len(losers),), generator=generator)
-        bits[losers] = torch.tensor(patterns)[draw]
-        observed = {name: ((bits >> i) & 1).bool().to(device) for i, name in enumerate(self.names)}
-        return replace(self, observed=observed)
+        bits = torch.full((p,), everything)
+        bits[losers] = torch.tensor(patterns)[torch.randint(len(patterns), losers.shape, generator=generator)]
+        bits = bits.to(self.labels.device)
+        return replace(self, observed={name: (bits >> i) % 2 == 1 for i, name in enumerate(self.names)})
 
     def to(self, device) -> PairedSplit:
         """The same split with every tensor on ``device``."""

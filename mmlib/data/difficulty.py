@@ -53,9 +53,8 @@ def guesses(train: Items, test: Items, scale: float = 0.75) -> Guesses:
     scale = positive("scale", scale)
     classes = train.labels.unique()
     if not torch.equal(classes, test.labels.unique()):
-        raise ValueError(
-            f"test has classes {test.labels.unique().tolist()}; expected {classes.tolist()} as in train"
-        )
+        found = test.labels.unique().tolist()
+        raise ValueError(f"test has classes {found}; expected {classes.tolist()} as in train")
     overall, by_class = median_images(train)
     images = test.images.float() / 255
     own = by_class[torch.searchsorted(classes, test.labels)]

@@ -89,18 +89,16 @@ def _warp(field: Tensor, generator: torch.Generator) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
     # The affine map from output to field coordinates, both in [-1, 1]; a sixth of the field is margin on each side.
     zoom = CANVAS / 48
-    x_row = torch.stack(
-        [zoom * (cos + shear * sin) / width, zoom * (shear * cos - sin) / width, right], dim=-1
-    )
-    y_row = torch.stack([zoom * sin / height, zoom * cos / height, down], dim=-1)
-    grid = F.affine_grid(torch.stack([x_row, y_row], dim=1), (n, 1, CANVAS, CANVAS), align_corners=False)
+    x_row = [zoom * (cos + shear * sin) / width, zoom * (shear * cos - sin) / width, right]
+    y_row = [zoom * sin / height, zoom * cos / height, down]
+    theta = torch.stack([*x_row, *y_row], dim=-1).unflatten(-1, (2, 3))
+    grid = F.affine_grid(theta, (n, 1, CANVAS, CANVAS), align_corners=False)
     wobble = 0.045 * torch.randn(n, 2, 4, 4, generator=generator)
     wobble = F.interpolate(wobble, size=(CANVAS, CANVAS), mode="bicubic", align_corners=False)
     inked = F.grid_sample(field, grid + wobble.permute(0, 2, 3, 1), mode="bilinear", align_corners=False)
     # The pen: the level at which the field is cut (width of the stroke), the steepness of the cut, the darkness.
-    level, edge, strength = (
-        uniform(*span)[:, None, None, None] for span in ((0.32, 0.55), (7, 12), (0.85, 1))
-    )
+    spans = ((0.32, 0.55), (7, 12), (0.85, 1))
+    level, edge, strength = (uniform(*span)[:, None, None, None] for span in spans)
     ink = torch.sigmoid((inked - level) * edge)
     blank = torch.sigmoid(-level * edge)  # what blank paper gives, brought to exactly 0
     return ((ink - blank) / (1 - blank) * (strength * 255)).round().clamp(0, 255).byte()

@@ -94,7 +94,7 @@ def paired_split(
 
     Args:
         items: one unimodal set for each modality.
-        dm: random partners of each item.
+        dm: random partners of each item, see `pair_by_class`.
         max_d: most items of one class.
         fraction: share of the originals of each modality that is kept, taken *before* pairing, see `first_fraction`.
         rest: what becomes of the other items: "drop" or, as in `with_rest`, "unpaired".
@@ -103,7 +103,7 @@ def paired_split(
         generator: source of randomness.
 
     Raises:
-        ValueError: as in `pair_by_class`, `first_fraction` and `partially_paired`.
+        ValueError: as in those functions.
     """
     kept = {name: first_fraction(item, fraction) for name, item in items.items()}
     index = pair_by_class({name: item.labels for name, item in kept.items()}, dm, max_d, generator)
@@ -144,20 +144,13 @@ def three_splits(
 
     Validation and test are whole, and pair every item once.
     """
-    return {
-        split: paired_split(
-            items[split], **options if split == "train" else {}, generator=derived_generator(seed, 2, s)
-        )
-        for s, split in enumerate(SPLITS)
-    }
+    noise = {split: derived_generator(seed, 2, s) for s, split in enumerate(SPLITS)}
+    whole_splits = {split: paired_split(items[split], generator=noise[split]) for split in SPLITS[1:]}
+    return {"train": paired_split(items["train"], **options, generator=noise["train"])} | whole_splits
 
 
 def share(name: str, value: float) -> float:
-    """A share in (0, 1].
-
-    Raises:
-        ValueError: naming it.
-    """
+    """``value`` as a share in (0, 1]; anything else is a ValueError that names it."""
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value <= 1:
         raise ValueError(f"{name} is {value!r}; expected a share in (0, 1]")
     return float(value)
@@ -197,18 +190,11 @@ def with_rest(
     """Adds rows of one modality only for the originals that a split was paired without.
 
     Every original left out appears ``dm`` times in each modality, as often as the paired ones do, and never beside a
-    partner. Rows of the split keep their partners; all rows are shuffled.
-
-    Args:
-        split: pairs of the first part of every set, complete.
-        items: the whole sets, aligned: item p of every modality shows the same original.
-        dm: how often each is shown.
-        generator: of the order of the rows.
+    partner. Rows of the split keep their partners; all rows are shuffled. ``items`` are the whole sets, aligned (item p
+    of every modality shows the same original), and the split is made of complete pairs of the first part of each.
     """
     alone = [torch.arange(len(split.items[name]), len(item)).repeat(dm) for name, item in items.items()]
-    rows = torch.cat(
-        alone
-    )  # the hidden partners of a row are its own original's: of the right class, and never seen
+    rows = torch.cat(alone)  # hidden partners are the row's own original: of the right class, and never seen
     shown = torch.cat([torch.full_like(part, m) for m, part in enumerate(alone)])
     order = torch.randperm(len(split) + len(rows), generator=generator)
     index = {name: torch.cat([paired, rows])[order] for name, paired in split.index.items()}
