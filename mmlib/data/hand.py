@@ -22,15 +22,10 @@ def digits() -> tuple[Tensor, Tensor]:
 def split_originals(
     labels: Tensor, shares: tuple[float, float, float], generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Splits original images into train, validation and test, class by class (stratified).
-
-    Args:
-        labels: int64 ``[N]``.
-        shares: share of each split, sum 1.
-        generator: source of randomness.
+    """Splits original images into train, validation and test, class by class (stratified), by shares that sum to 1.
 
     Returns:
-        Three disjoint int64 tensors of positions in ``labels``, in random order.
+        Three disjoint int64 tensors of positions in ``labels`` (int64 ``[N]``), in random order.
     """
     parts: list[list[Tensor]] = [[], [], []]
     for digit in labels.unique():
@@ -64,12 +59,7 @@ def balanced_draw(labels: Tensor, n: int) -> Tensor:
 def warp(images: Tensor, generator: torch.Generator) -> Tensor:
     """Redraws 8x8 digits at 32x32, each with its own slant, size, position, wobble and pen width.
 
-    Args:
-        images: float32 ``[N, 8, 8]`` in [0, 1].
-        generator: source of randomness.
-
-    Returns:
-        uint8 ``[N, 1, 32, 32]``.
+    From float32 ``[N, 8, 8]`` in [0, 1] to uint8 ``[N, 1, 32, 32]``.
     """
     # A smooth enlargement, 4-fold and with a margin: its level sets are strokes, and the level sets the pen's width.
     padded = F.pad(images[:, None], (2, 2, 2, 2))

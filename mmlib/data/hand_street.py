@@ -78,13 +78,7 @@ def load_hand_street(
 
 
 def make(size: int, freedom: float, counts: dict[str, int], seed: int) -> dict[str, Tensor]:
-    """Makes every image of every split.
-
-    Args:
-        size: 16 or 32.
-        freedom: style freedom of *street*, 0 to 1.
-        counts: images of each modality, by split.
-        seed: of all draws.
+    """Makes every image of every split; ``counts`` are images of each modality, by split.
 
     Returns:
         ``"<split>.<modality>.images|labels|original"`` to tensor, as in `Items`.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,22 +63,15 @@ def first_fraction(items: Items, fraction: float) -> Items:
     The code released with Chen and Zhu 2022 takes n % of every class instead: in each set the first min(int(0.2 n1),
     int(0.2 n2)) items of a class that has n1 items in one set and n2 in the other. Nearly the same items are kept.
 
-    Args:
-        items: one unimodal set.
-        fraction: share of the originals to keep, in (0, 1]; at least one original is kept.
-
     Raises:
-        ValueError: when ``fraction`` leaves (0, 1].
+        ValueError: when ``fraction``, the share of the originals to keep (at least one is), leaves (0, 1].
     """
     if share("fraction", fraction) == 1.0:
         return items
-    distinct, inverse = torch.unique(items.original, return_inverse=True)
-    position = torch.arange(len(items))
-    first = torch.full((len(distinct),), len(items)).scatter_reduce_(0, inverse, position, "amin")
-    rank = torch.empty_like(first)
-    rank[first.argsort()] = torch.arange(len(first))  # rank of each original by first appearance
-    keep = max(1, int(fraction * len(distinct) + 1e-9))
-    return items.select(torch.nonzero(rank[inverse] < keep).flatten())
+    _, first = np.unique(items.original.numpy(), return_index=True)  # where each original appears first
+    keep = max(1, int(fraction * len(first) + 1e-9))
+    kept = items.original[np.sort(first)[:keep]]
+    return items.select(torch.isin(items.original, kept))
 
 
 def paired_split(

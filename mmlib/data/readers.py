@@ -31,14 +31,9 @@ class DataFileError(ValueError):
 
 
 def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
-    """Reads an idx file of bytes, plain or packed (``.gz``).
+    """Reads an idx file of bytes, plain or packed (``.gz``): a uint8 array of the shape that the file states.
 
-    Args:
-        path: the file.
-        md5: expected MD5 of the unpacked bytes; None accepts any.
-
-    Returns:
-        uint8 array of the shape that the file states.
+    ``md5`` is the expected one of the unpacked bytes; None accepts any.
 
     Raises:
         DataFileError: when the file cannot be unpacked, is not idx of unsigned bytes, has the wrong length or MD5.
@@ -64,9 +59,7 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
 def read_svhn_mat(path: Path, md5: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Reads an SVHN "cropped digits" file: ``X [32, 32, 3, N]``, ``y [N, 1]`` with digit 0 stored as 10.
 
-    Args:
-        path: ``train_32x32.mat`` or ``test_32x32.mat``.
-        md5: expected MD5 of the file; None accepts any.
+    ``md5`` is the expected one of the file; None accepts any.
 
     Returns:
         uint8 ``[N, 3, 32, 32]`` and int64 ``[N]`` with labels 0 to 9.

@@ -77,13 +77,8 @@ def render(labels: Tensor, freedom: float, generator: torch.Generator) -> Tensor
     neighbours, hues, gradient, plate, shadow, blur, noise. What ``freedom`` (0 to 1) adds: polarity (the share of
     dark-on-light images grows from 0 to 1/2), overlapping ranges of brightness, stronger colours.
 
-    Args:
-        labels: int64 ``[N]``, the digit in the middle.
-        freedom: 0 (light digits on darker walls) to 1 (colours and polarity free).
-        generator: source of randomness.
-
     Returns:
-        uint8 ``[N, 3, 32, 32]``.
+        uint8 ``[N, 3, 32, 32]``, with the digits of ``labels`` (int64 ``[N]``) in the middle.
     """
     return torch.cat([_render(part, freedom, generator) for part in labels.split(_CHUNK)])
 

@@ -25,21 +25,13 @@ LOSSES = {"minimax": minimax_value, "non_saturating": non_saturating_loss}
 
 @dataclass(frozen=True)
 class Pair:
-    """Both sides of the game for scalars.
+    """Both sides of the game for scalars."""
 
-    Attributes:
-        data: q(x), a mixture of one row and one dimension.
-        encoder: mean of q(z | x) as a function of x.
-        encoder_noise: its standard deviation.
-        decoder: mean of p(x | z) as a function of z.
-        decoder_noise: its standard deviation.
-    """
-
-    data: Mixture
-    encoder: Callable[[Tensor], Tensor]
-    encoder_noise: float
-    decoder: Callable[[Tensor], Tensor]
-    decoder_noise: float
+    data: Mixture  # q(x), of one row and one dimension
+    encoder: Callable[[Tensor], Tensor]  # mean of q(z | x) as a function of x
+    encoder_noise: float  # its standard deviation
+    decoder: Callable[[Tensor], Tensor]  # mean of p(x | z) as a function of z
+    decoder_noise: float  # its standard deviation
 
     @classmethod
     def example(cls, decoder_noise: float = 0.5) -> Pair:

@@ -40,15 +40,10 @@ def bumps(centres: Tensor, width: float) -> Features:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Logits that are linear in features.
+    """Logits that are linear in features."""
 
-    Attributes:
-        features: points [..., N] to features [..., F].
-        weight: [n, F].
-    """
-
-    features: Features
-    weight: Tensor
+    features: Features  # points [..., N] to [..., F]
+    weight: Tensor  # [n, F]
 
     def logits(self, points: Tensor) -> Tensor:
         """Logits of the n classes at points [..., N]: [n, ...]."""
@@ -63,12 +58,8 @@ class Classifier:
 def classify(classes: Sequence[Tensor], features: Features = quadratic, ridge: float = 1.0) -> Classifier:
     """Fit a classifier between samples of n distributions, equally many of each.
 
-    Minimises ``class_loss`` plus ridge / (2 rows) times the sum of squared weights, by Newton's method (scikit-learn).
-
-    Args:
-        classes: n tensors [rows, N].
-        features: of a point.
-        ridge: of the penalty; keeps the weights of separable samples finite.
+    Minimises ``class_loss`` plus ridge / (2 rows) times the sum of squared weights, which keeps the weights of
+    separable samples finite, by Newton's method (scikit-learn). ``classes`` are n tensors [rows, N].
 
     Raises:
         ValueError: if there are fewer than two classes, or classes of different sizes.
@@ -101,15 +92,9 @@ def fit_factors(
 ) -> Callable[[Tensor], Tensor]:
     """2 M + 1 binary classifiers from the samples that `fit_joint` has: points [B, N] -> assembled logits [n, B].
 
-    Negatives are made by permuting: each modality's data for T, the contents of p for D1.
-
-    Args:
-        game: says where data and codes stand in a point.
-        samples: [n, rows, N].
-        unpaired: [n, more rows, N], further samples of which each D0_i and D1_i sees its own modality and code, and T
-            nothing.
-        generator: of the permutations.
-        ridge: of every classifier.
+    Negatives are made by permuting: each modality's data for T, the contents of p for D1. The game says where data and
+    codes stand in a point. Of further samples, ``unpaired`` [n, more rows, N], each D0_i and D1_i sees its own modality
+    and code, and T nothing.
     """
     each, content = range(game.modalities), game.columns("content")
     data = [game.columns("data", i) for i in each]

@@ -52,15 +52,10 @@ def decoder_joint(log_content: Tensor, log_style: Tensor, log_likelihood: Tensor
 
 @dataclass(frozen=True)
 class Normal:
-    """A normal distribution of any covariance, mean + root e with standard normal e.
+    """A normal distribution of any covariance, mean + root e with standard normal e."""
 
-    Attributes:
-        mean: [N].
-        root: [N, E], E at least N.
-    """
-
-    mean: Tensor
-    root: Tensor
+    mean: Tensor  # [N]
+    root: Tensor  # [N, E], E at least N
 
     def log_prob(self, points: Tensor, columns: Sequence[int] | None = None) -> Tensor:
         """Log-density of the chosen columns (default: all) of points [..., N], the others integrated out: [...]."""
@@ -76,19 +71,12 @@ class Normal:
 
 @dataclass(frozen=True)
 class Game:
-    """The distributions q_1..q_M and p. `Game.make` draws one.
+    """The distributions q_1..q_M and p. `Game.make` draws one."""
 
-    Attributes:
-        data: q(X), over all the modalities together.
-        content: q(c | x_i), M of them.
-        style: q(s_i | x_i), M of them.
-        decoders: p(x_i | s_i, c), M of them; the input is [s_i, c].
-    """
-
-    data: Normal
-    content: Sequence[View]
-    style: Sequence[View]
-    decoders: Sequence[View]
+    data: Normal  # q(X), over all the modalities together
+    content: Sequence[View]  # q(c | x_i), M of them
+    style: Sequence[View]  # q(s_i | x_i), M of them
+    decoders: Sequence[View]  # p(x_i | s_i, c), M of them; the input is [s_i, c]
 
     @classmethod
     def make(
@@ -102,13 +90,8 @@ class Game:
     ) -> Game:
         """Draw a game that is nearly over: decoders, and data and encoders that fit them up to a mismatch.
 
-        Args:
-            modalities: M.
-            data_dim: of each modality.
-            style_dim: of each style; 0 for none.
-            content_dim: of the content.
-            mismatch: standard deviation of what is added to every coefficient of data and encoders.
-            seed: of the draw.
+        The mismatch is the standard deviation of what is added to every coefficient of data and encoders.
+        ``style_dim`` is 0 for no styles.
         """
         modalities, data_dim = whole("modalities", modalities), whole("data_dim", data_dim)
         style_dim, content_dim = whole("style_dim", style_dim, 0), whole("content_dim", content_dim)

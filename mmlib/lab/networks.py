@@ -78,9 +78,8 @@ def modalities(
         gram = view.weight.T @ view.weight / view.noise**2
         precision = lab.precision([name]) if experts == "posterior" else gram
         if torch.linalg.matrix_rank(precision) < lab.latent_dim:
-            raise ValueError(
-                f"modality {name!r} has {len(view.bias)} values and cannot determine z as an expert"
-            )
+            size = len(view.bias)
+            raise ValueError(f"modality {name!r} has {size} values and cannot determine z as an expert")
         encoder = _encoder(precision, [view], scale, shift, widen)
         decoder = LinearDecoder(view.weight, view.bias)
         made.append(Modality(name, (len(view.bias),), encoder, decoder, NormalLikelihood(view.noise)))

@@ -76,12 +76,8 @@ def elbo(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
 def iwae(log_joint: LogJoint, q: Mixture, k: int, on: Grid, looser: bool = False) -> Tensor:
     """Expected IWAE with k draws from each of the R components, at exactly this k, [B].
 
-    Args:
-        log_joint: the model.
-        q: the posterior, its components sampled in strata and weighted by their mixture weights.
-        k: draws from every component.
-        on: the grid.
-        looser: average the logarithms of the components' own means instead of taking one logarithm of all.
+    The components are sampled in strata and weighted by their mixture weights; ``looser`` averages the logarithms of
+    their own means instead of taking one logarithm of all.
     """
     log_w, log_mass = _weights(log_joint, q, on)
     return _expected_log_mean(log_w, log_mass, q.log_mixture.exp(), k, looser)
@@ -125,9 +121,7 @@ def _expected_log_mean(log_w: Tensor, log_mass: Tensor, proportions: Tensor, k: 
     centre = ((mass * log_w).sum(1) * proportions).sum(0).detach()  # [B], keeps t of order one
     step = 0.1
     log_t = torch.arange(-60.0, 160.0, step, dtype=log_w.dtype)
-    share = (
-        torch.ones_like(proportions) if looser else proportions
-    )  # weight of a component inside the logarithm
+    share = torch.ones_like(proportions) if looser else proportions  # of a component inside the logarithm
     terms = []
     for chunk in log_t.split(200):
         exponent = chunk[:, None, None] + log_w[0] - centre - math.log(k)  # [T, N, B]

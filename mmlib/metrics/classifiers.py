@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -59,9 +59,7 @@ class Classifiers:
 
     def to(self, device) -> "Classifiers":
         """The same classifiers on ``device`` (networks are moved in place, as PyTorch does)."""
-        return Classifiers(
-            {n: net.to(device) for n, net in self.networks.items()}, self.accuracy, self.seconds
-        )
+        return replace(self, networks={name: net.to(device) for name, net in self.networks.items()})
 
 
 def check_judges(classifiers: object, names: Iterable[str]) -> list[str]:
@@ -74,9 +72,8 @@ def check_judges(classifiers: object, names: Iterable[str]) -> list[str]:
     names = list(names)
     missing = [name for name in names if name not in getattr(classifiers, "networks", names)]
     if missing:
-        raise ValueError(
-            f"classifiers judge {', '.join(classifiers.networks)}; expected one for {missing[0]!r} too"
-        )
+        judged = ", ".join(classifiers.networks)
+        raise ValueError(f"classifiers judge {judged}; expected one for {missing[0]!r} too")
     return names
 
 
@@ -151,9 +148,7 @@ def train_classifiers(
     networks, accuracy = {}, {}
     for name, shape in data.shapes.items():
         prefix = f"{name}/network/"
-        weights = {
-            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-        }
+        weights = {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
         with torch.device("meta"):  # no weights are drawn, so the caller's random numbers stay where they are
             network = DigitClassifier(shape, classes=weights["head.bias"].numel(), width=width)
         network.load_state_dict(weights, assign=True)
@@ -230,9 +225,8 @@ def shifted(images: Tensor, by: int, generator: torch.Generator | None = None) -
     down, right = torch.randint(0, 2 * by + 1, (2, batch, 1), generator=generator)
     rows = (torch.arange(height) + down)[:, None, :, None]  # [B, 1, H, 1]
     columns = (torch.arange(width) + right)[:, None, None, :]  # [B, 1, 1, W]
-    return padded[
-        torch.arange(batch)[:, None, None, None], torch.arange(images.shape[1])[:, None, None], rows, columns
-    ]
+    channels = torch.arange(images.shape[1])[:, None, None]
+    return padded[torch.arange(batch)[:, None, None, None], channels, rows, columns]
 
 
 @torch.no_grad()

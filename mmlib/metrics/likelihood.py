@@ -118,9 +118,8 @@ def log_marginal(
         twice.append(torch.logsumexp(2 * log_weights, dim=1))
     log_mixture = draws.log_weights.log_mixture.double()
     absent = log_mixture == -math.inf  # components that a row lacks weigh nothing
-    log_sum, log_square = (
-        torch.logsumexp(torch.stack(sums), dim=0).masked_fill(absent, -math.inf) for sums in (once, twice)
-    )  # [R, B]
+    totals = [torch.logsumexp(torch.stack(sums), dim=0) for sums in (once, twice)]  # [R, B]
+    log_sum, log_square = (total.masked_fill(absent, -math.inf) for total in totals)
     value = importance_log_likelihood(log_sum, log_mixture, k)
     # Weights relative to the estimate, so that nothing under- or overflows: their strata's means and mean squares.
     mean = (log_sum - math.log(k) - value).exp()

@@ -39,9 +39,8 @@ def fit_probe(z: Tensor, labels: Tensor) -> Probe:
     from sklearn.linear_model import LogisticRegression
 
     if z.ndim != 2 or labels.shape != z.shape[:1]:
-        raise ValueError(
-            f"z and labels have shapes {tuple(z.shape)}, {tuple(labels.shape)}; expected [P, D] and [P]"
-        )
+        found = f"{tuple(z.shape)}, {tuple(labels.shape)}"
+        raise ValueError(f"z and labels have shapes {found}; expected [P, D] and [P]")
     if len(torch.unique(labels)) < 2:
         raise ValueError("labels hold a single class; expected at least two")
     z = z.detach().double()
