@@ -38,19 +38,6 @@ class LinearEncoder(nn.Module):
         return loc, self.raw_scale.expand_as(loc)
 
 
-class LinearDecoder(nn.Module):
-    """z [N, D] to the mean of one modality, [N, P]."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-        self.bias = nn.Parameter(bias.clone())
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Mean of the modality."""
-        return z @ self.weight.T + self.bias
-
-
 def modalities(
     lab: LinearGaussian,
     scale: str = "softplus",
@@ -81,7 +68,8 @@ def modalities(
             size = len(view.bias)
             raise ValueError(f"modality {name!r} has {size} values and cannot determine z as an expert")
         encoder = _encoder(precision, [view], scale, shift, widen)
-        decoder = LinearDecoder(view.weight, view.bias)
+        decoder = nn.utils.skip_init(nn.Linear, *view.weight.T.shape, dtype=view.weight.dtype)
+        decoder.load_state_dict({"weight": view.weight, "bias": view.bias})
         made.append(Modality(name, (len(view.bias),), encoder, decoder, NormalLikelihood(view.noise)))
     return made
 

@@ -52,9 +52,8 @@ def grid(
     """
     if not real("high", high) > real("low", low):
         raise ValueError(f"high is {high}; expected more than low = {low}")
-    edges = np.union1d(
-        np.linspace(low, high, whole("panels", panels) + 1), [b for b in breaks if low < b < high]
-    )
+    inner = [b for b in breaks if low < b < high]
+    edges = np.union1d(np.linspace(low, high, whole("panels", panels) + 1), inner)
     nodes, weights = np.polynomial.legendre.leggauss(whole("order", order))
     half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
     z = middle[:, None] + half[:, None] * nodes

@@ -71,9 +71,8 @@ def with_styles(classes: int, values: int) -> Tensor:
 def divergence(probabilities: Tensor) -> Tensor:
     """Jensen-Shannon divergence of n distributions [n, points], zeros allowed: scalar, at most log n."""
     mixture = probabilities.mean(0)
-    return (torch.xlogy(probabilities, probabilities) - torch.xlogy(probabilities, mixture)).sum() / len(
-        probabilities
-    )
+    apart = torch.xlogy(probabilities, probabilities) - torch.xlogy(probabilities, mixture)
+    return apart.sum() / len(probabilities)
 
 
 def best_keep(classes: int, values: int) -> float:

@@ -141,10 +141,7 @@ def train_classifiers(
         tensors["seconds"] = torch.tensor(time.perf_counter() - started)
         return tensors
 
-    if cache is False:
-        tensors = make()
-    else:
-        tensors = _stored(cache_root(cache), data.name, facts, make)
+    tensors = make() if cache is False else _stored(cache_root(cache), data.name, facts, make)
     networks, accuracy = {}, {}
     for name, shape in data.shapes.items():
         prefix = f"{name}/network/"

@@ -186,9 +186,7 @@ def evaluate_likelihoods(
         rows.append(numbers)
         for subset, found in parts.items():
             found.append(log_marginal(model, batch, subset, k, generator, chunk=chunk))
-    complete = {
-        subset: LogLikelihood(*map(torch.cat, zip(*part, strict=True))) for subset, part in parts.items()
-    }
+    complete = {some: LogLikelihood(*map(torch.cat, zip(*part, strict=True))) for some, part in parts.items()}
     clusters = {name: split.original(name, torch.cat(rows)).cpu() for name in names}
 
     def entry(subset: tuple, result: LogLikelihood) -> dict:
