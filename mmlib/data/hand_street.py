@@ -66,15 +66,13 @@ def load_hand_street(
     key = f"v{GENERATOR_VERSION}-{size}px-freedom{freedom:g}-{key}-seed{seed}"
     folder = cache_root(cache) / "hand-street" / key
     tensors, record = generated(folder, facts, lambda: make(size, freedom, counts, seed))
-    items = {
-        split: {
-            name: Items(*(tensors[f"{split}.{name}.{part}"] for part in ("images", "labels", "original")))
-            for name in ("hand", "street")
-        }
-        for split in SPLITS
-    }
+
+    def items(name: str) -> Items:
+        return Items(*(tensors[f"{name}.{part}"] for part in ("images", "labels", "original")))
+
+    sets = {split: {name: items(f"{split}.{name}") for name in ("hand", "street")} for split in SPLITS}
     provenance = {**record, "pairing": options}
-    return DataSet("hand-street", **three_splits(items, options, seed), provenance=provenance)
+    return DataSet("hand-street", **three_splits(sets, options, seed), provenance=provenance)
 
 
 def make(size: int, freedom: float, counts: dict[str, int], seed: int) -> dict[str, Tensor]:

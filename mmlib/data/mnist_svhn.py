@@ -109,10 +109,8 @@ def mnist_splits(root: Path, verify: bool) -> tuple[dict[str, Items], list[Path]
     for part in ("train", "t10k"):
         x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
         if x.ndim != 3 or x.shape[1:] != (28, 28) or y.shape != x.shape[:1] or (y > 9).any():
-            expected = "(N, 28, 28) and (N,), digits 0-9"
-            raise DataFileError(
-                f"MNIST/raw/{part}-*: images {x.shape}, labels {y.shape}; expected {expected}"
-            )
+            found = f"images {x.shape}, labels {y.shape}; expected (N, 28, 28) and (N,), digits 0-9"
+            raise DataFileError(f"MNIST/raw/{part}-*: {found}")
         parts += [x[:, None], y.astype(np.int64)]
     return _three(*parts, validation=len(parts[1]) // 6), files
 
@@ -130,9 +128,7 @@ def _svhn(root: Path, kind: str, verify: bool) -> tuple[dict[str, Items], list[P
             parts += read_svhn_mat(path, SVHN_MD5[path.name] if verify else None)
         return _three(*parts, validation=len(parts[1]) // 10), official, "svhn"
     if not subset.is_file():
-        raise DataFileError(
-            "SVHN/train_32x32.mat or SVHN/test_32x32.mat is missing, and so is SVHN/subset.npz"
-        )
+        raise DataFileError("SVHN/train_32x32.mat or test_32x32.mat is missing, and so is SVHN/subset.npz")
     arrays = read_subset(subset)
     n = len(arrays["y_train"]) + len(arrays["y_test"])
     kind = "svhn10k" if n == 10_000 else f"svhn-subset-{n}"
@@ -155,9 +151,7 @@ def _three(
 def fetch(root: Path, svhn: str | None) -> None:
     """Lets torchvision fetch the official files that are not there yet; no answer is awaited longer than 20 seconds.
 
-    Args:
-        root: data folder.
-        svhn: as in `load_mnist_svhn`; None fetches MNIST alone.
+    ``svhn`` is as in `load_mnist_svhn`; None fetches MNIST alone.
 
     Raises:
         DataFileError: when the download fails.

@@ -64,10 +64,8 @@ def load_multi_hand(
     whole_set = Items(images, labels, torch.arange(len(labels)))
     originals = {split: whole_set.select(rows) for split, rows in zip(SPLITS, parts, strict=True)}
     sha256 = hashlib.sha256(b"".join(item.images.numpy().tobytes() for item in originals.values()))
-    provenance = {
-        "generator": "multi-hand", "size": size, "modalities": len(names), "seed": seed, "pairing": options,
-        "sha256": sha256.hexdigest(),
-    }  # fmt: skip
+    provenance = {"generator": "multi-hand", "size": size, "modalities": len(names), "seed": seed}
+    provenance |= {"pairing": options, "sha256": sha256.hexdigest()}
     return DataSet("multi-hand", **_splits(originals, names, options, seed), provenance=provenance)
 
 
@@ -110,10 +108,10 @@ def rotated(items: Items, quarter_turns: int) -> Items:
 
 
 def _splits(originals: dict, names: list[str], options: dict, seed: int) -> dict[str, PairedSplit]:
-    items = {
-        split: {name: rotated(item, k) for k, name in enumerate(names)} for split, item in originals.items()
-    }
-    return three_splits(items, options, seed)
+    def turned(item: Items) -> dict[str, Items]:
+        return {name: rotated(item, k) for k, name in enumerate(names)}
+
+    return three_splits({split: turned(item) for split, item in originals.items()}, options, seed)
 
 
 def _options(stem: str, modalities: int, rest: str, pairing: dict) -> tuple[list[str], dict]:
@@ -121,8 +119,6 @@ def _options(stem: str, modalities: int, rest: str, pairing: dict) -> tuple[list
     names = [f"{stem}{angle}" for angle in ANGLES[: whole("modalities", modalities, 2, len(ANGLES))]]
     options = pairing_options(names, **{"dm": 30, **pairing}) | {"rest": one_of("rest", rest, RESTS)}
     if rest == "unpaired" and (options["fraction"] == 1.0 or "paired" in options):
-        expected = (
-            "a fraction below 1 that leaves some originals out, and paired and always at their defaults"
-        )
+        expected = "a fraction below 1 that leaves some originals out; paired and always at their defaults"
         raise ValueError(f"rest is 'unpaired'; expected {expected}")
     return names, options

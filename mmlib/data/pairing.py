@@ -155,12 +155,8 @@ def partially_paired(
 ) -> PairedSplit:
     """Keeps a share of the rows whole; each of the others shows one modality only (Joy et al. 2022, Section 4.1).
 
-    Args:
-        split: complete rows.
-        paired: share of the rows that stay whole, in (0, 1].
-        always: the modality that every row shows; None deals the other rows out evenly, so that with one-to-one pairs
-            every item that has lost its partner stands alone, and none of their partners is seen.
-        generator: source of randomness.
+    That is the modality ``always``; None deals these rows out evenly, so that with one-to-one pairs every item that has
+    lost its partner stands alone, and none of their partners is seen.
 
     Raises:
         ValueError: when ``paired`` leaves (0, 1], ``always`` names no modality, or the split already misses some.

@@ -52,15 +52,10 @@ class LinearGaussian:
         orthogonal: bool = True,
         seed: int = 0,
     ) -> LinearGaussian:
-        """Draw a model.
+        """Draw a model: ``sizes`` are the data dimensions P, ``noise`` one for all or one for each name.
 
-        Args:
-            sizes: data dimension P of each modality.
-            latent_dim: D.
-            noise: observation standard deviation, one for all or one for each name.
-            orthogonal: make the columns of every W orthogonal (needs P >= D), so that every posterior is exactly
-                a `Diagonal`; otherwise W is unstructured and posteriors have a full covariance.
-            seed: of the draw.
+        If ``orthogonal``, the columns of every W are orthogonal (needs P >= D), so that every posterior is exactly a
+        `Diagonal`; otherwise W is unstructured and posteriors have a full covariance.
 
         Raises:
             ValueError: when a size is too small for orthogonal columns, or a noise is not positive.
