@@ -27,14 +27,13 @@ def split_originals(
     Returns:
         Three disjoint int64 tensors of positions in ``labels`` (int64 ``[N]``), in random order.
     """
-    parts: list[list[Tensor]] = [[], [], []]
+    classes = []
     for digit in labels.unique():
         place = torch.nonzero(labels == digit).flatten()
-        place = place[torch.randperm(len(place), generator=generator)]
-        first, second = round(shares[0] * len(place)), round((shares[0] + shares[1]) * len(place))
-        for part, chosen in zip(parts, (place[:first], place[first:second], place[second:]), strict=True):
-            part.append(chosen)
-    joined = (torch.cat(part) for part in parts)
+        n = len(place)
+        cuts = [round(shares[0] * n), round((shares[0] + shares[1]) * n)]
+        classes.append(place[torch.randperm(n, generator=generator)].tensor_split(cuts))
+    joined = (torch.cat(part) for part in zip(*classes, strict=True))
     return tuple(part[torch.randperm(len(part), generator=generator)] for part in joined)
 
 

@@ -45,16 +45,12 @@ def modalities(
     shift: float = 0.0,
     widen: float = 1.0,
 ) -> list[Modality]:
-    """One `Modality` for each view of the laboratory, float64.
+    """One `Modality` for each view of the laboratory, float64; exact if W'W is diagonal and nothing is off.
 
-    Args:
-        lab: the model.
-        scale: the rule by which the library's model turns raw scales into scales (see `scale_from`).
-        experts: what an encoder returns. "posterior": p(z | x_m), which is what a mixture of experts or a model with
-            unimodal posteriors wants. "likelihood": p(x_m | z) as a normal density in z, whose product with the prior
-            is the posterior: what a product of experts wants. Exact if W'W is diagonal.
-        shift: added to every location.
-        widen: multiplies every scale.
+    ``scale`` is the rule by which the library's model turns raw scales into scales (see `scale_from`), ``experts`` what
+    an encoder returns. "posterior": p(z | x_m), which is what a mixture of experts or a model with unimodal posteriors
+    wants. "likelihood": p(x_m | z) as a normal density in z, whose product with the prior is the posterior: what a
+    product of experts wants.
 
     Raises:
         ValueError: if `experts` is unknown, or if "likelihood" is asked of a view that does not determine z.

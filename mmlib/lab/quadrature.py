@@ -40,15 +40,10 @@ class Grid:
 def grid(
     low: float = -30.0, high: float = 30.0, breaks: Sequence[float] = (), panels: int = 120, order: int = 10
 ) -> Grid:
-    """Composite Gauss-Legendre nodes on [low, high].
+    """Composite Gauss-Legendre nodes on [low, high], beyond which densities are ignored: ``order`` in every panel.
 
-    Args:
-        low: left end; densities beyond it are ignored.
-        high: right end.
-        breaks: places where an integrand has a kink (the location of a Laplace density, for example); they
-            become panel edges, which keeps the full order.
-        panels: equal panels before the breaks are added.
-        order: nodes in every panel.
+    The panels are equal but for the ``breaks``, places where an integrand has a kink (for example the location of a
+    Laplace density): they become panel edges, which keeps the full order.
     """
     if not real("high", high) > real("low", low):
         raise ValueError(f"high is {high}; expected more than low = {low}")

@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from mmlib.checks import check_has, positive, whole
 from mmlib.data.batches import rows_at
 from mmlib.data.cache import cache_root, digest, generated
-from mmlib.files import advised
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.split import check_mode, device_of
 from mmlib.nets.classifiers import DigitClassifier
@@ -159,16 +158,13 @@ def train_classifiers(
 
 def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
     """Judges from the cache, or made and kept there; of several processes that need the same ones, one trains."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise advised(error, root) from error
     with contextlib.ExitStack() as stack:
         place = _place(root, name, facts)
         if not place[0].exists():
-            lock = os.open(root, os.O_RDONLY)
-            stack.callback(os.close, lock)
             with contextlib.suppress(OSError):  # no locks here: then several train, to the same end
+                root.mkdir(parents=True, exist_ok=True)
+                lock = os.open(root, os.O_RDONLY)
+                stack.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             place = _place(root, name, facts)
         return generated(*place, make)[0]
@@ -229,8 +225,5 @@ def shifted(images: Tensor, by: int, generator: torch.Generator | None = None) -
 @torch.no_grad()
 def _correct(network: nn.Module, items, batch_size: int = 500) -> Tensor:
     """Whether the network is right about each item: bool [N]."""
-    right = []
-    for rows in torch.arange(len(items)).split(batch_size):
-        images = items.images[rows].to(device_of(network)).float() / 255
-        right.append(network(images).argmax(-1).cpu() == items.labels[rows])
-    return torch.cat(right)
+    batches = (images.to(device_of(network)).float() / 255 for images in items.images.split(batch_size))
+    return torch.cat([network(images).argmax(-1).cpu() for images in batches]) == items.labels

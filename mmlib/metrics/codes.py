@@ -62,11 +62,8 @@ def wasserstein(p: Diagonal, q: Diagonal) -> Tensor:
 def relatedness(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
     """Distances of pairs that show one class and of pairs that show two, and how well they tell these apart.
 
-    Source: Joy et al. 2022, Section 4.2 (the distances; the share is ours).
-
-    Args:
-        distances: [N, N], item i of one modality to item j of another.
-        labels: int64 [N], of both; at least two classes.
+    Source: Joy et al. 2022, Section 4.2 (the distances; the share is ours). The distances, [N, N], are those of item i
+    of one modality to item j of another; ``labels``, int64 [N], are of both, and of at least two classes.
 
     Returns:
         Related and unrelated distances, flat, and the share of (related, unrelated) for which the related is nearer;
@@ -84,9 +81,7 @@ def class_distances(
 ) -> tuple[Tensor, list[tuple[str, int]]]:
     """Mean 2-Wasserstein distance between the posteriors of every two groups, a group being a class in a modality.
 
-    Args:
-        posteriors: name -> loc and scale [N, D], of one family.
-        labels: int64 [N], of every modality.
+    The posteriors are of one family, name -> loc and scale [N, D]; ``labels``, int64 [N], are of every modality.
 
     Returns:
         [G, G], float64, and the groups (name, class), modality by modality. The diagonal is no zero: it is the mean

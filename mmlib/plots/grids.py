@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from mmlib.checks import kind, whole
@@ -65,14 +65,9 @@ def image_grid(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Rows of images with their labels.
+    """Rows of images with their labels: label -> images [N, C, H, W] in [0, 1] or as bytes; or only the images.
 
-    Args:
-        rows: label -> images [N, C, H, W] in [0, 1] or as bytes; or only the images. A label is shown once for the
-            rows that share it, up to blanks.
-        columns: labels above the columns, N of them.
-        title: of the whole grid.
-        ax: where to draw.
+    A label is shown once for the rows that share it, up to blanks; ``columns`` are N labels above.
     """
     labels = [label.strip() for label in rows] if isinstance(rows, Mapping) else [""] * len(rows)
     labels = [label if label != above else "" for above, label in zip([None, *labels], labels, strict=False)]
@@ -142,7 +137,5 @@ def save_samples(model, path: Path | str, n: int = 12, seed: int = 0, device: st
     from mmlib.seeding import generator
 
     picture = tile(list(model.sample(n, generator(seed, device)).values()), side=64)
-    figure = Figure(figsize=(picture.shape[1] / 100, picture.shape[0] / 100), dpi=100)
-    figure.figimage((picture.numpy() * 255).round().astype("uint8"), resize=True)
-    figure.savefig(data := io.BytesIO(), format="png", metadata={"Software": None})
+    Image.fromarray((picture.numpy() * 255).round().astype("uint8")).save(data := io.BytesIO(), "png")
     return write_atomically(path, data.getvalue())

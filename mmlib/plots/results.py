@@ -70,13 +70,8 @@ def dots(
 ) -> Axes:
     """One line a row: every seed a small dot, the mean a large one, the 95 % t-interval a bar; n beside it.
 
-    Args:
-        rows: label -> summary over seeds. The label decides the look: see :func:`mmlib.plots.look`.
-        paper: label -> the paper's value, drawn as a star.
-        chance: where guessing gets, drawn as a dotted line.
-        xlabel: of the horizontal axis, with units.
-        title: of the plot.
-        ax: where to draw.
+    A label decides the look, see :func:`mmlib.plots.look`. The paper's values are stars, and ``chance``, where guessing
+    gets, is a dotted line.
 
     Raises:
         ValueError: if there is no row, or ``paper`` names a row that is not there.
@@ -120,12 +115,8 @@ def table(
 ) -> Table:
     """A table; a cell may be text, None (a dash), or a summary (mean, sd and n): the same text everywhere.
 
-    Args:
-        header: names of the columns.
-        rows: one cell for each column; what stands between backticks is shown as code.
-        percent: show summaries in per cent.
-        text: columns aligned to the left, besides the first; the others are aligned to the right.
-        caption: what stands above the table.
+    What stands between backticks is shown as code; summaries are in per cent, unless ``percent`` is False. The first
+    column and those named in ``text`` are aligned to the left, the others to the right.
 
     Raises:
         ValueError: if a row does not have one cell for each column.
