@@ -43,18 +43,3 @@ def load(name: str, size: int | None = None, cache: str | os.PathLike | None = N
     if unknown:
         raise ValueError(f"{name} has no option {unknown[0]!r}; expected some of {known}")
     return loader(size=size, cache=cache, **options)
-
-
-__all__ = [
-    "LOADERS",
-    "DataFileError",
-    "DataSet",
-    "Items",
-    "PairedSplit",
-    "load",
-    "load_hand_street",
-    "load_mnist_svhn",
-    "load_multi_hand",
-    "load_multi_mnist",
-    "rows_at",
-]

@@ -11,14 +11,10 @@ from torch import Tensor
 from mmlib.checks import whole
 
 
-def derived_seed(*parts: int) -> int:
-    """One well-mixed seed in [0, 2^63) from several non-negative integers, such as (seed, epoch)."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
 def derived_generator(*parts: int) -> torch.Generator:
-    """A CPU generator seeded by `derived_seed`."""
-    return torch.Generator().manual_seed(derived_seed(*parts))
+    """A CPU generator with a well-mixed seed from several non-negative integers, such as (seed, epoch)."""
+    seed = np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    return torch.Generator().manual_seed(int(seed))
 
 
 @lru_cache(maxsize=4)

@@ -51,10 +51,7 @@ def generated(
     wrong: generated data is never lost. The folder appears under its name only when complete, so that programs running
     side by side never see half of it.
 
-    Args:
-        folder: where the data is kept; its name should tell apart whatever ``facts`` tell apart.
-        facts: JSON-able, must equal what is stored.
-        make: called when nothing usable is stored.
+    ``facts`` are JSON-able and must equal what is stored; the folder's name should tell apart whatever they tell apart.
 
     Returns:
         The tensors, and ``facts`` with ``sha256`` added.

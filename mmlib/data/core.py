@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,10 +33,10 @@ class Items:
     original: Tensor
 
     def __post_init__(self):
-        _put(self, images=checked("images", self.images, torch.uint8, "NCHW"))
-        rows = (len(self.images),)
+        object.__setattr__(self, "images", checked("images", self.images, torch.uint8, "NCHW"))
         for name in ("labels", "original"):
-            _put(self, **{name: checked(name, getattr(self, name), torch.int64, rows)})
+            value = checked(name, getattr(self, name), torch.int64, (len(self.images),))
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,10 +74,10 @@ class PairedSplit:
     items: Mapping[str, Items]
     index: Mapping[str, Tensor]
     labels: Tensor
-    observed: Mapping[str, Tensor] | None = field(default=None)
+    observed: Mapping[str, Tensor] | None = None
 
     def __post_init__(self):
-        _put(self, labels=checked("labels", self.labels, torch.int64, "N"))
+        object.__setattr__(self, "labels", checked("labels", self.labels, torch.int64, "N"))
         for what, dtype in (("index", torch.int64), ("observed", torch.bool)):
             given = getattr(self, what)
             if given is None and what == "observed":
@@ -86,7 +86,8 @@ class PairedSplit:
                 found = list(given) if isinstance(given, Mapping) else kind(given)
                 raise ValueError(f"{what} has modalities {found}; expected {list(self.items)} as in items")
             shape = tuple(self.labels.shape)
-            _put(self, **{what: {n: checked(f"{what}[{n!r}]", x, dtype, shape) for n, x in given.items()}})
+            tensors = {n: checked(f"{what}[{n!r}]", x, dtype, shape) for n, x in given.items()}
+            object.__setattr__(self, what, tensors)
         for name, item in self.items.items():
             rows = self.index[name]
             if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < len(item)):
@@ -103,13 +104,10 @@ class PairedSplit:
         return list(self.items)
 
     def batch(self, rows: Tensor, device=None) -> dict[str, Tensor]:
-        """The images of ``rows``: float32 ``[B, C, H, W]`` in [0, 1] for every modality.
+        """The images of ``rows`` (int64 ``[B]``): float32 ``[B, C, H, W]`` in [0, 1] for every modality.
 
-        Images of modalities that ``mask`` hides are included; the model drops them.
-
-        Args:
-            rows: int64 ``[B]``, row numbers.
-            device: where the batch should be; default: where the images are.
+        Images of modalities that ``mask`` hides are included; the model drops them. The batch is on ``device``, by
+        default where the images are.
 
         Raises:
             ValueError: when ``rows`` is empty, of another type, or leaves the split.
@@ -147,36 +145,28 @@ class PairedSplit:
         ``round(fraction * P)`` rows, drawn without replacement, lose modalities: each of them keeps a non-empty proper
         subset of its modalities, all such subsets being equally likely. No row loses everything.
         Hiding is a property of the row: an item hidden in one row may be visible in another row that shows it too.
-
-        Args:
-            fraction: share of rows that are incomplete, in [0, 1].
-            generator: source of randomness.
-            may_miss: names of the modalities that may be hidden; default: all.
+        ``may_miss`` names the modalities that may be hidden; default: all.
 
         Raises:
             ValueError: when ``fraction`` leaves [0, 1], or ``may_miss`` is empty or names no modality of the split.
         """
         fraction = real("fraction", fraction, 0, 1)
-        may_miss = (
-            [may_miss] if isinstance(may_miss, str) else list(self.names if may_miss is None else may_miss)
-        )
+        may_miss = self.names if may_miss is None else may_miss
+        may_miss = [may_miss] if isinstance(may_miss, str) else list(may_miss)
         unknown = [name for name in may_miss if name not in self.names]
         if unknown or not may_miss:
             raise ValueError(f"may_miss is {may_miss}; expected one or more of {self.names}")
-        m = len(self.names)
+        p, everything = len(self), 2 ** len(self.names) - 1
         # Every pattern as the bits of an integer: bit i set = modality i observed.
         always = sum(1 << i for i, name in enumerate(self.names) if name not in may_miss)
-        patterns = [bits for bits in range(1, 2**m - 1) if bits & always == always]
+        patterns = [bits for bits in range(1, everything) if bits & always == always]
         if not patterns:
             raise ValueError("with_missing needs at least two modalities: a row must keep one of them")
-        p = len(self)
-        device = self.labels.device
         losers = torch.randperm(p, generator=generator)[: round(fraction * p)]
-        bits = torch.full((p,), 2**m - 1)
-        draw = torch.randint(len(patterns), (len(losers),), generator=generator)
-        bits[losers] = torch.tensor(patterns)[draw]
-        observed = {name: ((bits >> i) & 1).bool().to(device) for i, name in enumerate(self.names)}
-        return replace(self, observed=observed)
+        bits = torch.full((p,), everything)
+        bits[losers] = torch.tensor(patterns)[torch.randint(len(patterns), losers.shape, generator=generator)]
+        bits = bits.to(self.labels.device)
+        return replace(self, observed={name: (bits >> i) % 2 == 1 for i, name in enumerate(self.names)})
 
     def to(self, device) -> PairedSplit:
         """The same split with every tensor on ``device``."""
@@ -256,8 +246,3 @@ def checked(name: str, value: object, dtype: torch.dtype, shape: str | tuple[int
         if value.dtype == dtype and shape in (tuple(value.shape), "NCHW"[: value.ndim]):
             return value
     raise ValueError(f"{name} is {given}; expected {dtype} of shape ({', '.join(map(str, shape))})")
-
-
-def _put(frozen: object, **values: object) -> None:
-    for name, value in values.items():
-        object.__setattr__(frozen, name, value)

@@ -40,12 +40,8 @@ def guesses(train: Items, test: Items, scale: float = 0.75) -> Guesses:
 
     A Laplace likelihood with scale b charges |x - guess| / b nats a pixel on top of its constant log 2b. The median is
     the cheapest guess. An image's cost under one median for all, less its cost under the median of its class, is what
-    a decoder can win at most by drawing one image a class; the rest is private to the image.
-
-    Args:
-        train: the images whose medians are the guesses.
-        test: the images to be guessed, of the same classes.
-        scale: b, of the Laplace likelihood.
+    a decoder can win at most by drawing one image a class; the rest is private to the image. ``test`` shows the classes
+    of ``train``.
 
     Raises:
         ValueError: when ``scale`` is not positive or the classes differ.
@@ -53,9 +49,8 @@ def guesses(train: Items, test: Items, scale: float = 0.75) -> Guesses:
     scale = positive("scale", scale)
     classes = train.labels.unique()
     if not torch.equal(classes, test.labels.unique()):
-        raise ValueError(
-            f"test has classes {test.labels.unique().tolist()}; expected {classes.tolist()} as in train"
-        )
+        found = test.labels.unique().tolist()
+        raise ValueError(f"test has classes {found}; expected {classes.tolist()} as in train")
     overall, by_class = median_images(train)
     images = test.images.float() / 255
     own = by_class[torch.searchsorted(classes, test.labels)]

@@ -22,24 +22,18 @@ def digits() -> tuple[Tensor, Tensor]:
 def split_originals(
     labels: Tensor, shares: tuple[float, float, float], generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Splits original images into train, validation and test, class by class (stratified).
-
-    Args:
-        labels: int64 ``[N]``.
-        shares: share of each split, sum 1.
-        generator: source of randomness.
+    """Splits original images into train, validation and test, class by class (stratified), by shares that sum to 1.
 
     Returns:
-        Three disjoint int64 tensors of positions in ``labels``, in random order.
+        Three disjoint int64 tensors of positions in ``labels`` (int64 ``[N]``), in random order.
     """
-    parts: list[list[Tensor]] = [[], [], []]
+    classes = []
     for digit in labels.unique():
         place = torch.nonzero(labels == digit).flatten()
-        place = place[torch.randperm(len(place), generator=generator)]
-        first, second = round(shares[0] * len(place)), round((shares[0] + shares[1]) * len(place))
-        for part, chosen in zip(parts, (place[:first], place[first:second], place[second:]), strict=True):
-            part.append(chosen)
-    joined = (torch.cat(part) for part in parts)
+        n = len(place)
+        cuts = [round(shares[0] * n), round((shares[0] + shares[1]) * n)]
+        classes.append(place[torch.randperm(n, generator=generator)].tensor_split(cuts))
+    joined = (torch.cat(part) for part in zip(*classes, strict=True))
     return tuple(part[torch.randperm(len(part), generator=generator)] for part in joined)
 
 
@@ -64,12 +58,7 @@ def balanced_draw(labels: Tensor, n: int) -> Tensor:
 def warp(images: Tensor, generator: torch.Generator) -> Tensor:
     """Redraws 8x8 digits at 32x32, each with its own slant, size, position, wobble and pen width.
 
-    Args:
-        images: float32 ``[N, 8, 8]`` in [0, 1].
-        generator: source of randomness.
-
-    Returns:
-        uint8 ``[N, 1, 32, 32]``.
+    From float32 ``[N, 8, 8]`` in [0, 1] to uint8 ``[N, 1, 32, 32]``.
     """
     # A smooth enlargement, 4-fold and with a margin: its level sets are strokes, and the level sets the pen's width.
     padded = F.pad(images[:, None], (2, 2, 2, 2))
@@ -89,18 +78,16 @@ def _warp(field: Tensor, generator: torch.Generator) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
     # The affine map from output to field coordinates, both in [-1, 1]; a sixth of the field is margin on each side.
     zoom = CANVAS / 48
-    x_row = torch.stack(
-        [zoom * (cos + shear * sin) / width, zoom * (shear * cos - sin) / width, right], dim=-1
-    )
-    y_row = torch.stack([zoom * sin / height, zoom * cos / height, down], dim=-1)
-    grid = F.affine_grid(torch.stack([x_row, y_row], dim=1), (n, 1, CANVAS, CANVAS), align_corners=False)
+    x_row = [zoom * (cos + shear * sin) / width, zoom * (shear * cos - sin) / width, right]
+    y_row = [zoom * sin / height, zoom * cos / height, down]
+    theta = torch.stack([*x_row, *y_row], dim=-1).unflatten(-1, (2, 3))
+    grid = F.affine_grid(theta, (n, 1, CANVAS, CANVAS), align_corners=False)
     wobble = 0.045 * torch.randn(n, 2, 4, 4, generator=generator)
     wobble = F.interpolate(wobble, size=(CANVAS, CANVAS), mode="bicubic", align_corners=False)
     inked = F.grid_sample(field, grid + wobble.permute(0, 2, 3, 1), mode="bilinear", align_corners=False)
     # The pen: the level at which the field is cut (width of the stroke), the steepness of the cut, the darkness.
-    level, edge, strength = (
-        uniform(*span)[:, None, None, None] for span in ((0.32, 0.55), (7, 12), (0.85, 1))
-    )
+    spans = ((0.32, 0.55), (7, 12), (0.85, 1))
+    level, edge, strength = (uniform(*span)[:, None, None, None] for span in spans)
     ink = torch.sigmoid((inked - level) * edge)
     blank = torch.sigmoid(-level * edge)  # what blank paper gives, brought to exactly 0
     return ((ink - blank) / (1 - blank) * (strength * 255)).round().clamp(0, 255).byte()

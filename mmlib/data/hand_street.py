@@ -60,52 +60,35 @@ def load_hand_street(
     counts = {"train": train, "validation": validation, "test": test}
     counts = {split: whole(split, count, 10) for split, count in counts.items()}
     options, seed = pairing_options(("hand", "street"), **pairing), whole("seed", seed, 0)
-    facts = {
-        "generator": "hand-street",
-        "generator_version": GENERATOR_VERSION,
-        "size": size,
-        "freedom": freedom,
-        "seed": seed,
-        **counts,
-    }
+    facts = {"generator": "hand-street", "generator_version": GENERATOR_VERSION, "seed": seed}
+    facts |= {"size": size, "freedom": freedom, **counts}
     key = "-".join(map(str, counts.values()))
     key = f"v{GENERATOR_VERSION}-{size}px-freedom{freedom:g}-{key}-seed{seed}"
     folder = cache_root(cache) / "hand-street" / key
     tensors, record = generated(folder, facts, lambda: make(size, freedom, counts, seed))
-    items = {
-        split: {
-            name: Items(*(tensors[f"{split}.{name}.{part}"] for part in ("images", "labels", "original")))
-            for name in ("hand", "street")
-        }
-        for split in SPLITS
-    }
+
+    def items(name: str) -> Items:
+        return Items(*(tensors[f"{name}.{part}"] for part in ("images", "labels", "original")))
+
+    sets = {split: {name: items(f"{split}.{name}") for name in ("hand", "street")} for split in SPLITS}
     provenance = {**record, "pairing": options}
-    return DataSet("hand-street", **three_splits(items, options, seed), provenance=provenance)
+    return DataSet("hand-street", **three_splits(sets, options, seed), provenance=provenance)
 
 
 def make(size: int, freedom: float, counts: dict[str, int], seed: int) -> dict[str, Tensor]:
-    """Makes every image of every split.
-
-    Args:
-        size: 16 or 32.
-        freedom: style freedom of *street*, 0 to 1.
-        counts: images of each modality, by split.
-        seed: of all draws.
+    """Makes every image of every split; ``counts`` are images of each modality, by split.
 
     Returns:
         ``"<split>.<modality>.images|labels|original"`` to tensor, as in `Items`.
     """
     images, labels = hand.digits()
-    originals = dict(
-        zip(SPLITS, hand.split_originals(labels, hand.SHARES, derived_generator(seed, 0)), strict=True)
-    )
+    originals = hand.split_originals(labels, hand.SHARES, derived_generator(seed, 0))
     tensors, first = {}, 0
     for s, split in enumerate(SPLITS):
         n = counts[split]
-        source = originals[split][hand.balanced_draw(labels[originals[split]], n)]
-        tensors[f"{split}.hand.images"] = _shrink(
-            hand.warp(images[source], derived_generator(seed, 1, s, 0)), size
-        )
+        source = originals[s][hand.balanced_draw(labels[originals[s]], n)]
+        warped = hand.warp(images[source], derived_generator(seed, 1, s, 0))
+        tensors[f"{split}.hand.images"] = _shrink(warped, size)
         tensors[f"{split}.hand.labels"] = labels[source]
         tensors[f"{split}.hand.original"] = source
         numbers = torch.arange(n)
@@ -120,6 +103,5 @@ def make(size: int, freedom: float, counts: dict[str, int], seed: int) -> dict[s
 def _shrink(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
-    return torch.cat(
-        [F.avg_pool2d(part.float(), images.shape[-1] // size).round().byte() for part in images.split(2_000)]
-    )
+    block = images.shape[-1] // size
+    return torch.cat([F.avg_pool2d(part.float(), block).round().byte() for part in images.split(2_000)])

@@ -60,9 +60,8 @@ def load_mnist_svhn(
         DataFileError: when a file is missing or damaged; says what to put where.
     """
     if size not in (None, 32):
-        raise ValueError(
-            f"size is {size!r}; expected 32 (or None): mnist-svhn keeps its official sizes, 28 and 32"
-        )
+        expected = "32 (or None): mnist-svhn keeps its official sizes, 28 and 32"
+        raise ValueError(f"size is {size!r}; expected {expected}")
     one_of("svhn", svhn, ("auto", "official", "subset"))
     options = pairing_options(("mnist", "svhn"), **{"dm": 30, **pairing})
     seed = whole("seed", seed, 0)
@@ -110,9 +109,8 @@ def mnist_splits(root: Path, verify: bool) -> tuple[dict[str, Items], list[Path]
     for part in ("train", "t10k"):
         x, y = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
         if x.ndim != 3 or x.shape[1:] != (28, 28) or y.shape != x.shape[:1] or (y > 9).any():
-            raise DataFileError(
-                f"MNIST/raw/{part}-*: images {x.shape}, labels {y.shape}; expected (N, 28, 28) and (N,), digits 0-9"
-            )
+            found = f"images {x.shape}, labels {y.shape}; expected (N, 28, 28) and (N,), digits 0-9"
+            raise DataFileError(f"MNIST/raw/{part}-*: {found}")
         parts += [x[:, None], y.astype(np.int64)]
     return _three(*parts, validation=len(parts[1]) // 6), files
 
@@ -130,9 +128,7 @@ def _svhn(root: Path, kind: str, verify: bool) -> tuple[dict[str, Items], list[P
             parts += read_svhn_mat(path, SVHN_MD5[path.name] if verify else None)
         return _three(*parts, validation=len(parts[1]) // 10), official, "svhn"
     if not subset.is_file():
-        raise DataFileError(
-            "SVHN/train_32x32.mat and SVHN/test_32x32.mat are missing, and so is SVHN/subset.npz"
-        )
+        raise DataFileError("SVHN/train_32x32.mat or test_32x32.mat is missing, and so is SVHN/subset.npz")
     arrays = read_subset(subset)
     n = len(arrays["y_train"]) + len(arrays["y_test"])
     kind = "svhn10k" if n == 10_000 else f"svhn-subset-{n}"
@@ -143,25 +139,19 @@ def _three(
     x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, validation: int
 ) -> dict[str, Items]:
     """Train, validation (the last ``validation`` images of the training part) and test."""
-    cut, n = len(y) - validation, len(y)
-    number = np.arange(n + len(y_test))
-
-    def items(images, labels, original) -> Items:
-        return Items(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(original))
-
+    images, labels = (torch.from_numpy(np.concatenate(parts)) for parts in ((x, x_test), (y, y_test)))
+    number = torch.arange(len(labels))
+    rows = slice(len(y) - validation), slice(len(y) - validation, len(y)), slice(len(y), None)
     return {
-        "train": items(x[:cut], y[:cut], number[:cut]),
-        "validation": items(x[cut:], y[cut:], number[cut:n]),
-        "test": items(x_test, y_test, number[n:]),
+        split: Items(images[part], labels[part], number[part])
+        for split, part in zip(SPLITS, rows, strict=True)
     }
 
 
 def fetch(root: Path, svhn: str | None) -> None:
     """Lets torchvision fetch the official files that are not there yet; no answer is awaited longer than 20 seconds.
 
-    Args:
-        root: data folder.
-        svhn: as in `load_mnist_svhn`; None fetches MNIST alone.
+    ``svhn`` is as in `load_mnist_svhn`; None fetches MNIST alone.
 
     Raises:
         DataFileError: when the download fails.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from .pairing import pairing_options, three_splits
 
 SIZES = (8, 16)
 ANGLES = (0, 90, 180, 270)
+RESTS = ("drop", "unpaired")
 
 
 def load_multi_hand(
@@ -54,8 +54,7 @@ def load_multi_hand(
         ValueError: for an impossible option.
     """
     size = one_of("size", 8 if size is None else whole("size", size), SIZES)
-    names, seed = _names("hand", modalities), whole("seed", seed, 0)
-    options = _options(names, rest, pairing)
+    (names, options), seed = _options("hand", modalities, rest, pairing), whole("seed", seed, 0)
     images, labels = hand.digits()
     images = images[:, None]
     if size != 8:
@@ -65,10 +64,8 @@ def load_multi_hand(
     whole_set = Items(images, labels, torch.arange(len(labels)))
     originals = {split: whole_set.select(rows) for split, rows in zip(SPLITS, parts, strict=True)}
     sha256 = hashlib.sha256(b"".join(item.images.numpy().tobytes() for item in originals.values()))
-    provenance = {
-        "generator": "multi-hand", "size": size, "modalities": len(names), "seed": seed, "pairing": options,
-        "sha256": sha256.hexdigest(),
-    }  # fmt: skip
+    provenance = {"generator": "multi-hand", "size": size, "modalities": len(names), "seed": seed}
+    provenance |= {"pairing": options, "sha256": sha256.hexdigest()}
     return DataSet("multi-hand", **_splits(originals, names, options, seed), provenance=provenance)
 
 
@@ -85,17 +82,9 @@ def load_multi_mnist(
 ) -> DataSet:
     """MNIST and its rotations: ``mnist0``, ``mnist90``, ``mnist180``, ``mnist270``, ``[1, 28, 28]``.
 
-    Validation is the last sixth of the training part, so that test stays unread.
-
-    Args:
-        size: None or 28; the images keep their official size.
-        cache: data folder; default as in `mmlib.data.cache.cache_root`.
-        modalities: how many, 2 to 4.
-        rest: as in `load_multi_hand`.
-        seed: of the pairing.
-        verify: check the official files' MD5; False accepts other files of the same format.
-        download: let torchvision fetch missing files first.
-        **pairing: as in `load_multi_hand`.
+    Validation is the last sixth of the training part, so that test stays unread. ``size`` is None or 28: the images
+    keep their official size. The other options are those of `load_multi_hand`, and for the files ``verify`` and
+    ``download`` of `mmlib.data.mnist_svhn.load_mnist_svhn`.
 
     Raises:
         ValueError: for an impossible option.
@@ -103,8 +92,7 @@ def load_multi_mnist(
     """
     if size not in (None, 28):
         raise ValueError(f"size is {size!r}; expected 28 (or None): multi-mnist keeps its official size")
-    names, seed = _names("mnist", modalities), whole("seed", seed, 0)
-    options = _options(names, rest, pairing)
+    (names, options), seed = _options("mnist", modalities, rest, pairing), whole("seed", seed, 0)
     root = cache_root(cache)
     with advice("multi-mnist", root):
         if one_of("download", download, (True, False)):
@@ -119,26 +107,18 @@ def rotated(items: Items, quarter_turns: int) -> Items:
     return Items(torch.rot90(items.images, quarter_turns, (-2, -1)), items.labels, items.original)
 
 
-def _splits(
-    originals: Mapping[str, Items], names: list[str], options: dict, seed: int
-) -> dict[str, PairedSplit]:
-    items = {
-        split: {name: rotated(item, k) for k, name in enumerate(names)} for split, item in originals.items()
-    }
-    return three_splits(items, options, seed)
+def _splits(originals: dict, names: list[str], options: dict, seed: int) -> dict[str, PairedSplit]:
+    def turned(item: Items) -> dict[str, Items]:
+        return {name: rotated(item, k) for k, name in enumerate(names)}
+
+    return three_splits({split: turned(item) for split, item in originals.items()}, options, seed)
 
 
-def _names(stem: str, modalities: int) -> list[str]:
-    return [f"{stem}{angle}" for angle in ANGLES[: whole("modalities", modalities, 2, len(ANGLES))]]
-
-
-def _options(names: list[str], rest: str, pairing: dict) -> dict:
-    options = pairing_options(names, **{"dm": 30, **pairing})
-    if one_of("rest", rest, ("drop", "unpaired")) == "unpaired" and (
-        options["fraction"] == 1.0 or "paired" in options
-    ):
-        raise ValueError(
-            "rest is 'unpaired'; expected a fraction below 1 that leaves some originals out, and paired and always "
-            "at their defaults"
-        )
-    return options | {"rest": rest}
+def _options(stem: str, modalities: int, rest: str, pairing: dict) -> tuple[list[str], dict]:
+    """Names of the modalities, and how they are paired."""
+    names = [f"{stem}{angle}" for angle in ANGLES[: whole("modalities", modalities, 2, len(ANGLES))]]
+    options = pairing_options(names, **{"dm": 30, **pairing}) | {"rest": one_of("rest", rest, RESTS)}
+    if rest == "unpaired" and (options["fraction"] == 1.0 or "paired" in options):
+        expected = "a fraction below 1 that leaves some originals out; paired and always at their defaults"
+        raise ValueError(f"rest is 'unpaired'; expected {expected}")
+    return names, options

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,22 +63,15 @@ def first_fraction(items: Items, fraction: float) -> Items:
     The code released with Chen and Zhu 2022 takes n % of every class instead: in each set the first min(int(0.2 n1),
     int(0.2 n2)) items of a class that has n1 items in one set and n2 in the other. Nearly the same items are kept.
 
-    Args:
-        items: one unimodal set.
-        fraction: share of the originals to keep, in (0, 1]; at least one original is kept.
-
     Raises:
-        ValueError: when ``fraction`` leaves (0, 1].
+        ValueError: when ``fraction``, the share of the originals to keep (at least one is), leaves (0, 1].
     """
     if share("fraction", fraction) == 1.0:
         return items
-    distinct, inverse = torch.unique(items.original, return_inverse=True)
-    position = torch.arange(len(items))
-    first = torch.full((len(distinct),), len(items)).scatter_reduce_(0, inverse, position, "amin")
-    rank = torch.empty_like(first)
-    rank[first.argsort()] = torch.arange(len(first))  # rank of each original by first appearance
-    keep = max(1, int(fraction * len(distinct) + 1e-9))
-    return items.select(torch.nonzero(rank[inverse] < keep).flatten())
+    _, first = np.unique(items.original.numpy(), return_index=True)  # where each original appears first
+    keep = max(1, int(fraction * len(first) + 1e-9))
+    kept = items.original[np.sort(first)[:keep]]
+    return items.select(torch.isin(items.original, kept))
 
 
 def paired_split(
@@ -94,7 +88,7 @@ def paired_split(
 
     Args:
         items: one unimodal set for each modality.
-        dm: random partners of each item.
+        dm: random partners of each item, see `pair_by_class`.
         max_d: most items of one class.
         fraction: share of the originals of each modality that is kept, taken *before* pairing, see `first_fraction`.
         rest: what becomes of the other items: "drop" or, as in `with_rest`, "unpaired".
@@ -103,7 +97,7 @@ def paired_split(
         generator: source of randomness.
 
     Raises:
-        ValueError: as in `pair_by_class`, `first_fraction` and `partially_paired`.
+        ValueError: as in those functions.
     """
     kept = {name: first_fraction(item, fraction) for name, item in items.items()}
     index = pair_by_class({name: item.labels for name, item in kept.items()}, dm, max_d, generator)
@@ -144,20 +138,13 @@ def three_splits(
 
     Validation and test are whole, and pair every item once.
     """
-    return {
-        split: paired_split(
-            items[split], **options if split == "train" else {}, generator=derived_generator(seed, 2, s)
-        )
-        for s, split in enumerate(SPLITS)
-    }
+    noise = {split: derived_generator(seed, 2, s) for s, split in enumerate(SPLITS)}
+    whole_splits = {split: paired_split(items[split], generator=noise[split]) for split in SPLITS[1:]}
+    return {"train": paired_split(items["train"], **options, generator=noise["train"])} | whole_splits
 
 
 def share(name: str, value: float) -> float:
-    """A share in (0, 1].
-
-    Raises:
-        ValueError: naming it.
-    """
+    """``value`` as a share in (0, 1]; anything else is a ValueError that names it."""
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value <= 1:
         raise ValueError(f"{name} is {value!r}; expected a share in (0, 1]")
     return float(value)
@@ -168,12 +155,8 @@ def partially_paired(
 ) -> PairedSplit:
     """Keeps a share of the rows whole; each of the others shows one modality only (Joy et al. 2022, Section 4.1).
 
-    Args:
-        split: complete rows.
-        paired: share of the rows that stay whole, in (0, 1].
-        always: the modality that every row shows; None deals the other rows out evenly, so that with one-to-one pairs
-            every item that has lost its partner stands alone, and none of their partners is seen.
-        generator: source of randomness.
+    That is the modality ``always``; None deals these rows out evenly, so that with one-to-one pairs every item that has
+    lost its partner stands alone, and none of their partners is seen.
 
     Raises:
         ValueError: when ``paired`` leaves (0, 1], ``always`` names no modality, or the split already misses some.
@@ -197,18 +180,11 @@ def with_rest(
     """Adds rows of one modality only for the originals that a split was paired without.
 
     Every original left out appears ``dm`` times in each modality, as often as the paired ones do, and never beside a
-    partner. Rows of the split keep their partners; all rows are shuffled.
-
-    Args:
-        split: pairs of the first part of every set, complete.
-        items: the whole sets, aligned: item p of every modality shows the same original.
-        dm: how often each is shown.
-        generator: of the order of the rows.
+    partner. Rows of the split keep their partners; all rows are shuffled. ``items`` are the whole sets, aligned (item p
+    of every modality shows the same original), and the split is made of complete pairs of the first part of each.
     """
     alone = [torch.arange(len(split.items[name]), len(item)).repeat(dm) for name, item in items.items()]
-    rows = torch.cat(
-        alone
-    )  # the hidden partners of a row are its own original's: of the right class, and never seen
+    rows = torch.cat(alone)  # hidden partners are the row's own original: of the right class, and never seen
     shown = torch.cat([torch.full_like(part, m) for m, part in enumerate(alone)])
     order = torch.randperm(len(split) + len(rows), generator=generator)
     index = {name: torch.cat([paired, rows])[order] for name, paired in split.index.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -29,14 +31,9 @@ class DataFileError(ValueError):
 
 
 def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
-    """Reads an idx file of bytes, plain or packed (``.gz``).
+    """Reads an idx file of bytes, plain or packed (``.gz``): a uint8 array of the shape that the file states.
 
-    Args:
-        path: the file.
-        md5: expected MD5 of the unpacked bytes; None accepts any.
-
-    Returns:
-        uint8 array of the shape that the file states.
+    ``md5`` is the expected one of the unpacked bytes; None accepts any.
 
     Raises:
         DataFileError: when the file cannot be unpacked, is not idx of unsigned bytes, has the wrong length or MD5.
@@ -46,26 +43,23 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
         raise DataFileError(f"{path}: cannot be unpacked ({error}): the file is damaged") from error
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise DataFileError(
-            f"{path}: starts with {raw[:4]!r}; expected an idx file of unsigned bytes (0, 0, 8, dimensions)"
-        )
+    begin = 4 + 4 * raw[3] if len(raw) > 3 else 4
+    if raw[:3] != b"\0\0\x08" or len(raw) < begin:
+        expected = "an idx file of unsigned bytes (0, 0, 8, dimensions)"
+        raise DataFileError(f"{path}: starts with {raw[:4]!r}; expected {expected}")
     shape = tuple(np.frombuffer(raw, ">u4", count=raw[3], offset=4).tolist())
-    found, expected = len(raw) - 4 - 4 * raw[3], int(np.prod(shape))
+    found, expected = len(raw) - begin, math.prod(shape)
     if found != expected:
-        raise DataFileError(
-            f"{path}: holds {found} bytes of data; expected {expected} for shape {shape}: it is damaged"
-        )
-    _check_md5(path, hashlib.md5(raw).hexdigest(), md5)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy()
+        problem = f"holds {found} bytes of data; expected {expected} for shape {shape}: it is damaged"
+        raise DataFileError(f"{path}: {problem}")
+    _check_md5(path, raw, md5)
+    return np.frombuffer(raw, np.uint8, offset=begin).reshape(shape).copy()
 
 
 def read_svhn_mat(path: Path, md5: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Reads an SVHN "cropped digits" file: ``X [32, 32, 3, N]``, ``y [N, 1]`` with digit 0 stored as 10.
 
-    Args:
-        path: ``train_32x32.mat`` or ``test_32x32.mat``.
-        md5: expected MD5 of the file; None accepts any.
+    ``md5`` is the expected one of the file; None accepts any.
 
     Returns:
         uint8 ``[N, 3, 32, 32]`` and int64 ``[N]`` with labels 0 to 9.
@@ -75,16 +69,14 @@ def read_svhn_mat(path: Path, md5: str | None = None) -> tuple[np.ndarray, np.nd
     """
     from scipy.io import loadmat
 
-    if md5 is not None:
-        _check_md5(path, hashlib.md5(path.read_bytes()).hexdigest(), md5)
+    raw = path.read_bytes()
+    _check_md5(path, raw, md5)
     try:
-        content = loadmat(path)
+        content = loadmat(io.BytesIO(raw))
         x, y = content["X"], content["y"]
     except Exception as error:  # scipy raises many kinds on damaged files
         raise DataFileError(f"{path}: not a readable .mat file with X and y ({error})") from error
-    return _images(path, "X", np.transpose(x, (3, 2, 0, 1)) if x.ndim == 4 else x), _labels(
-        path, "y", y.reshape(-1), x.shape[-1]
-    )
+    return _images(path, "X", x, (3, 2, 0, 1)), _labels(path, "y", y.reshape(-1), x.shape[-1])
 
 
 def read_subset(path: Path) -> dict[str, np.ndarray]:
@@ -98,42 +90,43 @@ def read_subset(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(path) as content:
-            missing = [key for key in SUBSET_KEYS if key not in content.files]
-            if missing:
-                raise DataFileError(f"{path}: has keys {content.files}; expected {list(SUBSET_KEYS)}")
-            arrays = {key: content[key] for key in SUBSET_KEYS}
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, TypeError, AttributeError) as error:
+            found = content.files
+            arrays = {key: content[key] for key in SUBSET_KEYS if key in found}
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise DataFileError(f"{path}: cannot be read ({error}): the file is damaged") from error
-    except ValueError as error:
-        raise (
-            error if isinstance(error, DataFileError) else DataFileError(f"{path}: cannot be read ({error})")
-        ) from error
-    out = {}
+    if len(arrays) < len(SUBSET_KEYS):
+        raise DataFileError(f"{path}: has keys {found}; expected {list(SUBSET_KEYS)}")
     for part in ("train", "test"):
-        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        out[f"x_{part}"] = _images(path, f"x_{part}", np.transpose(x, (0, 3, 1, 2)) if x.ndim == 4 else x)
-        out[f"y_{part}"] = _labels(path, f"y_{part}", y, len(x))
-    return out
+        x, y = f"x_{part}", f"y_{part}"
+        arrays[x] = _images(path, x, arrays[x], (0, 3, 1, 2))
+        arrays[y] = _labels(path, y, arrays[y], len(arrays[x]))
+    return arrays
 
 
-def _images(path: Path, key: str, x: np.ndarray) -> np.ndarray:
-    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (3, 32, 32):
-        raise DataFileError(
-            f"{path}: {key} is {x.dtype} with images of another shape; expected uint8 of 32 x 32 x 3"
-        )
-    return np.ascontiguousarray(x)
+def _images(path: Path, key: str, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Images whose axes are brought into the order N, C, H, W, checked."""
+    if x.dtype != np.uint8 or x.ndim != 4 or x.transpose(axes).shape[1:] != (3, 32, 32):
+        problem = f"{key} is {x.dtype} with images of another shape; expected uint8 of 32 x 32 x 3"
+        raise DataFileError(f"{path}: {problem}")
+    return np.ascontiguousarray(x.transpose(axes))
 
 
 def _labels(path: Path, key: str, y: np.ndarray, n: int) -> np.ndarray:
     if y.shape != (n,) or y.dtype.kind not in "ui" or (n and not (y.min() >= 0 and y.max() <= 10)):
-        raise DataFileError(
-            f"{path}: {key} is {y.dtype} of shape {y.shape}; expected {n} whole numbers from 0 to 10"
-        )
+        problem = f"{key} is {y.dtype} of shape {y.shape}; expected {n} whole numbers from 0 to 10"
+        raise DataFileError(f"{path}: {problem}")
     return y.astype(np.int64) % 10
 
 
-def _check_md5(path: Path, found: str, expected: str | None) -> None:
-    if expected is not None and found != expected:
-        raise DataFileError(
-            f"{path}: MD5 is {found}; the official file has {expected}: the file is damaged or another"
-        )
+def _check_md5(path: Path, content: bytes, expected: str | None) -> None:
+    if expected is not None and (found := hashlib.md5(content).hexdigest()) != expected:
+        problem = f"MD5 is {found}; the official file has {expected}: the file is damaged or another"
+        raise DataFileError(f"{path}: {problem}")

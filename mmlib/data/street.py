@@ -63,9 +63,8 @@ def glyphs() -> tuple[Tensor, Tensor]:
             picture = Image.new("L", (_GLYPH * scale, _GLYPH * scale))
             corner = ((_GLYPH * scale - left - right) / 2, (_GLYPH * scale - top - bottom) / 2)
             ImageDraw.Draw(picture).text(corner, str(digit), fill=255, font=font)
-            picture = picture.filter(ImageFilter.GaussianBlur(0.9 * scale)).resize(
-                (_GLYPH, _GLYPH), Image.BOX
-            )
+            picture = picture.filter(ImageFilter.GaussianBlur(0.9 * scale))
+            picture = picture.resize((_GLYPH, _GLYPH), Image.BOX)
             atlas[f, digit] = np.asarray(picture, np.float32) / 255
             widths[f, digit] = (right - left) / scale
     return torch.from_numpy(atlas), torch.from_numpy(widths)
@@ -78,13 +77,8 @@ def render(labels: Tensor, freedom: float, generator: torch.Generator) -> Tensor
     neighbours, hues, gradient, plate, shadow, blur, noise. What ``freedom`` (0 to 1) adds: polarity (the share of
     dark-on-light images grows from 0 to 1/2), overlapping ranges of brightness, stronger colours.
 
-    Args:
-        labels: int64 ``[N]``, the digit in the middle.
-        freedom: 0 (light digits on darker walls) to 1 (colours and polarity free).
-        generator: source of randomness.
-
     Returns:
-        uint8 ``[N, 3, 32, 32]``.
+        uint8 ``[N, 3, 32, 32]``, with the digits of ``labels`` (int64 ``[N]``) in the middle.
     """
     return torch.cat([_render(part, freedom, generator) for part in labels.split(_CHUNK)])
 
@@ -98,7 +92,8 @@ def _render(labels: Tensor, freedom: float, generator: torch.Generator) -> Tenso
     def chance(probability: float) -> Tensor:
         return (torch.rand(n, 1, 1, generator=generator) < probability).float()
 
-    x, y = _canvas()
+    side = torch.arange(CANVAS + 2 * _MARGIN) - (CANVAS + 2 * _MARGIN - 1) / 2
+    x, y = side[None, None, :], side[None, :, None]  # pixels from the middle of the canvas
     ink = _number(labels, x, y, uniform, generator)  # [N, 36, 36]
 
     # Two brightnesses and two hues: wall and digit.
@@ -113,7 +108,7 @@ def _render(labels: Tensor, freedom: float, generator: torch.Generator) -> Tenso
     edge, tilt = uniform(13.0, 19.0), uniform(-0.1, 0.1)
     outside = chance(0.35) * torch.sigmoid(((y + tilt * x).abs() - edge) * 3.0)
     plate = outside * uniform(-0.18, 0.12)
-    shadow = chance(0.5) * uniform(0.2, 0.7) * _shifted(ink)
+    shadow = chance(0.5) * uniform(0.2, 0.7) * F.pad(ink, (2, -2, 2, -2))  # right and below
     ground = (wall + (gradient + plate)[:, None]) * (1 - shadow * (1 - ink))[:, None]
     image = ground * (1 - ink[:, None]) + (paint + 0.5 * gradient[:, None]) * ink[:, None]
 
@@ -121,12 +116,6 @@ def _render(labels: Tensor, freedom: float, generator: torch.Generator) -> Tenso
     image = _blur(image, uniform(0.0, 1.0, 1))
     grain = uniform(0.005, 0.05, 1) * torch.randn(image.shape, generator=generator)
     return (image + grain).mul(255).round().clamp(0, 255).byte()
-
-
-def _canvas() -> tuple[Tensor, Tensor]:
-    """Pixel coordinates from the middle of the canvas: x ``[1, 1, 36]``, y ``[1, 36, 1]``."""
-    side = torch.arange(CANVAS + 2 * _MARGIN) - (CANVAS + 2 * _MARGIN - 1) / 2
-    return side[None, None, :], side[None, :, None]
 
 
 def _number(labels: Tensor, x: Tensor, y: Tensor, uniform, generator: torch.Generator) -> Tensor:
@@ -162,19 +151,14 @@ def _colour(brightness: Tensor, strength: Tensor, hue: Tensor) -> Tensor:
     return brightness[:, None] + strength[:, None] * (hue[:, None] + thirds).cos()
 
 
-def _shifted(ink: Tensor) -> Tensor:
-    return F.pad(ink, (2, 0, 2, 0))[:, :-2, :-2]
-
-
 def _blur(image: Tensor, amount: Tensor) -> Tensor:
     """Mixes each image with its blurred self ([1, 4, 6, 4, 1] / 16 both ways), cutting off 2 pixels at each side.
 
     ``amount`` 0 keeps the image, 1 blurs it.
     """
     soft = image
-    for _ in range(
-        4
-    ):  # sums of neighbours, four times each way: the binomial kernel, far faster than a convolution
+    # sums of neighbours, four times each way: the binomial kernel, far faster than a convolution
+    for _ in range(4):
         soft = soft[..., :-1] + soft[..., 1:]
     for _ in range(4):
         soft = soft[..., :-1, :] + soft[..., 1:, :]

@@ -9,5 +9,3 @@ model the library's own interface, so that every model class can be tested where
 from mmlib.lab import quadrature
 from mmlib.lab.linear_gaussian import LinearGaussian, View
 from mmlib.lab.networks import joint_encoder, modalities
-
-__all__ = ["LinearGaussian", "View", "joint_encoder", "modalities", "quadrature"]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmlib.checks import look_up, positive, real, whole
 from mmlib.distributions import Diagonal, Mixture
+from mmlib.lab.linear_gaussian import log_normal
 from mmlib.ratios import minimax_value, non_saturating_loss
 
 LOSSES = {"minimax": minimax_value, "non_saturating": non_saturating_loss}
@@ -24,21 +25,13 @@ LOSSES = {"minimax": minimax_value, "non_saturating": non_saturating_loss}
 
 @dataclass(frozen=True)
 class Pair:
-    """Both sides of the game for scalars.
+    """Both sides of the game for scalars."""
 
-    Attributes:
-        data: q(x), a mixture of one row and one dimension.
-        encoder: mean of q(z | x) as a function of x.
-        encoder_noise: its standard deviation.
-        decoder: mean of p(x | z) as a function of z.
-        decoder_noise: its standard deviation.
-    """
-
-    data: Mixture
-    encoder: Callable[[Tensor], Tensor]
-    encoder_noise: float
-    decoder: Callable[[Tensor], Tensor]
-    decoder_noise: float
+    data: Mixture  # q(x), of one row and one dimension
+    encoder: Callable[[Tensor], Tensor]  # mean of q(z | x) as a function of x
+    encoder_noise: float  # its standard deviation
+    decoder: Callable[[Tensor], Tensor]  # mean of p(x | z) as a function of z
+    decoder_noise: float  # its standard deviation
 
     @classmethod
     def example(cls, decoder_noise: float = 0.5) -> Pair:
@@ -51,12 +44,12 @@ class Pair:
         """Log q(x) q(z | x) at points (x, z) [..., 2]: [...]."""
         x, z = points[..., :1], points[..., 1:]
         log_data = self.data.log_prob(x.unsqueeze(-2)).squeeze(-1)
-        return log_data + _log_normal(z, self.encoder(x), self.encoder_noise)
+        return log_data + log_normal(z, self.encoder(x), self.encoder_noise)
 
     def log_decoder(self, points: Tensor) -> Tensor:
         """Log p(z) p(x | z) at points (x, z) [..., 2]: [...]."""
         x, z = points[..., :1], points[..., 1:]
-        return _log_normal(z, torch.zeros_like(z), 1.0) + _log_normal(x, self.decoder(z), self.decoder_noise)
+        return log_normal(z, torch.zeros_like(z), 1.0) + log_normal(x, self.decoder(z), self.decoder_noise)
 
     def log_ratio(self, points: Tensor) -> Tensor:
         """Log-ratio of the encoder's side to the decoder's at points (x, z) [..., 2]: [...]."""
@@ -162,8 +155,3 @@ def _log_scalar(value: Tensor, mean: Tensor | float, noise: Tensor | float) -> T
     """Normal log-density of scalars, elementwise."""
     log_noise = noise.log() if isinstance(noise, Tensor) else math.log(noise)
     return -0.5 * ((value - mean) / noise).square() - log_noise - 0.5 * math.log(2 * math.pi)
-
-
-def _log_normal(value: Tensor, mean: Tensor, noise: float) -> Tensor:
-    """Normal log-density over a last axis of size one."""
-    return _log_scalar(value, mean, noise).squeeze(-1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmlib.checks import positive
 from mmlib.lab.game import Game
-from mmlib.ratios import assemble_logits, class_loss
+from mmlib.ratios import assemble_logits
 
 Features = Callable[[Tensor], Tensor]
 
@@ -40,15 +40,10 @@ def bumps(centres: Tensor, width: float) -> Features:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Logits that are linear in features.
+    """Logits that are linear in features."""
 
-    Attributes:
-        features: points [..., N] to features [..., F].
-        weight: [n, F].
-    """
-
-    features: Features
-    weight: Tensor
+    features: Features  # points [..., N] to [..., F]
+    weight: Tensor  # [n, F]
 
     def logits(self, points: Tensor) -> Tensor:
         """Logits of the n classes at points [..., N]: [n, ...]."""
@@ -63,48 +58,23 @@ class Classifier:
 def classify(classes: Sequence[Tensor], features: Features = quadratic, ridge: float = 1.0) -> Classifier:
     """Fit a classifier between samples of n distributions, equally many of each.
 
-    Minimises ``class_loss`` plus ridge / (2 rows) times the sum of squared weights, by Newton's method.
-
-    Args:
-        classes: n tensors [rows, N].
-        features: of a point.
-        ridge: of the penalty; keeps the weights of separable samples finite.
+    Minimises ``class_loss`` plus ridge / (2 rows) times the sum of squared weights, which keeps the weights of
+    separable samples finite, by Newton's method (scikit-learn). ``classes`` are n tensors [rows, N].
 
     Raises:
         ValueError: if there are fewer than two classes, or classes of different sizes.
     """
+    from sklearn.linear_model import LogisticRegression
+
     if len(classes) < 2 or len({len(points) for points in classes}) > 1:
         raise ValueError(f"classes have {[len(x) for x in classes]} rows; expected two or more of one size")
-    found = torch.stack([features(points) for points in classes])  # [n, rows, F]
-    n, rows, size = found.shape
-    flat = found.flatten(0, 1)
-    own = torch.eye(n, dtype=flat.dtype).repeat_interleave(rows, 0)  # [n rows, n]
-    weight = torch.zeros(n, size, dtype=flat.dtype)
-    penalty = positive("ridge", ridge) / rows
-
-    def loss(weight: Tensor) -> Tensor:
-        logits = (flat @ weight.T).T.reshape(n, n, rows).transpose(0, 1)
-        return class_loss(logits) + 0.5 * penalty * weight.square().sum()
-
-    value = loss(weight)
-    for _ in range(100):
-        share = (flat @ weight.T).softmax(1)
-        gradient = (share - own).T @ flat / rows + penalty * weight
-        curvature = torch.zeros(n, size, n, size, dtype=flat.dtype)
-        for i in range(n):
-            for j in range(i + 1):
-                mass = share[:, i] * (float(i == j) - share[:, j]) / rows
-                curvature[i, :, j] = curvature[j, :, i] = flat.T @ (mass[:, None] * flat)
-        curvature = curvature.reshape(n * size, n * size)
-        curvature.diagonal().add_(penalty)
-        step = torch.linalg.solve(curvature, gradient.flatten()).reshape(n, size)
-        decrement = float((step * gradient).sum())
-        scale = 1.0
-        while (lower := loss(weight - scale * step)) > value - 0.1 * scale * decrement and scale > 1e-8:
-            scale /= 2
-        weight, value = weight - scale * step, lower
-        if decrement < 1e-16:
-            break
+    found = torch.cat([features(points) for points in classes])  # [n rows, F]
+    n, rows = len(classes), len(classes[0])
+    strength = (1 if n > 2 else 2) / positive("ridge", ridge)  # of two classes the difference alone is fitted
+    regression = LogisticRegression(C=strength, fit_intercept=False, solver="newton-cholesky", tol=1e-12)
+    fitted = regression.fit(found.numpy(), torch.arange(n).repeat_interleave(rows).numpy())
+    weight = torch.from_numpy(fitted.coef_)
+    weight = weight if n > 2 else torch.cat([-weight, weight]) / 2
     return Classifier(features, weight)
 
 
@@ -122,15 +92,9 @@ def fit_factors(
 ) -> Callable[[Tensor], Tensor]:
     """2 M + 1 binary classifiers from the samples that `fit_joint` has: points [B, N] -> assembled logits [n, B].
 
-    Negatives are made by permuting: each modality's data for T, the contents of p for D1.
-
-    Args:
-        game: says where data and codes stand in a point.
-        samples: [n, rows, N].
-        unpaired: [n, more rows, N], further samples of which each D0_i and D1_i sees its own modality and code, and T
-            nothing.
-        generator: of the permutations.
-        ridge: of every classifier.
+    Negatives are made by permuting: each modality's data for T, the contents of p for D1. The game says where data and
+    codes stand in a point. Of further samples, ``unpaired`` [n, more rows, N], each D0_i and D1_i sees its own modality
+    and code, and T nothing.
     """
     each, content = range(game.modalities), game.columns("content")
     data = [game.columns("data", i) for i in each]

@@ -19,7 +19,7 @@ from torch.distributions import MultivariateNormal
 
 from mmlib import seeding
 from mmlib.checks import look_up, real, whole
-from mmlib.distributions import Diagonal
+from mmlib.lab.linear_gaussian import View, log_normal
 
 
 def encoder_joints(log_data: Tensor, log_content: Tensor, log_style: Tensor) -> Tensor:
@@ -52,21 +52,14 @@ def decoder_joint(log_content: Tensor, log_style: Tensor, log_likelihood: Tensor
 
 @dataclass(frozen=True)
 class Normal:
-    """A normal distribution of any covariance, mean + root e with standard normal e.
+    """A normal distribution of any covariance, mean + root e with standard normal e."""
 
-    Attributes:
-        mean: [N].
-        root: [N, E], E at least N.
-    """
-
-    mean: Tensor
-    root: Tensor
+    mean: Tensor  # [N]
+    root: Tensor  # [N, E], E at least N
 
     def log_prob(self, points: Tensor, columns: Sequence[int] | None = None) -> Tensor:
         """Log-density of the chosen columns (default: all) of points [..., N], the others integrated out: [...]."""
-        if columns is None:
-            columns = range(len(self.mean))
-        columns = list(columns)
+        columns = list(range(len(self.mean)) if columns is None else columns)
         root = self.root[columns]
         return MultivariateNormal(self.mean[columns], root @ root.T).log_prob(points[..., columns])
 
@@ -77,34 +70,13 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class Affine:
-    """A conditional distribution: output = weight input + bias + noise * standard normal."""
-
-    weight: Tensor  # [out, in]
-    bias: Tensor  # [out]
-    noise: float  # standard deviation
-
-    def log_prob(self, output: Tensor, given: Tensor) -> Tensor:
-        """Log-density of outputs [..., out] given inputs [..., in]: [...]."""
-        loc = given @ self.weight.T + self.bias
-        return Diagonal(loc, torch.full_like(loc, self.noise)).log_prob(output)
-
-
-@dataclass(frozen=True)
 class Game:
-    """The distributions q_1..q_M and p. `Game.make` draws one.
+    """The distributions q_1..q_M and p. `Game.make` draws one."""
 
-    Attributes:
-        data: q(X), over all the modalities together.
-        content: q(c | x_i), M of them.
-        style: q(s_i | x_i), M of them.
-        decoders: p(x_i | s_i, c), M of them; the input is [s_i, c].
-    """
-
-    data: Normal
-    content: Sequence[Affine]
-    style: Sequence[Affine]
-    decoders: Sequence[Affine]
+    data: Normal  # q(X), over all the modalities together
+    content: Sequence[View]  # q(c | x_i), M of them
+    style: Sequence[View]  # q(s_i | x_i), M of them
+    decoders: Sequence[View]  # p(x_i | s_i, c), M of them; the input is [s_i, c]
 
     @classmethod
     def make(
@@ -118,13 +90,8 @@ class Game:
     ) -> Game:
         """Draw a game that is nearly over: decoders, and data and encoders that fit them up to a mismatch.
 
-        Args:
-            modalities: M.
-            data_dim: of each modality.
-            style_dim: of each style; 0 for none.
-            content_dim: of the content.
-            mismatch: standard deviation of what is added to every coefficient of data and encoders.
-            seed: of the draw.
+        The mismatch is the standard deviation of what is added to every coefficient of data and encoders.
+        ``style_dim`` is 0 for no styles.
         """
         modalities, data_dim = whole("modalities", modalities), whole("data_dim", data_dim)
         style_dim, content_dim = whole("style_dim", style_dim, 0), whole("content_dim", content_dim)
@@ -138,14 +105,14 @@ class Game:
         decoders, content, style = [], [], []
         mean, shared, private = [], [], []
         for _ in range(modalities):
-            decoder = Affine(0.6 * draw(data_dim, codes), 0.3 * draw(data_dim), noise)
+            decoder = View(0.6 * draw(data_dim, codes), 0.3 * draw(data_dim), noise)
             weight = decoder.weight
             covariance = torch.linalg.inv(torch.eye(codes).double() + weight.T @ weight / noise**2)
             gain = covariance @ weight.T / noise**2 + mismatch * draw(codes, data_dim)
             bias = -gain @ decoder.bias + mismatch * draw(codes)
             spread = float(covariance.diagonal().mean().sqrt())
-            style.append(Affine(gain[:style_dim], bias[:style_dim], spread))
-            content.append(Affine(gain[style_dim:], bias[style_dim:], spread))
+            style.append(View(gain[:style_dim], bias[:style_dim], spread))
+            content.append(View(gain[style_dim:], bias[style_dim:], spread))
             fitted = weight + mismatch * draw(data_dim, codes)
             mean.append(decoder.bias + mismatch * draw(data_dim))
             shared.append(fitted[:, style_dim:])
@@ -174,21 +141,13 @@ class Game:
 
     def distributions(self) -> list[Normal]:
         """q_1..q_M and p as normal distributions over whole points."""
-        each = range(self.modalities)
-        x, s = [self.columns("data", i) for i in each], [self.columns("style", i) for i in each]
-        c = self.columns("content")
-        found = []
-        for source in self.content:
-            mean, root, noise = self._blank(self.data.root.shape[1])
-            mean[: len(self.data.mean)], root[: len(self.data.mean), :noise] = self.data.mean, self.data.root
-            i = len(found)
-            steps = [(c, x[i], source), *zip(s, x, self.style, strict=True)]
-            found.append(_follow(mean, root, noise, steps))
-        latents = [*c, *(column for columns in s for column in columns)]
-        mean, root, noise = self._blank(len(latents))
-        root[latents, range(noise)] = 1.0
-        steps = [(x[i], [*s[i], *c], self.decoders[i]) for i in each]
-        return [*found, _follow(mean, root, noise, steps)]
+        each, c = range(self.modalities), self.columns("content")
+        x, s = ([self.columns(kind, i) for i in each] for kind in ("data", "style"))
+        styles = list(zip(s, x, self.style, strict=True))
+        data, codes = range(len(self.data.mean)), [*c, *(column for columns in s for column in columns)]
+        encoders = [_joint(data, self.data, [(c, x[i], self.content[i]), *styles]) for i in each]
+        prior = Normal(torch.zeros(len(codes)).double(), torch.eye(len(codes)).double())
+        return [*encoders, _joint(codes, prior, [(x[i], s[i] + c, self.decoders[i]) for i in each])]
 
     def sample(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
         """Rows of points from each distribution, [n, rows, N]."""
@@ -197,17 +156,15 @@ class Game:
     def log_density(self, points: Tensor) -> Tensor:
         """Log-densities of q_1..q_M and p at points [B, N], from their defining products: [n, B]."""
         each = range(self.modalities)
-        x, s = (
-            [points[..., self.columns("data", i)] for i in each],
-            [points[..., self.columns("style", i)] for i in each],
-        )
+        x, s = ([points[..., self.columns(kind, i)] for i in each] for kind in ("data", "style"))
         c = points[..., self.columns("content")]
         log_data = self.data.log_prob(torch.cat(x, -1))
         content = torch.stack([self.content[i].log_prob(c, x[i]) for i in each])
         style = torch.stack([self.style[i].log_prob(s[i], x[i]) for i in each])
         likelihood = torch.stack([self.decoders[i].log_prob(x[i], torch.cat([s[i], c], -1)) for i in each])
         encoders = encoder_joints(log_data, content, style)
-        decoder = decoder_joint(_standard(c), torch.stack([_standard(style) for style in s]), likelihood)
+        priors = [log_normal(code, torch.zeros_like(code), 1.0) for code in (c, *s)]
+        decoder = decoder_joint(priors[0], torch.stack(priors[1:]), likelihood)
         return torch.cat([encoders, decoder[None]])
 
     def factors(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -228,20 +185,14 @@ class Game:
             unimodal.append(triple - p.log_prob(points, [*own, *c]))
         return dependence, torch.stack(posterior), torch.stack(unimodal)
 
-    def _blank(self, sources: int) -> tuple[Tensor, Tensor, int]:
-        """Mean and root of nothing yet, with room for the noise of every column, and the column where noise starts."""
-        size = len(self.columns("content")) + self.columns("content")[0]
-        return torch.zeros(size).double(), torch.zeros(size, sources + size).double(), sources
 
-
-def _follow(mean: Tensor, root: Tensor, noise: int, steps: Sequence[tuple]) -> Normal:
-    """Add, one after the other, columns that depend on earlier ones through an `Affine`."""
-    for columns, given, affine in steps:
-        mean[columns] = affine.weight @ mean[given] + affine.bias
-        root[columns] = affine.weight @ root[given]
-        root[columns, [noise + column for column in columns]] = affine.noise
+def _joint(first: Sequence[int], known: Normal, steps: Sequence[tuple]) -> Normal:
+    """The joint of the columns ``first`` and of all that depend on earlier ones: (columns, given, `View`) a step."""
+    size, noise = len(first) + sum(len(columns) for columns, _, _ in steps), known.root.shape[1]
+    mean, root = torch.zeros(size).double(), torch.zeros(size, noise + size).double()
+    mean[first], root[first, :noise] = known.mean, known.root
+    for columns, given, view in steps:
+        mean[columns] = view.weight @ mean[given] + view.bias
+        root[columns] = view.weight @ root[given]
+        root[columns, [noise + column for column in columns]] = view.noise
     return Normal(mean, root)
-
-
-def _standard(code: Tensor) -> Tensor:
-    return Diagonal(torch.zeros_like(code), torch.ones_like(code)).log_prob(code)

@@ -26,11 +26,15 @@ Batch = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class View:
-    """One modality: x = weight z + bias + noise * standard normal."""
+    """One modality, or any conditional distribution: x = weight z + bias + noise * standard normal."""
 
     weight: Tensor  # [P, D]
     bias: Tensor  # [P]
     noise: float  # standard deviation
+
+    def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log-density of x [..., P] given z [..., D]: [...]."""
+        return log_normal(x, z @ self.weight.T + self.bias, self.noise)
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,10 @@ class LinearGaussian:
         orthogonal: bool = True,
         seed: int = 0,
     ) -> LinearGaussian:
-        """Draw a model.
+        """Draw a model: ``sizes`` are the data dimensions P, ``noise`` one for all or one for each name.
 
-        Args:
-            sizes: data dimension P of each modality.
-            latent_dim: D.
-            noise: observation standard deviation, one for all or one for each name.
-            orthogonal: make the columns of every W orthogonal (needs P >= D), so that every posterior is exactly
-                a `Diagonal`; otherwise W is unstructured and posteriors have a full covariance.
-            seed: of the draw.
+        If ``orthogonal``, the columns of every W are orthogonal (needs P >= D), so that every posterior is exactly a
+        `Diagonal`; otherwise W is unstructured and posteriors have a full covariance.
 
         Raises:
             ValueError: when a size is too small for orthogonal columns, or a noise is not positive.
@@ -96,10 +95,9 @@ class LinearGaussian:
 
     def log_joint(self, z: Tensor, batch: Batch, names: Iterable[str] | None = None) -> Tensor:
         """Joint log p(x, z) of the named modalities (default: all in the batch); z [..., B, D] -> [..., B]."""
-        total = _log_normal(z, torch.zeros_like(z), 1.0)
+        total = log_normal(z, torch.zeros_like(z), 1.0)
         for name in self._names(names, batch):
-            view = self.views[name]
-            total = total + _log_normal(batch[name], z @ view.weight.T + view.bias, view.noise)
+            total = total + self.views[name].log_prob(batch[name], z)
         return total
 
     def log_marginal(self, batch: Batch, names: Iterable[str] | None = None) -> Tensor:
@@ -139,8 +137,7 @@ class LinearGaussian:
     def diagonal_posterior(self, batch: Batch, given: Iterable[str] | None = None) -> Diagonal:
         """Return p(z | x_given) as a `Diagonal` [B, D]: exact when the columns of every W are orthogonal.
 
-        Otherwise it is the diagonal normal closest to the posterior in KL(q || p): the same mean, and variances
-        from the precision's diagonal.
+        Otherwise it is the closest in KL(q || p): the same mean, and variances from the precision's diagonal.
         """
         given = self._names(given, batch)
         mean, _ = self.posterior(batch, given)
@@ -154,7 +151,7 @@ class LinearGaussian:
         for name in self._names(names, batch):
             view = self.views[name]
             spread = (view.weight**2 * variance.unsqueeze(-2)).sum((-2, -1)) / (2 * view.noise**2)
-            total = total + _log_normal(batch[name], q.loc @ view.weight.T + view.bias, view.noise) - spread
+            total = total + view.log_prob(batch[name], q.loc) - spread
         return total
 
     def gap(self, q: Diagonal, batch: Batch, names: Iterable[str] | None = None) -> Tensor:
@@ -183,9 +180,7 @@ class LinearGaussian:
         quadratic = (away * scaled).sum(-1) + (scaled * torch.linalg.solve(safe, scaled)).sum(-1)
         determinants = 0.5 * variance.log().sum(-1) - 0.5 * torch.logdet(safe) - torch.logdet(covariance)
         excess = 0.5 * (determinants + 0.5 * quadratic)
-        return self.log_marginal(batch, names) + torch.where(
-            finite, excess, torch.full_like(excess, math.inf)
-        )
+        return self.log_marginal(batch, names) + excess.masked_fill(~finite, math.inf)
 
     def log_weights(
         self,
@@ -213,6 +208,6 @@ def _normal(q: Diagonal) -> Diagonal:
     return q
 
 
-def _log_normal(x: Tensor, mean: Tensor, sd: float) -> Tensor:
-    """Normal log-density, summed over the last axis."""
+def log_normal(x: Tensor, mean: Tensor, sd: float) -> Tensor:
+    """Normal log-density, nats, summed over the last axis."""
     return (-0.5 * ((x - mean) / sd) ** 2 - math.log(sd) - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -11,50 +11,31 @@ from torch import Tensor, nn
 
 from mmlib.checks import one_of
 from mmlib.distributions import MINIMUM_SCALE, SCALES
-from mmlib.lab.linear_gaussian import LinearGaussian
+from mmlib.lab.linear_gaussian import LinearGaussian, View
 from mmlib.modality import Modality, NormalLikelihood
 
 EXPERTS = ("posterior", "likelihood")
 
 
 class LinearEncoder(nn.Module):
-    """x [B, P] to (loc [B, D], raw scale [B, D]): the location is linear in x, the scale the same for every row."""
+    """x [B, P] to (loc [B, D], raw scale [B, D]): the location is linear in x, the scale the same for every row.
 
-    def __init__(self, weight: Tensor, bias: Tensor, raw_scale: Tensor) -> None:
+    With ``names`` it takes a whole batch, whose modalities it concatenates in this order.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, raw_scale: Tensor, names: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.clone())
         self.bias = nn.Parameter(bias.clone())
         self.raw_scale = nn.Parameter(raw_scale.clone())
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and raw scale, [B, D] each."""
-        loc = x @ self.weight.T + self.bias
-        return loc, self.raw_scale.expand_as(loc)
-
-
-class LinearJointEncoder(LinearEncoder):
-    """A `LinearEncoder` of a whole batch, its modalities concatenated in the laboratory's order."""
-
-    def __init__(self, names: tuple[str, ...], weight: Tensor, bias: Tensor, raw_scale: Tensor) -> None:
-        super().__init__(weight, bias, raw_scale)
         self.names = names
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor | dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Location and raw scale, [B, D] each."""
-        return super().forward(torch.cat([batch[name] for name in self.names], dim=-1))
-
-
-class LinearDecoder(nn.Module):
-    """z [N, D] to the mean of one modality, [N, P]."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-        self.bias = nn.Parameter(bias.clone())
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Mean of the modality."""
-        return z @ self.weight.T + self.bias
+        if self.names:
+            x = torch.cat([x[name] for name in self.names], dim=-1)
+        loc = x @ self.weight.T + self.bias
+        return loc, self.raw_scale.expand_as(loc)
 
 
 def modalities(
@@ -64,16 +45,12 @@ def modalities(
     shift: float = 0.0,
     widen: float = 1.0,
 ) -> list[Modality]:
-    """One `Modality` for each view of the laboratory, float64.
+    """One `Modality` for each view of the laboratory, float64; exact if W'W is diagonal and nothing is off.
 
-    Args:
-        lab: the model.
-        scale: the rule by which the library's model turns raw scales into scales (see `scale_from`).
-        experts: what an encoder returns. "posterior": p(z | x_m), which is what a mixture of experts or a model with
-            unimodal posteriors wants. "likelihood": p(x_m | z) as a normal density in z, whose product with the prior
-            is the posterior: what a product of experts wants. Exact if W'W is diagonal.
-        shift: added to every location.
-        widen: multiplies every scale.
+    ``scale`` is the rule by which the library's model turns raw scales into scales (see `scale_from`), ``experts`` what
+    an encoder returns. "posterior": p(z | x_m), which is what a mixture of experts or a model with unimodal posteriors
+    wants. "likelihood": p(x_m | z) as a normal density in z, whose product with the prior is the posterior: what a
+    product of experts wants.
 
     Raises:
         ValueError: if `experts` is unknown, or if "likelihood" is asked of a view that does not determine z.
@@ -84,28 +61,31 @@ def modalities(
         gram = view.weight.T @ view.weight / view.noise**2
         precision = lab.precision([name]) if experts == "posterior" else gram
         if torch.linalg.matrix_rank(precision) < lab.latent_dim:
-            raise ValueError(
-                f"modality {name!r} has {len(view.bias)} values and cannot determine z as an expert"
-            )
-        encode = torch.linalg.solve(precision, view.weight.T / view.noise**2)
-        raw = raw_from(widen * precision.diagonal().rsqrt(), scale)
-        encoder = LinearEncoder(encode, shift - encode @ view.bias, raw)
-        decoder = LinearDecoder(view.weight, view.bias)
+            size = len(view.bias)
+            raise ValueError(f"modality {name!r} has {size} values and cannot determine z as an expert")
+        encoder = _encoder(precision, [view], scale, shift, widen)
+        decoder = nn.utils.skip_init(nn.Linear, *view.weight.T.shape, dtype=view.weight.dtype)
+        decoder.load_state_dict({"weight": view.weight, "bias": view.bias})
         made.append(Modality(name, (len(view.bias),), encoder, decoder, NormalLikelihood(view.noise)))
     return made
 
 
 def joint_encoder(
     lab: LinearGaussian, scale: str = "softplus", shift: float = 0.0, widen: float = 1.0
-) -> LinearJointEncoder:
+) -> LinearEncoder:
     """The encoder of p(z | all modalities), exact if every W'W is diagonal; `shift` and `widen` as above."""
-    precision = lab.precision(lab.names)
-    views = lab.views.values()
+    return _encoder(lab.precision(lab.names), list(lab.views.values()), scale, shift, widen, lab.names)
+
+
+def _encoder(
+    precision: Tensor, views: list[View], scale: str, shift: float, widen: float, names: tuple[str, ...] = ()
+) -> LinearEncoder:
+    """The encoder whose location is precision^-1 times the evidence of some views."""
     stacked = torch.cat([view.weight / view.noise**2 for view in views])
     encode = torch.linalg.solve(precision, stacked.T)
     bias = torch.cat([view.bias for view in views])
     raw = raw_from(widen * precision.diagonal().rsqrt(), scale)
-    return LinearJointEncoder(lab.names, encode, shift - encode @ bias, raw)
+    return LinearEncoder(encode, shift - encode @ bias, raw, names)
 
 
 def raw_from(scale: Tensor, kind: str) -> Tensor:

@@ -40,21 +40,15 @@ class Grid:
 def grid(
     low: float = -30.0, high: float = 30.0, breaks: Sequence[float] = (), panels: int = 120, order: int = 10
 ) -> Grid:
-    """Composite Gauss-Legendre nodes on [low, high].
+    """Composite Gauss-Legendre nodes on [low, high], beyond which densities are ignored: ``order`` in every panel.
 
-    Args:
-        low: left end; densities beyond it are ignored.
-        high: right end.
-        breaks: places where an integrand has a kink (the location of a Laplace density, for example); they
-            become panel edges, which keeps the full order.
-        panels: equal panels before the breaks are added.
-        order: nodes in every panel.
+    The panels are equal but for the ``breaks``, places where an integrand has a kink (for example the location of a
+    Laplace density): they become panel edges, which keeps the full order.
     """
     if not real("high", high) > real("low", low):
         raise ValueError(f"high is {high}; expected more than low = {low}")
-    edges = np.union1d(
-        np.linspace(low, high, whole("panels", panels) + 1), [b for b in breaks if low < b < high]
-    )
+    inner = [b for b in breaks if low < b < high]
+    edges = np.union1d(np.linspace(low, high, whole("panels", panels) + 1), inner)
     nodes, weights = np.polynomial.legendre.leggauss(whole("order", order))
     half, middle = np.diff(edges) / 2, (edges[1:] + edges[:-1]) / 2
     z = middle[:, None] + half[:, None] * nodes
@@ -70,27 +64,23 @@ def log_evidence(log_joint: LogJoint, rows: int, on: Grid) -> Tensor:
 def elbo(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
     """E_q[log w] with w = p(x, z) / q(z), [B]."""
     log_w, log_mass = _weights(log_joint, q, on)
-    return (log_mass.exp() * log_w).sum(1).mul(_proportions(q)).sum(0)
+    return (log_mass.exp() * log_w).sum(1).mul(q.log_mixture.exp()).sum(0)
 
 
 def iwae(log_joint: LogJoint, q: Mixture, k: int, on: Grid, looser: bool = False) -> Tensor:
     """Expected IWAE with k draws from each of the R components, at exactly this k, [B].
 
-    Args:
-        log_joint: the model.
-        q: the posterior, its components sampled in strata and weighted by their mixture weights.
-        k: draws from every component.
-        on: the grid.
-        looser: average the logarithms of the components' own means instead of taking one logarithm of all.
+    The components are sampled in strata and weighted by their mixture weights; ``looser`` averages the logarithms of
+    their own means instead of taking one logarithm of all.
     """
     log_w, log_mass = _weights(log_joint, q, on)
-    return _expected_log_mean(log_w, log_mass, _proportions(q), k, looser)
+    return _expected_log_mean(log_w, log_mass, q.log_mixture.exp(), k, looser)
 
 
 def cubo(log_joint: LogJoint, q: Mixture, k: int, on: Grid) -> Tensor:
     """Expected CUBO estimate 0.5 E log mean w^2, k draws from each component: [B]; no bound at finite k."""
     log_w, log_mass = _weights(log_joint, q, on)
-    return 0.5 * _expected_log_mean(2 * log_w, log_mass, _proportions(q), k, looser=False)
+    return 0.5 * _expected_log_mean(2 * log_w, log_mass, q.log_mixture.exp(), k, looser=False)
 
 
 def cubo_limit(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
@@ -99,13 +89,14 @@ def cubo_limit(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
     Quadrature over a bounded interval cannot see that an integral diverges: check the tails of q first.
     """
     log_w, log_mass = _weights(log_joint, q, on)
-    return 0.5 * torch.logsumexp(2 * log_w[0] + _density(log_mass, q), dim=0)
+    log_density = torch.logsumexp(log_mass + q.log_mixture.unsqueeze(1), dim=0)
+    return 0.5 * torch.logsumexp(2 * log_w[0] + log_density, dim=0)
 
 
 def looser_limit(log_joint: LogJoint, q: Mixture, on: Grid) -> Tensor:
     """Limit of the looser IWAE for many samples, sum_r pi_r log E_{q_r}[p(x, z) / q(z)]: [B], <= log p(x)."""
     log_w, log_mass = _weights(log_joint, q, on)
-    return (torch.logsumexp(log_w + log_mass, dim=1) * _proportions(q)).sum(0)
+    return (torch.logsumexp(log_w + log_mass, dim=1) * q.log_mixture.exp()).sum(0)
 
 
 def _weights(log_joint: LogJoint, q: Mixture, on: Grid) -> tuple[Tensor, Tensor]:
@@ -117,14 +108,6 @@ def _weights(log_joint: LogJoint, q: Mixture, on: Grid) -> tuple[Tensor, Tensor]
     return log_w, log_mass
 
 
-def _proportions(q: Mixture) -> Tensor:
-    return q.log_mixture.exp()  # [R, B]
-
-
-def _density(log_mass: Tensor, q: Mixture) -> Tensor:
-    return torch.logsumexp(log_mass + q.log_mixture.unsqueeze(1), dim=0)
-
-
 def _expected_log_mean(log_w: Tensor, log_mass: Tensor, proportions: Tensor, k: int, looser: bool) -> Tensor:
     """E log of (proportion-weighted) means of k independent weights a component; log_w [1, N, B] -> [B]."""
     k = whole("k", k)
@@ -132,9 +115,7 @@ def _expected_log_mean(log_w: Tensor, log_mass: Tensor, proportions: Tensor, k: 
     centre = ((mass * log_w).sum(1) * proportions).sum(0).detach()  # [B], keeps t of order one
     step = 0.1
     log_t = torch.arange(-60.0, 160.0, step, dtype=log_w.dtype)
-    share = (
-        torch.ones_like(proportions) if looser else proportions
-    )  # weight of a component inside the logarithm
+    share = torch.ones_like(proportions) if looser else proportions  # of a component inside the logarithm
     terms = []
     for chunk in log_t.split(200):
         exponent = chunk[:, None, None] + log_w[0] - centre - math.log(k)  # [T, N, B]

@@ -19,6 +19,7 @@ import math
 
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.special import entr
 from torch import Tensor
 
 from mmlib.checks import real, whole
@@ -71,9 +72,8 @@ def with_styles(classes: int, values: int) -> Tensor:
 def divergence(probabilities: Tensor) -> Tensor:
     """Jensen-Shannon divergence of n distributions [n, points], zeros allowed: scalar, at most log n."""
     mixture = probabilities.mean(0)
-    return (torch.xlogy(probabilities, probabilities) - torch.xlogy(probabilities, mixture)).sum() / len(
-        probabilities
-    )
+    apart = torch.xlogy(probabilities, probabilities) - torch.xlogy(probabilities, mixture)
+    return apart.sum() / len(probabilities)
 
 
 def best_keep(classes: int, values: int) -> float:
@@ -99,10 +99,9 @@ def content_information(classes: int, values: int, keep: float) -> float:
         ValueError: if an argument is out of its range.
     """
     _check(classes, values, keep)
-    entropy = -keep * math.log(keep)
-    if keep < 1:
-        entropy -= (1 - keep) * math.log((1 - keep) / (values - 1))
-    return math.log(classes) + math.log(values) - entropy
+    others = max(values - 1, 1)
+    entropy = entr(keep) + others * entr((1 - keep) / others)
+    return math.log(classes) + math.log(values) - float(entropy)
 
 
 def _check(classes: int, values: int, keep: float) -> None:

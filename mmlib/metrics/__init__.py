@@ -29,37 +29,3 @@ from mmlib.metrics.probes import Probe, fit_probe, latent_accuracy
 from mmlib.metrics.puppets import Puppet
 from mmlib.metrics.report import Report, evaluate, format_report
 from mmlib.metrics.style_content import posterior_scales, released_coherence, style_content_accuracy
-
-__all__ = [
-    "Classifiers",
-    "Probe",
-    "Puppet",
-    "Report",
-    "class_distances",
-    "classes_generated",
-    "clustered_standard_error",
-    "conditional_log_likelihood",
-    "cross_coherence",
-    "estimate",
-    "evaluate",
-    "evaluate_likelihoods",
-    "fit_probe",
-    "format_report",
-    "importance_log_likelihood",
-    "joint_coherence",
-    "joint_map",
-    "laplace_ceiling",
-    "latent_accuracy",
-    "log_conditional",
-    "log_marginal",
-    "posterior_scales",
-    "prior_predictions",
-    "relatedness",
-    "released_coherence",
-    "style_content_accuracy",
-    "synergy_coherence",
-    "train_classifiers",
-    "tree",
-    "unimodal_posteriors",
-    "wasserstein",
-]

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from mmlib.checks import check_has, positive, whole
 from mmlib.data.batches import rows_at
 from mmlib.data.cache import cache_root, digest, generated
-from mmlib.files import advised
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.split import check_mode, device_of, precision_of
 from mmlib.nets.classifiers import DigitClassifier
@@ -60,9 +59,7 @@ class Classifiers:
 
     def to(self, device) -> "Classifiers":
         """The same classifiers on ``device`` (networks are moved in place, as PyTorch does)."""
-        return Classifiers(
-            {n: net.to(device) for n, net in self.networks.items()}, self.accuracy, self.seconds
-        )
+        return replace(self, networks={name: net.to(device) for name, net in self.networks.items()})
 
 
 def check_judges(classifiers: object, names: Iterable[str]) -> list[str]:
@@ -75,9 +72,8 @@ def check_judges(classifiers: object, names: Iterable[str]) -> list[str]:
     names = list(names)
     missing = [name for name in names if name not in getattr(classifiers, "networks", names)]
     if missing:
-        raise ValueError(
-            f"classifiers judge {', '.join(classifiers.networks)}; expected one for {missing[0]!r} too"
-        )
+        judged = ", ".join(classifiers.networks)
+        raise ValueError(f"classifiers judge {judged}; expected one for {missing[0]!r} too")
     return names
 
 
@@ -145,16 +141,11 @@ def train_classifiers(
         tensors["seconds"] = torch.tensor(time.perf_counter() - started)
         return tensors
 
-    if cache is False:
-        tensors = make()
-    else:
-        tensors = _stored(cache_root(cache), data.name, facts, make)
+    tensors = make() if cache is False else _stored(cache_root(cache), data.name, facts, make)
     networks, accuracy = {}, {}
     for name, shape in data.shapes.items():
         prefix = f"{name}/network/"
-        weights = {
-            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-        }
+        weights = {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
         with torch.device("meta"):  # no weights are drawn, so the caller's random numbers stay where they are
             network = DigitClassifier(shape, classes=weights["head.bias"].numel(), width=width)
         network.load_state_dict(weights, assign=True)
@@ -168,16 +159,13 @@ def train_classifiers(
 
 def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
     """Judges from the cache, or made and kept there; of several processes that need the same ones, one trains."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise advised(error, root) from error
     with contextlib.ExitStack() as stack:
         place = _place(root, name, facts)
         if not place[0].exists():
-            lock = os.open(root, os.O_RDONLY)
-            stack.callback(os.close, lock)
             with contextlib.suppress(OSError):  # no locks here: then several train, to the same end
+                root.mkdir(parents=True, exist_ok=True)
+                lock = os.open(root, os.O_RDONLY)
+                stack.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             place = _place(root, name, facts)
         return generated(*place, make)[0]
@@ -231,16 +219,12 @@ def shifted(images: Tensor, by: int, generator: torch.Generator | None = None) -
     down, right = torch.randint(0, 2 * by + 1, (2, batch, 1), generator=generator)
     rows = (torch.arange(height) + down)[:, None, :, None]  # [B, 1, H, 1]
     columns = (torch.arange(width) + right)[:, None, None, :]  # [B, 1, 1, W]
-    return padded[
-        torch.arange(batch)[:, None, None, None], torch.arange(images.shape[1])[:, None, None], rows, columns
-    ]
+    channels = torch.arange(images.shape[1])[:, None, None]
+    return padded[torch.arange(batch)[:, None, None, None], channels, rows, columns]
 
 
 @torch.no_grad()
 def _correct(network: nn.Module, items, batch_size: int = 500) -> Tensor:
     """Whether the network is right about each item: bool [N]."""
-    right = []
-    for rows in torch.arange(len(items)).split(batch_size):
-        images = items.images[rows].to(device_of(network)).float() / 255
-        right.append(network(images).argmax(-1).cpu() == items.labels[rows])
-    return torch.cat(right)
+    batches = (images.to(device_of(network)).float() / 255 for images in items.images.split(batch_size))
+    return torch.cat([network(images).argmax(-1).cpu() for images in batches]) == items.labels

@@ -17,11 +17,8 @@ def unimodal_posteriors(
 ) -> tuple[dict[str, Diagonal], Tensor]:
     """The posterior given each modality alone, and the labels: name -> loc and scale [N, D], and int64 [N].
 
-    Args:
-        model: any model of the library; a posterior that sees one modality has one component in all of them.
-        split: complete rows.
-        max_rows: use only the first rows.
-        batch_size: rows at once.
+    In every model of the library a posterior that sees one modality has one component. Of the rows, which must be
+    complete, the first ``max_rows`` are used.
 
     Raises:
         ValueError: if rows miss modalities, or a network with batch norm or dropout is in training mode.
@@ -65,11 +62,8 @@ def wasserstein(p: Diagonal, q: Diagonal) -> Tensor:
 def relatedness(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
     """Distances of pairs that show one class and of pairs that show two, and how well they tell these apart.
 
-    Source: Joy et al. 2022, Section 4.2 (the distances; the share is ours).
-
-    Args:
-        distances: [N, N], item i of one modality to item j of another.
-        labels: int64 [N], of both; at least two classes.
+    Source: Joy et al. 2022, Section 4.2 (the distances; the share is ours). The distances, [N, N], are those of item i
+    of one modality to item j of another; ``labels``, int64 [N], are of both, and of at least two classes.
 
     Returns:
         Related and unrelated distances, flat, and the share of (related, unrelated) for which the related is nearer;
@@ -87,9 +81,7 @@ def class_distances(
 ) -> tuple[Tensor, list[tuple[str, int]]]:
     """Mean 2-Wasserstein distance between the posteriors of every two groups, a group being a class in a modality.
 
-    Args:
-        posteriors: name -> loc and scale [N, D], of one family.
-        labels: int64 [N], of every modality.
+    The posteriors are of one family, name -> loc and scale [N, D]; ``labels``, int64 [N], are of every modality.
 
     Returns:
         [G, G], float64, and the groups (name, class), modality by modality. The diagonal is no zero: it is the mean
@@ -99,11 +91,9 @@ def class_distances(
     groups = torch.cat([index + m * len(classes) for m in range(len(posteriors))])
     share = F.one_hot(groups).double()
     share = share / share.sum(0)  # [M N, G]
-    everyone = Diagonal(
-        torch.cat([q.loc for q in posteriors.values()]),
-        torch.cat([q.scale for q in posteriors.values()]),
-        next(iter(posteriors.values())).family,
-    )
+    parts = list(posteriors.values())
+    loc, scale = torch.cat([q.loc for q in parts]), torch.cat([q.scale for q in parts])
+    everyone = Diagonal(loc, scale, parts[0].family)
     mean = share.T @ wasserstein(everyone, everyone).double() @ share
     return mean, [(name, int(c)) for name in posteriors for c in classes]
 
@@ -112,10 +102,7 @@ def tree(distances: Tensor) -> np.ndarray:
     """Hierarchical clustering by average linkage, as ``scipy.cluster.hierarchy`` stores it.
 
     Average linkage goes on taking means: between clusters of groups of one size it is the mean distance of their
-    items.
-
-    Args:
-        distances: [G, G]; made symmetric, (K + K') / 2, and its diagonal 0.
+    items. The distances, [G, G], are made symmetric, (K + K') / 2, and their diagonal 0.
     """
     from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import squareform
@@ -129,12 +116,8 @@ def joint_map(
 ) -> dict[str, Tensor]:
     """t-SNE of the means of all modalities' posteriors at once, so that their places can be compared: name -> [N, 2].
 
-    It begins at the two principal components, so that nothing depends on chance.
-
-    Args:
-        posteriors: name -> loc [N, D].
-        perplexity: about how many neighbours an item keeps; less than all M N items.
-        progress: print how far it is.
+    It begins at the two principal components, so that nothing depends on chance. ``perplexity`` is about how many
+    neighbours an item keeps, less than all M N items; ``progress`` prints how far it is.
     """
     from sklearn.manifold import TSNE
 

@@ -113,13 +113,7 @@ def classes_generated(
     """How many classes a model generates from its prior, so that a collapsed one cannot look coherent.
 
     A class counts if its share of the draws is at least ``threshold``; ``"jointly"`` counts a draw for a class only
-    if all modalities show it, so its shares sum to the joint coherence.
-
-    Args:
-        predicted: int64 [M, N].
-        names: of the M modalities.
-        classes: number of classes there are.
-        threshold: smallest share that counts.
+    if all modalities show it, so its shares sum to the joint coherence. ``predicted`` is int64 [M, N], for M ``names``.
 
     Returns:
         For each modality and for ``"jointly"``: ``{"count", "shares": [classes], "threshold", "n"}``.
@@ -128,9 +122,8 @@ def classes_generated(
         ValueError: if there is not one name for each row of ``predicted``.
     """
     if len(names) != len(predicted):
-        raise ValueError(
-            f"names has {len(names)} entries; expected {len(predicted)}, one for each row of predicted"
-        )
+        expected = f"{len(predicted)}, one for each row of predicted"
+        raise ValueError(f"names has {len(names)} entries; expected {expected}")
     agreeing = predicted[0][joint_coherence(predicted).bool()]
     n, classes = predicted.shape[1], whole("classes", classes)
     table, threshold = {}, real("threshold", threshold, 0, 1)

@@ -6,6 +6,7 @@ the mixture. They are made in chunks of samples, so that memory does not grow wi
 
 import math
 from collections.abc import Collection
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 import torch
@@ -117,9 +118,8 @@ def log_marginal(
         twice.append(torch.logsumexp(2 * log_weights, dim=1))
     log_mixture = draws.log_weights.log_mixture.double()
     absent = log_mixture == -math.inf  # components that a row lacks weigh nothing
-    log_sum, log_square = (
-        torch.logsumexp(torch.stack(sums), dim=0).masked_fill(absent, -math.inf) for sums in (once, twice)
-    )  # [R, B]
+    totals = [torch.logsumexp(torch.stack(sums), dim=0) for sums in (once, twice)]  # [R, B]
+    log_sum, log_square = (total.masked_fill(absent, -math.inf) for total in totals)
     value = importance_log_likelihood(log_sum, log_mixture, k)
     # Weights relative to the estimate, so that nothing under- or overflows: their strata's means and mean squares.
     mean = (log_sum - math.log(k) - value).exp()
@@ -170,14 +170,7 @@ def evaluate_likelihoods(
 ) -> dict:
     """Joint, marginal and conditional log-likelihoods of a split, per item and in nats, as a nested dict.
 
-    Args:
-        model: any model with ``draw``; in evaluation mode if it has batch norm or dropout.
-        split: a paired split without missing modalities.
-        k: samples from each component.
-        generator: source of the draws, on the model's device.
-        max_rows: use the first rows only.
-        batch_size: rows at once.
-        chunk: samples a component decoded at once.
+    ``k`` and ``chunk`` are those of :func:`log_marginal`, the other arguments those of :func:`mmlib.metrics.evaluate`.
 
     Returns:
         ``{"joint": E, "marginal": {name: E}, "conditional": {given: {target: E}}, "k"}``, where E holds ``value``,
@@ -186,34 +179,34 @@ def evaluate_likelihoods(
     """
     batches = batches_of(model, split, batch_size, max_rows)
     names = tuple(model.modalities)
-    pairs = [(given, target) for given in names for target in names if given != target]
-    subsets = {frozenset(names), *(frozenset([name]) for name in names), *(frozenset(pair) for pair in pairs)}
-    parts: dict[frozenset, list[LogLikelihood]] = {subset: [] for subset in sorted(subsets, key=sorted)}
+    chosen = {tuple(sorted(some)) for size in (1, 2, len(names)) for some in combinations(names, size)}
+    parts: dict[tuple, list[LogLikelihood]] = {subset: [] for subset in sorted(chosen)}
     rows = []
-    for chosen, batch in batches:
-        rows.append(chosen)
-        for subset in parts:
-            parts[subset].append(log_marginal(model, batch, sorted(subset), k, generator, chunk=chunk))
-    whole = {
-        subset: LogLikelihood(*map(torch.cat, zip(*part, strict=True))) for subset, part in parts.items()
-    }
+    for numbers, batch in batches:
+        rows.append(numbers)
+        for subset, found in parts.items():
+            found.append(log_marginal(model, batch, subset, k, generator, chunk=chunk))
+    complete = {some: LogLikelihood(*map(torch.cat, zip(*part, strict=True))) for some, part in parts.items()}
     clusters = {name: split.original(name, torch.cat(rows)).cpu() for name in names}
 
-    def entry(result: LogLikelihood, subset: frozenset) -> dict:
+    def entry(subset: tuple, result: LogLikelihood) -> dict:
         value, error, effective = (column.cpu() for column in result)
         return {
-            **estimate(value, *(clusters[name] for name in sorted(subset))),
+            **estimate(value, *(clusters[name] for name in subset)),
             "monte_carlo_error": float(error.square().sum().sqrt() / len(error)),
             "effective_samples": float(effective.median()),
         }
 
-    report = {"k": k, "joint": entry(whole[frozenset(names)], frozenset(names))}
-    report["marginal"] = {name: entry(whole[frozenset([name])], frozenset([name])) for name in names}
-    report["conditional"] = {name: {} for name in names}
-    for given, target in pairs:
-        both = frozenset([given, target])
-        difference = _conditional(whole[both], whole[frozenset([given])])
-        report["conditional"][given][target] = entry(difference, both)
+    everything = tuple(sorted(names))
+    report = {
+        "k": k,
+        "joint": entry(everything, complete[everything]),
+        "marginal": {name: entry((name,), complete[name,]) for name in names},
+        "conditional": {name: {} for name in names},
+    }
+    for given, target in permutations(names, 2):
+        both = tuple(sorted([given, target]))
+        report["conditional"][given][target] = entry(both, _conditional(complete[both], complete[given,]))
     return report
 
 

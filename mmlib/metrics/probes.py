@@ -39,9 +39,8 @@ def fit_probe(z: Tensor, labels: Tensor) -> Probe:
     from sklearn.linear_model import LogisticRegression
 
     if z.ndim != 2 or labels.shape != z.shape[:1]:
-        raise ValueError(
-            f"z and labels have shapes {tuple(z.shape)}, {tuple(labels.shape)}; expected [P, D] and [P]"
-        )
+        found = f"{tuple(z.shape)}, {tuple(labels.shape)}"
+        raise ValueError(f"z and labels have shapes {found}; expected [P, D] and [P]")
     if len(torch.unique(labels)) < 2:
         raise ValueError("labels hold a single class; expected at least two")
     z = z.detach().double()
@@ -86,15 +85,8 @@ def latent_accuracies(
 ) -> dict[Hashable, dict[str, dict]]:
     """Latent accuracy of several kinds of code. Each probe is fitted on what it is tested on: samples on samples.
 
-    Args:
-        model: that encodes.
-        split: that the probes are judged on.
-        train: that they are fitted on; of its rows those that show every modality.
-        encode: all batches of a split -> kind of code -> ``{"sample": [P, D], "mean": [P, D]}``.
-        seen: kind of code -> the modalities that it comes from.
-        max_rows: use only the first rows of ``split``.
-        probe_rows: use only the first of the rows of ``train``.
-        batch_size: rows at once.
+    ``encode`` takes all batches of a split to kind of code -> ``{"sample": [P, D], "mean": [P, D]}``; ``seen`` says
+    which modalities each kind comes from. The other arguments are those of :func:`mmlib.metrics.evaluate`.
 
     Returns:
         Kind of code -> ``{"sample": E, "mean": E}``, E as from :func:`mmlib.metrics.estimates.estimate`.
@@ -107,10 +99,10 @@ def latent_accuracies(
         rows = torch.cat(rows)
         parts.append((encode(batches), source.labels[rows].cpu()))
     (fitted, fitted_labels), (codes, labels) = parts
-    table: dict = {kind: {} for kind in seen}
-    for kind, names in seen.items():
-        sources = [split.original(name, rows).cpu() for name in names]
-        for draw, z in codes[kind].items():
-            probe = fit_probe(fitted[kind][draw].cpu(), fitted_labels)
-            table[kind][draw] = estimate(latent_accuracy(probe, z.cpu(), labels), *sources)
-    return table
+
+    def accuracy(kind: Hashable, draw: str) -> dict:
+        probe = fit_probe(fitted[kind][draw].cpu(), fitted_labels)
+        sources = [split.original(name, rows).cpu() for name in seen[kind]]
+        return estimate(latent_accuracy(probe, codes[kind][draw].cpu(), labels), *sources)
+
+    return {kind: {draw: accuracy(kind, draw) for draw in codes[kind]} for kind in seen}

@@ -32,11 +32,8 @@ class Puppet(nn.Module):
         super().__init__()
         self.modalities = nn.ModuleDict({name: nn.Identity() for name in split.items})
         self.split = split
-        self.accuracy = (
-            dict(accuracy) if isinstance(accuracy, Mapping) else dict.fromkeys(split.items, accuracy)
-        )
-        for name, value in self.accuracy.items():
-            real(f"accuracy of {name!r}", value, 0, 1)
+        of = accuracy if isinstance(accuracy, Mapping) else dict.fromkeys(split.items, accuracy)
+        self.accuracy = {name: real(f"accuracy of {name!r}", value, 0, 1) for name, value in of.items()}
         self.total = 1 + max(int(items.labels.max()) for items in split.items.values())
         self.classes = torch.tensor(range(self.total) if classes is None else classes)
         self.known = {
@@ -58,15 +55,13 @@ class Puppet(nn.Module):
         labels = self.classes[torch.randint(len(self.classes), (n,), generator=generator)]
         first, *others = self.modalities
         shown = {first: self._show(first, labels, generator)}
-        return shown | {
-            name: self._show(name, self._distort(labels, first, generator), generator) for name in others
-        }
+        for name in others:
+            shown[name] = self._show(name, self._distort(labels, first, generator), generator)
+        return shown
 
     def _distort(self, labels: Tensor, given: str, generator) -> Tensor:
         wrong = torch.rand(len(labels), generator=generator) >= self.accuracy[given]
-        step = torch.randint(
-            1, self.total, (len(labels),), generator=generator
-        )  # never the right class again
+        step = torch.randint(1, self.total, labels.shape, generator=generator)  # never the same class again
         return torch.where(wrong, (labels + step) % self.total, labels)
 
     def _show(self, name: str, classes: Tensor, generator) -> Tensor:

@@ -135,9 +135,7 @@ def encoded(
     """
     found = {}
     for view, given in views.items():
-        posteriors = [
-            model.posterior({name: batch[name] for name in given}, given=given) for batch in batches
-        ]
+        posteriors = [model.posterior({n: batch[n] for n in given}, given=given) for batch in batches]
         found[view] = {
             "sample": torch.cat([posterior.sample(generator) for posterior in posteriors]),
             "mean": torch.cat([posterior.mean for posterior in posteriors]),
@@ -164,10 +162,9 @@ def format_report(report: Mapping) -> str:
     if "joint_coherence" in report:
         classes = report["classes_generated"]
         counts = ", ".join(f"{name} {entry['count']}" for name, entry in classes.items())
+        least = f"(share at least {classes['jointly']['threshold']:.0%})"
         lines.append(f"{'from the prior (joint)':<24}{_percent(report['joint_coherence']):>14}")
-        lines.append(
-            f"{'classes generated':<24}  {counts} (share at least {classes['jointly']['threshold']:.0%})"
-        )
+        lines.append(f"{'classes generated':<24}  {counts} {least}")
     return "\n".join(lines)
 
 

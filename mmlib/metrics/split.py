@@ -47,23 +47,18 @@ def batches_of(
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Row numbers and batches of a split in order, on the model's device and in its precision.
 
-    Args:
-        model: whose networks keep still, see :func:`check_mode`.
-        split: a paired split without missing modalities.
-        batch_size: rows at once.
-        max_rows: stop after so many rows (the rows of a split are shuffled once and for all); default: all.
-        argument: what the caller's caller calls the split.
+    ``max_rows`` stops after so many rows: those of a split are shuffled once and for all. ``argument`` is what the
+    caller's caller calls the split.
 
     Raises:
-        ValueError: at once, if an argument is wrong or rows miss modalities.
+        ValueError: at once, if an argument is wrong, rows miss modalities, or as :func:`check_mode`.
     """
     check_has("model", model, ("modalities", "named_modules"), "a model")
     check_mode(model)
     check_split(argument, split, ("batch", "original"))
     if getattr(split, "observed", None) is not None:
-        raise ValueError(
-            f"{argument} has missing modalities; expected a complete one, as metrics choose what is given"
-        )
+        expected = "a complete one, as metrics choose what is given"
+        raise ValueError(f"{argument} has missing modalities; expected {expected}")
     batch_size = whole("batch_size", batch_size)
     n = len(split) if max_rows is None else min(whole("max_rows", max_rows), len(split))
     device, dtype = device_of(model), precision_of(model)

@@ -25,16 +25,8 @@ def style_content_accuracy(
     """Latent accuracy of every modality's content, of its style, and of both (Chen and Zhu 2022, Table 3).
 
     Each probe is fitted on what it is tested on: samples on samples (the paper's choice), means on means.
-
-    Args:
-        model: has ``encode(name, x)``, a normal over [style, content], and ``style_dim``; where that is 0 only
-            the content is probed.
-        split: that the probes are judged on.
-        train: that they are fitted on; of its rows those that show every modality.
-        generator: source of the posterior draws.
-        max_rows: use only the first rows of ``split``.
-        probe_rows: use only the first of those rows.
-        batch_size: rows at once.
+    ``model`` has ``encode(name, x)``, a normal over [style, content], and ``style_dim``; where that is 0 only the
+    content is probed. The other arguments are those of :func:`mmlib.metrics.evaluate`.
 
     Returns:
         ``{name: {"content" | "style" | "both": {"sample": E, "mean": E}}}``, E as from
@@ -61,40 +53,21 @@ def style_content_accuracy(
 def posterior_scales(model, split, max_rows: int | None = None, batch_size: int = 500) -> dict:
     """How wide the posteriors of content and style are: mean standard deviation over rows and coordinates.
 
-    A code that has learned nothing from its item has the prior's standard deviation, 1.
-
-    Args:
-        model: has ``encode(name, x)``, a normal over [style, content], and ``style_dim``.
-        split: whose items are encoded.
-        max_rows: use only the first rows.
-        batch_size: rows at once.
+    A code that has learned nothing from its item has the prior's standard deviation, 1. The arguments are
+    those of :func:`style_content_accuracy`.
 
     Returns:
         ``{name: {"content" | "style": {"value", "se", "n", "clusters"}}}``; without styles only the content.
     """
-    widths: dict = {name: [] for name in model.modalities}
-    rows = []
-    for chosen, batch in batches_of(model, split, batch_size, max_rows):
-        rows.append(chosen)
-        for name, found in widths.items():
-            found.append(model.encode(name, batch[name]).scale.cpu())
-    table: dict = {}
-    for name, found in widths.items():
-        style, content = torch.cat(found).double().tensor_split([model.style_dim], -1)
+    rows, batches = zip(*batches_of(model, split, batch_size, max_rows), strict=True)
+    table = {}
+    for name in model.modalities:
+        widths = torch.cat([model.encode(name, batch[name]).scale.cpu() for batch in batches])
+        style, content = widths.double().tensor_split([model.style_dim], -1)
         sources = split.original(name, torch.cat(rows)).cpu()
         views = {"content": content} | ({"style": style} if model.style_dim else {})
         table[name] = {view: estimate(scale.mean(-1), sources) for view, scale in views.items()}
     return table
-
-
-class _Styled(nn.Module):
-    """A model seen through metrics that know of no styles: the same, but for whose styles it draws."""
-
-    def __init__(self, model, generated: str, sampled: str) -> None:
-        super().__init__()
-        self.modalities = model.modalities
-        self.generate = partial(model.generate, style=generated)
-        self.sample = partial(model.sample, style=sampled)
 
 
 def released_coherence(
@@ -109,21 +82,16 @@ def released_coherence(
     """Coherences as the code released with Chen and Zhu 2022 measures them, on styles that a decoder need not know.
 
     Another modality is generated with the *source's* style; draws from the prior share one style. By
-    :func:`mmlib.metrics.evaluate` every generated modality has a style of its own.
-
-    Args:
-        model: has ``generate(..., style="source")`` and ``sample(..., style="shared")``.
-        split: to measure on.
-        classifiers: judges, on the model's device.
-        generator: source of all draws.
-        samples: draws from the prior.
-        max_rows: use only the first rows of ``split``.
-        batch_size: rows at once.
+    :func:`mmlib.metrics.evaluate`, whose arguments these are, every generated modality has a style of its own.
+    ``model`` has ``generate(..., style="source")`` and ``sample(..., style="shared")``.
 
     Returns:
         ``cross_coherence``, ``joint_coherence`` and ``classes_generated`` as from :func:`mmlib.metrics.evaluate`.
     """
-    styled = _Styled(model, "source", "shared")
+    styled = nn.Module()  # the same model to metrics that know of no styles
+    styled.modalities = model.modalities
+    styled.generate = partial(model.generate, style="source")
+    styled.sample = partial(model.sample, style="shared")
     found = evaluate(
         styled, split, classifiers, generator, samples=samples, max_rows=max_rows, batch_size=batch_size
     )

@@ -24,14 +24,9 @@ def swap(
 ) -> Tensor:
     """Every content with every style: images [R, C, *shape] of the modality ``to``.
 
-    Args:
-        model: has ``encode(name, x)``, a normal over [style, content], ``decode`` and ``style_dim``.
-        contents: items [R, *shape] of the modality ``content_of``, one for each row.
-        styles: items [C, *shape] of the modality ``to``, one for each column.
-        content_of: modality whose encoder gives the content; the same as ``to`` or another.
-        to: modality whose encoder gives the style and whose decoder draws.
-        mean: take posterior means; False draws both codes.
-        generator: source of the draws.
+    ``model`` has ``encode(name, x)``, a normal over [style, content], ``decode`` and ``style_dim``. The contents
+    [R, *shape], a row each, are items of the modality ``content_of``, the same as ``to`` or another; the styles
+    [C, *shape], a column each, of ``to``. Codes are posterior means, with ``mean=False`` draws.
     """
     found = [model.encode(content_of, contents), model.encode(to, styles)]
     content, style = (q.loc if mean else q.rsample(1, generator)[0] for q in found)
@@ -63,8 +58,7 @@ def shares(values: Tensor) -> dict[str, float]:
 
 def correlation(first: Tensor, second: Tensor) -> float:
     """Pearson correlation of two lists of numbers [N]; NaN where one does not vary."""
-    a, b = (x.double() - x.double().mean() for x in (first, second))
-    return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt())
+    return float(torch.stack([first, second]).double().corrcoef()[0, 1])
 
 
 def brightness(images: Tensor) -> Tensor:
@@ -105,22 +99,13 @@ def swap_scores(
 ) -> dict:
     """What decides about an image, the content of one item or the style of another, on the first items of a split.
 
-    Rows are the first items, columns the next ones, so that no item meets itself. Codes are posterior means.
-
-    Args:
-        model: as for :func:`swap`.
-        split: has ``batch`` and ``labels``.
-        classifiers: judges, on the model's device.
-        content_of: modality that gives the contents.
-        to: modality that gives the styles and is drawn.
-        statistics: name -> function of images; what of the look is measured.
-        rows: number of contents.
-        columns: number of styles.
+    The contents of ``rows`` items meet the styles of the ``columns`` next ones, as in :func:`swap`, so that no item
+    meets itself. ``statistics`` are name -> function of images: what of the look is measured.
 
     Returns:
         ``{"class": {"content", "style"}, name: {"rows", "columns", "rest", "correlation"}}``. For the class: the share
         of images whose class is that of the content's item, and that of the style's item, where the two differ. For a
-        statistic: :func:`shares` of its variance, and its correlation with the statistic of the style's own image.
+        statistic: :func:`shares` of its variance, and its Pearson correlation with that of the style's own image.
     """
     device, _ = device_of(model), check_judges(classifiers, [to])
     rows, columns = whole("rows", rows), whole("columns", columns)

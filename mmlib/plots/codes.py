@@ -17,11 +17,8 @@ def code_map(
 ) -> Sequence[Axes]:
     """One map twice: coloured by digit, with the digit written where each modality's items are, and by modality.
 
-    Args:
-        places: name -> [N, 2], as from ``mmlib.metrics.joint_map``; where scales mean nothing, so none is drawn.
-        labels: int64 [N], digits, of every modality.
-        title: of the figure.
-        axes: two; default: a new figure.
+    ``places`` are name -> [N, 2], as from ``mmlib.metrics.joint_map``, where scales mean nothing, so none is drawn;
+    ``labels`` are int64 [N], digits, of every modality. There are two axes.
     """
     if axes is None:
         figure, axes = panels(2, height=3.5)
@@ -46,9 +43,7 @@ def distance_histograms(
 ) -> Sequence[Axes]:
     """Distances of related and of unrelated items, each as a density; one panel a model, with its own unit.
 
-    Args:
-        distances: model -> what ``mmlib.metrics.relatedness`` returns.
-        axes: one for each model; default: a new figure.
+    ``distances`` are model -> what ``mmlib.metrics.relatedness`` returns.
     """
     if axes is None:
         _, axes = panels(len(distances), height=2.4, squeeze=False)
@@ -70,11 +65,8 @@ def class_tree(
 ) -> Axes:
     """A dendrogram of classes: the height of a fork is the mean distance of what it joins; it does not begin at 0.
 
-    Args:
-        tree: as from ``mmlib.metrics.tree``.
-        groups: (name, class) of every leaf; the class is written in the colour of the modality.
-        title: of the plot.
-        ax: where to draw; default: a new figure.
+    ``tree`` is as from ``mmlib.metrics.tree``, ``groups`` are (name, class) of every leaf; the class is written in the
+    colour of the modality.
     """
     from scipy.cluster.hierarchy import dendrogram
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from mmlib.checks import kind, whole
@@ -23,43 +23,23 @@ def pixels(name: str, images: Tensor) -> Tensor:
     """
     if isinstance(images, Tensor | np.ndarray):
         images = torch.as_tensor(images).detach().cpu()
-    if (
-        not isinstance(images, Tensor)
-        or images.ndim < 3
-        or images.shape[-3] not in (1, 3)
-        or not images.numel()
-    ):
+    known = isinstance(images, Tensor) and images.ndim >= 3 and images.numel()
+    if not known or images.shape[-3] not in (1, 3):
         raise ValueError(f"{name} is {kind(images)}; expected images [..., C, H, W], C = 1 or 3")
     if images.dtype == torch.uint8:
         images = images / 255
     images = images.float()
     low, high = images.aminmax()
     if not -1e-3 <= low <= high <= 1 + 1e-3:  # or NaN
-        raise ValueError(
-            f"{name} goes from {low:g} to {high:g}; expected pixels in [0, 1], or bytes (torch.uint8)"
-        )
+        expected = "pixels in [0, 1], or bytes (torch.uint8)"
+        raise ValueError(f"{name} goes from {low:g} to {high:g}; expected {expected}")
     return images.clamp(0, 1).expand(*images.shape[:-3], 3, -1, -1)
-
-
-def to_image(x: Tensor) -> Tensor:
-    """Pixels of one item, [C, H, W] or [H, W] in [0, 1] or as bytes, as [H, W, 3] for matplotlib.
-
-    Raises:
-        ValueError: as :func:`pixels`.
-    """
-    x = pixels("x", x[None] if getattr(x, "ndim", None) == 2 else x)
-    if x.ndim != 3:
-        raise ValueError(f"x is {kind(x)}; expected one image, (1, H, W), (3, H, W) or (H, W)")
-    return x.permute(1, 2, 0)
 
 
 def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tensor:
     """Rows of images, each [N, C, H, W] in [0, 1] or as bytes, as one picture [H', W', 3].
 
-    Args:
-        rows: the images.
-        gap: white pixels between them.
-        side: pixels a side of every image in the picture; default: as many as the largest has.
+    Between them are ``gap`` white pixels; every image gets ``side`` pixels a side, default as many as the largest has.
 
     Raises:
         ValueError: as :func:`pixels`; if there is no row, or rows differ in length.
@@ -67,9 +47,7 @@ def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tenso
     rows = [pixels(f"row {i}", row) for i, row in enumerate(rows)]
     if len({len(row) for row in rows}) != 1 or any(row.ndim != 4 for row in rows):
         shapes = ", ".join(str(tuple(row.shape)) for row in rows) or "none"
-        raise ValueError(
-            f"rows have shapes {shapes}; expected at least one, all [N, C, H, W] with the same N"
-        )
+        raise ValueError(f"rows have shapes {shapes}; expected one or more, all [N, C, H, W] of the same N")
     gap = whole("gap", gap, 0)
     side = max(max(row.shape[-2:]) for row in rows) if side is None else whole("side", side)
     drawn = []
@@ -87,14 +65,9 @@ def image_grid(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Rows of images with their labels.
+    """Rows of images with their labels: label -> images [N, C, H, W] in [0, 1] or as bytes; or only the images.
 
-    Args:
-        rows: label -> images [N, C, H, W] in [0, 1] or as bytes; or only the images. A label is shown once for the
-            rows that share it, up to blanks.
-        columns: labels above the columns, N of them.
-        title: of the whole grid.
-        ax: where to draw; default: a new figure.
+    A label is shown once for the rows that share it, up to blanks; ``columns`` are N labels above.
     """
     labels = [label.strip() for label in rows] if isinstance(rows, Mapping) else [""] * len(rows)
     labels = [label if label != above else "" for above, label in zip([None, *labels], labels, strict=False)]
@@ -106,15 +79,13 @@ def image_grid(
     ax.imshow(picture.numpy(), interpolation="nearest")
     cell_height, cell_width = height / len(images), width / n
     ax.set_yticks([(i + 0.5) * cell_height for i in range(len(images))], labels)
-    ax.set_xticks(
-        [(i + 0.5) * cell_width for i in range(n)] if columns else [], list(columns) if columns else []
-    )
+    columns = list(columns or [])
+    ax.set_xticks([(i + 0.5) * cell_width for i in range(n if columns else 0)], columns)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.grid(False)
     ax.set_anchor("W")
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
     if title:
         ax.set_title(title, loc="left")
     return ax
@@ -150,22 +121,13 @@ def generation_grid(
 ) -> Axes:
     """What the model generates when it sees one modality: the items given above, draws of every other modality below.
 
-    Args:
-        model: any model with ``modalities`` and ``generate``.
-        batch: tensors [N, C, H, W] by modality name, the items in the order shown.
-        given: modality that the model sees.
-        n_draws: rows of draws for each other modality.
-        generator: source of the draws.
-        show_given: draw the items given; False for data that must not be shown.
-        title: of the grid.
-        ax: where to draw.
+    ``batch`` holds tensors [N, C, H, W] by modality name, of which the model sees ``given``; each other modality gets
+    ``n_draws`` rows. ``show_given=False`` leaves out the items given, for data that must not be shown.
     """
     others = [name for name in model.modalities if name != given]
+    seen = {given: batch[given]}
     rows = {f"given: {given}": batch[given]} if show_given else {}
-    draws = [
-        model.generate({given: batch[given]}, given=[given], to=others, generator=generator)
-        for _ in range(n_draws)
-    ]
+    draws = [model.generate(seen, given=[given], to=others, generator=generator) for _ in range(n_draws)]
     rows |= {f"{name}{' ' * i}": draw[name] for name in others for i, draw in enumerate(draws)}
     return image_grid(rows, title=title, ax=ax)
 
@@ -175,7 +137,5 @@ def save_samples(model, path: Path | str, n: int = 12, seed: int = 0, device: st
     from mmlib.seeding import generator
 
     picture = tile(list(model.sample(n, generator(seed, device)).values()), side=64)
-    figure = Figure(figsize=(picture.shape[1] / 100, picture.shape[0] / 100), dpi=100)
-    figure.figimage((picture.numpy() * 255).round().astype("uint8"), resize=True)
-    figure.savefig(data := io.BytesIO(), format="png", metadata={"Software": None})
+    Image.fromarray((picture.numpy() * 255).round().astype("uint8")).save(data := io.BytesIO(), "png")
     return write_atomically(path, data.getvalue())

@@ -1,4 +1,4 @@
-"""Recorded numbers: as dots with intervals, and in a table beside what the paper reports."""
+"""Measured numbers: curves of training, dots with intervals, and tables beside what the paper reports."""
 
 import html
 import re
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from mmlib.plots.style import look
+from mmlib.plots.style import LINES, colour, look
 from mmlib.summary import Summary
+from mmlib.train.history import History
 
 
 class Table(str):
@@ -23,6 +24,42 @@ class Table(str):
         return str(self)
 
 
+def history_curves(
+    history: History | Mapping[str, History],
+    columns: str | Sequence[str],
+    ylabel: str = "nats",
+    title: str = "",
+    labels: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Columns of one history, or of several side by side, against the training step.
+
+    ``history`` is what ``fit`` returned, or label -> history; the label or the column decides the look, see
+    :func:`mmlib.plots.look`. The legend calls the columns by their ``labels``, if they have any.
+
+    Raises:
+        ValueError: if a history does not have a column.
+    """
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    runs = history if isinstance(history, Mapping) else {"": history}
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.2, 2.8))
+    for label, run in runs.items():
+        for i, column in enumerate(columns):
+            name = (labels or {}).get(column, column)
+            text = ", ".join(part for part in (label, name if len(columns) > 1 or not label else "") if part)
+            style = look(label or column) | {"markevery": max(1, len(run) // 12), "label": text}
+            if len(columns) > 1 and (label or style["color"] == colour("loss")):
+                style["linestyle"] = LINES[i % 4]
+            ax.plot(run.steps(column), run.column(column), **style)
+    ax.set(xlabel="training step", ylabel=ylabel)
+    if title:
+        ax.set_title(title)
+    if len(runs) * len(columns) > 1:
+        ax.legend()
+    return ax
+
+
 def dots(
     rows: Mapping[str, Summary],
     paper: Mapping[str, float] | None = None,
@@ -33,14 +70,8 @@ def dots(
 ) -> Axes:
     """One line a row: every seed a small dot, the mean a large one, the 95 % t-interval a bar; n beside it.
 
-    Args:
-        rows: label -> summary over seeds, from ``mmlib.runs.results.summary``. The label
-            decides the look: see :func:`mmlib.plots.look`.
-        paper: label -> the paper's value, drawn as a star.
-        chance: where guessing gets, drawn as a dotted line.
-        xlabel: of the horizontal axis, with units.
-        title: of the plot.
-        ax: where to draw; default: a new figure.
+    A label decides the look, see :func:`mmlib.plots.look`. The paper's values are stars, and ``chance``, where guessing
+    gets, is a dotted line.
 
     Raises:
         ValueError: if there is no row, or ``paper`` names a row that is not there.
@@ -59,14 +90,8 @@ def dots(
         if summary.low is not None:
             ax.plot([summary.low, summary.high], [y, y], color=style["color"], linewidth=2.5, alpha=0.5)
         ax.plot(summary.values, [y] * summary.n, linestyle="", marker=".", color=style["color"], alpha=0.6)
-        ax.plot(
-            [summary.mean],
-            [y],
-            linestyle="",
-            marker=style["marker"] or "o",
-            color=style["color"],
-            markersize=8,
-        )
+        marker = style["marker"] or "o"
+        ax.plot([summary.mean], [y], linestyle="", marker=marker, color=style["color"], markersize=8)
         if label in (paper or {}):
             star = {key: entry for key, entry in look("paper").items() if key != "linestyle"}
             named = {"label": "paper"} if label == next(iter(paper)) else {}  # once in the legend
@@ -90,12 +115,8 @@ def table(
 ) -> Table:
     """A table; a cell may be text, None (a dash), or a summary (mean, sd and n): the same text everywhere.
 
-    Args:
-        header: names of the columns.
-        rows: one cell for each column; what stands between backticks is shown as code.
-        percent: show summaries in per cent.
-        text: columns aligned to the left, besides the first; the others are aligned to the right.
-        caption: what stands above the table.
+    What stands between backticks is shown as code; summaries are in per cent, unless ``percent`` is False. The first
+    column and those named in ``text`` are aligned to the left, the others to the right.
 
     Raises:
         ValueError: if a row does not have one cell for each column.

@@ -14,20 +14,14 @@ LINES = ("-", "--", "-.", ":")
 _COLOURS = seaborn.color_palette("colorblind").as_hex()
 
 # Colour says it to most, marker and line to all. Names of one role share a look: they never meet in one figure.
-MODALITIES = {
-    "hand": (_COLOURS[0], "o", "-"),
-    "mnist": (_COLOURS[0], "o", "-"),
-    "street": (_COLOURS[1], "s", "--"),
-    "svhn": (_COLOURS[1], "s", "--"),
-    "hand0": (_COLOURS[0], "o", "-"),
-    "mnist0": (_COLOURS[0], "o", "-"),
-    "hand90": ("#6a3d9a", "s", "--"),
-    "mnist90": ("#6a3d9a", "s", "--"),
-    "hand180": (_COLOURS[9], "^", "-."),
-    "mnist180": (_COLOURS[9], "^", "-."),
-    "hand270": ("#b2182b", "D", ":"),
-    "mnist270": ("#b2182b", "D", ":"),
+_ROLES = {
+    ("hand", "mnist", "hand0", "mnist0"): (_COLOURS[0], "o", "-"),
+    ("street", "svhn"): (_COLOURS[1], "s", "--"),
+    ("hand90", "mnist90"): ("#6a3d9a", "s", "--"),
+    ("hand180", "mnist180"): (_COLOURS[9], "^", "-."),
+    ("hand270", "mnist270"): ("#b2182b", "D", ":"),
 }
+MODALITIES = {name: drawn for names, drawn in _ROLES.items() for name in names}
 MODELS = {
     "jmvae": (_COLOURS[2], "D", "-."),
     "mvae": (_COLOURS[3], "v", "--"),
@@ -76,13 +70,9 @@ def colour(name: str) -> str:
 
 
 def panels(columns: int = 1, rows: int = 1, height: float = 2.6, **options):
-    """A new figure as wide as the book's column, and its axes.
+    """A new figure as wide as the book's column, and its axes; ``height`` is that of one panel, in inches.
 
-    Args:
-        columns: panels side by side.
-        rows: panels above each other.
-        height: of one panel, in inches.
-        options: for ``plt.subplots``.
+    Further options are those of ``plt.subplots``.
     """
     return plt.subplots(rows, columns, figsize=(WIDTH, height * rows), **options)
 
