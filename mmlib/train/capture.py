@@ -52,6 +52,9 @@ def captured(
             value.copy_(before.get(name, torch.zeros(())))
         noise.set_state(noise_before)
 
+    def weights() -> Tensor:
+        return torch.cat([weight.detach().double().flatten() for weight in model.parameters()])
+
     def step(rows: Tensor = held) -> tuple[Tensor, dict[str, Tensor]]:
         loss, parts = forward(rows)
         update(loss)
@@ -69,9 +72,9 @@ def captured(
         ends = []
         for run in (replayed, step):
             rewind()
-            ends.append((float(run(rows)[0]), _weights(model)))
+            ends.append((float(run(rows)[0]), weights()))
         rewind()
-        _compare(*ends, _weights(model))
+        _compare(*ends, weights())
     except RuntimeError as error:
         rewind()
         warnings.warn(f"training goes on without a recorded step: {error}", RuntimeWarning, stacklevel=3)
@@ -96,10 +99,6 @@ def record(step: Callable, noise: torch.Generator) -> tuple[Callable[[], None], 
     with torch.cuda.graph(graph):
         outputs = step()
     return graph.replay, outputs
-
-
-def _weights(model: nn.Module) -> Tensor:
-    return torch.cat([weight.detach().double().flatten() for weight in model.parameters()])
 
 
 def _compare(replayed: tuple[float, Tensor], eager: tuple[float, Tensor], before: Tensor) -> None:

@@ -34,15 +34,7 @@ class Session:
     Making one checks the arguments, before any work is done, then moves model, data and average to the device and holds
     every row of the data against the model.
 
-    Args:
-        model: whose weights learn.
-        split: what it learns from.
-        losses: by side, the method of the model that gives its loss; the one side of an ordinary loop is called "".
-        options: of the loop itself, checked; a checkpoint must share them to be continued.
-        looks: by argument, ``look(step, model) -> {name: number}`` that measures, or None.
-        ema: average of ``averaged``, or None.
-        averaged: a part of the model; "" for all of it.
-        steps: as for :func:`mmlib.train.loop.fit`; so are the rest.
+    The fields from ``steps`` on are as for :func:`mmlib.train.loop.fit`.
 
     Raises:
         ValueError: naming the argument.
@@ -50,11 +42,11 @@ class Session:
 
     model: nn.Module
     split: PairedSplit
-    losses: dict[str, str]
-    options: dict
-    looks: dict[str, Callable[[int, nn.Module], dict] | None]
+    losses: dict[str, str]  # by side (a lone one is called ""), the method that gives its loss
+    options: dict  # of the loop itself, checked; a checkpoint must share them to be continued
+    looks: dict[str, Callable[[int, nn.Module], dict] | None]  # by argument, what measures the model
     ema: Ema | None
-    averaged: str
+    averaged: str  # what ``ema`` averages: a part of the model; "" for all of it
     steps: int
     batch_size: int
     seed: int
