@@ -162,7 +162,7 @@ def adam_options(learning_rate: float, betas: tuple[float, float], eps: float) -
 
 
 def adam(
-    model: nn.Module, learning_rate: float, betas: list[float], eps: float, amsgrad: bool = False
+    model: nn.Module, learning_rate: float, betas=(0.9, 0.999), eps: float = 1e-8, amsgrad: bool = False
 ) -> torch.optim.Adam:
     """Adam over the parameters that learn, in one fused kernel.
 
