@@ -20,7 +20,7 @@ export OPENBLAS_NUM_THREADS := 1
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test run lint format mutants clean
+.PHONY: help setup book test run lint format mutants bench clean
 
 help:
 	@echo "make book     build the book into _build/html (first run installs everything into .venv)"
@@ -28,6 +28,7 @@ help:
 	@echo "make run      execute the chapters again, in place   (CHAPTERS=\"book/mvae.ipynb ...\" for some, JOBS=1)"
 	@echo "make lint     check style only                       (make format repairs what can be repaired)"
 	@echo "make mutants  prove that the tests of the equations bite"
+	@echo "make bench    time a training step, beside MultiVae where it is installed, and as the work grows"
 	@echo "make clean    remove what was built (.venv and data stay)"
 
 setup: $(SETUP)
@@ -68,6 +69,10 @@ format: $(SETUP)
 
 mutants: $(SETUP)
 	$(PYTHON) tests/mutants.py
+
+bench: $(SETUP)
+	$(PYTHON) tests/bench.py
+	$(PYTHON) tests/bench.py --growth
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis mmlib.egg-info

@@ -1,0 +1,259 @@
+"""Processor time and memory of a training step: beside another library, and as the work grows.
+
+    python tests/bench.py                # beside MultiVae, where it is installed: the same networks, rows and optimiser
+    python tests/bench.py --growth       # more modalities, more draws, wider networks
+    python tests/bench.py --record       # both, kept in data/speed.yaml, from which the book prints its tables
+
+Each measurement has a process of its own, on one thread; rounds alternate, so that a slow minute of the machine strikes
+both sides. Leave the machine idle meanwhile: caches and memory traffic of other work change processor times too.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+PAIR = {"mnist": (1, 28, 28), "svhn": (3, 32, 32)}
+DREG = {"objective": "iwae_looser", "estimator": "squared"}
+BESIDE = {  # name: model and options; the peer has the same under these names
+    "MVAE": ("mvae", {}),
+    "JMVAE": ("jmvae", {}),
+    "MMVAE, squared weights, K = 1": ("mmvae", {**DREG, "k": 1}),
+    "MMVAE, squared weights, K = 10": ("mmvae", {**DREG, "k": 10}),
+}
+# decodings a row: what theory says the step grows with, for M modalities and K draws
+DECODINGS = {
+    "mvae": lambda m, k: 2 * m + (m > 2),
+    "jmvae": lambda m, k: m,
+    "mmvae": lambda m, k: k * m * m,
+    "mmali": lambda m, k: 4 * m,
+}
+
+
+def growth() -> list[dict]:
+    """What the second table measures: one thing is changed at a time."""
+    rows = [dict(model=model, m=m, k=1, width=1.0) for model in DECODINGS for m in range(2, 7)]
+    rows += [dict(model="mmvae", m=2, k=k, width=1.0) for k in (3, 10, 30)]
+    return rows + [dict(model=model, m=2, k=1, width=width) for model in DECODINGS for width in (0.5, 2.0)]
+
+
+class Noise:
+    """Rows of random pixels, as a split."""
+
+    def __init__(self, shapes: dict, rows: int = 512):
+        import torch
+
+        draw = torch.Generator().manual_seed(0)
+        self.x = {name: torch.rand(rows, *shape, generator=draw) for name, shape in shapes.items()}
+
+    def __len__(self):
+        return len(next(iter(self.x.values())))
+
+    def batch(self, rows, device=None):
+        return {name: x[rows] for name, x in self.x.items()}
+
+    def mask(self, rows):
+        return None
+
+    def to(self, device):
+        return self
+
+
+def ours(model: str, options: dict, shapes: dict, width: float, seconds: float) -> list[float]:
+    """Processor time after each step of the library's own loop."""
+    import torch
+
+    from mmlib.models import get_model
+    from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
+    from mmlib.train import Paused, fit, fit_adversarial
+
+    torch.manual_seed(0)
+    parts = modalities(shapes, 20, width)
+    if model == "jmvae":
+        joint = ImageJointEncoder if shapes == PAIR else JointEncoder
+        options = {**options, "joint_encoder": joint(shapes, 20, width)}
+    if model == "mmali":
+        options = {"style_dim": 10, "factors": "binary", "unimodal": 0.1, **options}
+    made = get_model(model)(parts, 10 if model == "mmali" else 20, **options)
+    times, end = [], time.perf_counter() + seconds
+
+    def stop() -> bool:
+        times.append(time.process_time())
+        return len(times) > 8 and time.perf_counter() > end
+
+    loop = fit_adversarial if model == "mmali" else fit
+    try:
+        loop(made, Noise(shapes), 10**6, batch_size=128, progress=False, stop=stop)
+    except Paused:
+        return times
+
+
+def theirs(model: str, options: dict, shapes: dict, width: float, seconds: float) -> list[float]:
+    """Processor time after each step of MultiVae's models, with the library's own encoders and decoders inside."""
+    import torch
+    from multivae import models
+    from multivae.data.datasets import DatasetOutput
+    from multivae.models.base import ModelOutput
+    from multivae.models.nn.base_architectures import BaseJointEncoder
+    from pythae.models.nn.base_architectures import BaseDecoder, BaseEncoder
+
+    from mmlib.nets import ImageJointEncoder, modalities
+
+    class Encode(BaseEncoder):
+        def __init__(self, network):
+            super().__init__()
+            self.latent_dim, self.network = 20, network
+
+        def forward(self, x):
+            loc, raw = self.network(x)
+            return ModelOutput(embedding=loc, log_covariance=raw)
+
+    class EncodeJointly(Encode, BaseJointEncoder):
+        pass
+
+    class Decode(BaseDecoder):
+        def __init__(self, network):
+            super().__init__()
+            self.latent_dim, self.network = 20, network
+
+        def forward(self, z):
+            pixels = self.network(z.flatten(0, -2))
+            return ModelOutput(reconstruction=pixels.unflatten(0, z.shape[:-1]))
+
+    torch.manual_seed(0)
+    parts = modalities(shapes, 20, width)
+    encoders = {part.name: Encode(part.encoder) for part in parts}
+    decoders = {part.name: Decode(part.decoder) for part in parts}
+    common = dict(
+        n_modalities=len(shapes),
+        latent_dim=20,
+        input_dims=shapes,
+        decoders_dist=dict.fromkeys(shapes, "laplace"),
+        decoder_dist_params={name: {"scale": 0.75} for name in shapes},
+    )
+    if model == "mvae":
+        made = models.MVAE(models.MVAEConfig(**common), encoders, decoders)
+    elif model == "jmvae":
+        joint = EncodeJointly(ImageJointEncoder(shapes, 20, width))
+        made = models.JMVAE(models.JMVAEConfig(**common), encoders, decoders, joint_encoder=joint)
+    else:
+        config = models.MMVAEConfig(K=options["k"], loss="dreg_looser", **common)
+        made = models.MMVAE(config, encoders, decoders)
+    made.train()
+    batch = DatasetOutput(data=Noise(shapes, 128).x, labels=torch.zeros(128))
+    adam = torch.optim.Adam(made.parameters(), lr=1e-3)
+    times, end = [time.process_time()], time.perf_counter() + seconds
+    while len(times) < 9 or time.perf_counter() < end:
+        loss = made(batch, epoch=1, dataset_size=1000, uses_ddp=False, batch_ratio=0.0, beta=1).loss
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        times.append(time.process_time())
+    return times
+
+
+def once(side: str, **job) -> dict:
+    """Milliseconds a step (median, the first steps left out) and the process's peak memory, in a process of its own."""
+    command = [sys.executable, __file__, "--one", json.dumps({"side": side, **job})]
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+    done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{side} {job}: {done.stderr[-1000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def one(side: str, **job) -> None:
+    """What the process of one measurement does."""
+    import torch
+
+    torch.set_num_threads(1)
+    times = (ours if side == "ours" else theirs)(**job)
+    steps = [1e3 * (after - before) for before, after in zip(times[2:], times[3:], strict=False)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"ms": statistics.median(steps), "mb": peak}))
+
+
+def beside(rounds: int, seconds: float) -> list[dict]:
+    """Both libraries in turn; medians over rounds."""
+    sides, rows = ["ours", "theirs"], []
+    try:
+        import multivae  # noqa: F401
+    except ImportError:
+        print("MultiVae is not installed: only this library is measured", file=sys.stderr)
+        sides = ["ours"]
+    for name, (model, options) in BESIDE.items():
+        job = {"model": model, "options": options, "shapes": PAIR, "width": 1.0, "seconds": seconds}
+        found = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side in sides:
+                found[side].append(once(side, **job))
+        row = {"step": name}
+        for side, values in found.items():
+            for unit in ("ms", "mb"):
+                row[f"{side}_{unit}"] = round(statistics.median(value[unit] for value in values), 1)
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def grown(seconds: float) -> list[dict]:
+    """One measurement of each size; modalities are grey pictures of 16 x 16 pixels."""
+    rows = []
+    for size in growth():
+        model, k = size["model"], size["k"]
+        shapes = {f"x{i}": (1, 16, 16) for i in range(size["m"])}
+        options = {**DREG, "k": k} if model == "mmvae" else {}
+        found = once(
+            "ours", model=model, options=options, shapes=shapes, width=size["width"], seconds=seconds
+        )
+        work = DECODINGS[model](size["m"], k)
+        rows.append({**size, "decodings": work, "ms": round(found["ms"], 1), "mb": round(found["mb"])})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measure, print, and keep if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--growth", action="store_true", help="the second table instead")
+    parser.add_argument("--record", action="store_true", help="both, kept in data/speed.yaml")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one(**json.loads(options.one))
+        return
+    tables = {}
+    if options.record or not options.growth:
+        tables["beside"] = beside(options.rounds, options.seconds)
+    if options.record or options.growth:
+        tables["growth"] = grown(options.seconds)
+    if options.record:
+        import importlib.metadata
+
+        import yaml
+
+        from mmlib.files import write_atomically
+        from mmlib.runs.provenance import hardware
+
+        installed = {each.metadata["Name"] for each in importlib.metadata.distributions()}
+        versions = {
+            name: importlib.metadata.version(name) for name in ("torch", "multivae") if name in installed
+        }
+        facts = {"date": date.today().isoformat(), "hardware": hardware(), "versions": versions, **tables}
+        text = yaml.safe_dump(facts, sort_keys=False, default_flow_style=None, width=120)
+        print(write_atomically(ROOT / "data" / "speed.yaml", text.encode()))
+
+
+if __name__ == "__main__":
+    main()
