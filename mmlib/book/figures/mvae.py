@@ -112,7 +112,7 @@ def voices(models: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
             )
             bottom = bottom + share[order]
         ax.set_title(title)
-        ax.set_xlabel("dimensions of the code, ordered")
+        ax.set_xlabel("dimensions, ordered")
         ax.set_xticks([])
         ax.set_ylim(0, 1)
         ax.grid(False)
