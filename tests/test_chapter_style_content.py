@@ -140,7 +140,7 @@ def painting():
         Modality(name, (channels, 1, 2), Reader(), Painter(channels), LaplaceLikelihood(0.75))
         for name, channels in (("hand", 1), ("street", 3))
     ]
-    return MMALI(parts, content_dim=1, style_dim=1)
+    return MMALI(parts, content_dim=1, style_dim=1, layers="flat")
 
 
 def pictures(style, content, channels=1):
