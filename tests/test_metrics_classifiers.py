@@ -7,7 +7,7 @@ import torch
 
 from mmlib.data import load
 from mmlib.data.core import DataSet, Items, PairedSplit
-from mmlib.metrics import train_classifiers
+from mmlib.metrics import classifiers, train_classifiers
 from mmlib.metrics.classifiers import shifted
 
 QUICK = {"steps": 50, "batch_size": 32, "width": 0.15}
@@ -83,10 +83,10 @@ def test_the_cache_gives_back_what_was_trained(tmp_path):
     again = train_classifiers(data(), cache=tmp_path, **QUICK)
     assert same(first, again) and again.seconds == pytest.approx(first.seconds)
     assert again.accuracy == first.accuracy and not again.networks["a"].training
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("classifiers-*"))) == 1
     train_classifiers(data(), cache=tmp_path, **QUICK | {"steps": 51})  # other options, another entry
     train_classifiers(replace(data(), provenance={"made": "elsewhere"}), cache=tmp_path, **QUICK)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("classifiers-*"))) == 3
 
 
 def test_a_damaged_cache_is_noticed_and_replaced(tmp_path):
@@ -116,3 +116,12 @@ def test_hand_street_is_judged_well_within_seconds():
         items = set_.test.items[name].select(torch.arange(200))
         right = classifiers.predict(name, items.images.float() / 255) == items.labels
         assert right.float().mean() >= least - 0.06  # 200 items: three standard errors
+
+
+def test_judges_of_one_data_set_do_not_wait_for_those_of_another(tmp_path):
+    def make():  # while these are made, others are wanted
+        other = classifiers._stored(tmp_path, "other", facts, lambda: {"weight": torch.zeros(1)})
+        return {"weight": other["weight"] + 1}
+
+    facts = {"data": {}}
+    assert classifiers._stored(tmp_path, "one", facts, make)["weight"] == 1

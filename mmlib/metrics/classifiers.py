@@ -1,21 +1,20 @@
-"""The judges of coherence: one digit classifier a modality, trained in seconds, with their own accuracy attached.
+"""The judges of coherence: one digit classifier per modality, trained in seconds, with their own accuracy attached.
 
 A coherence says how often a classifier recognises what was generated, so it is bounded by the classifier: its accuracy
 on real images is measured once, on validation and on test, and travels with it into every report.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -164,9 +163,7 @@ def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
         if not place[0].exists():
             with contextlib.suppress(OSError):  # no locks here: then several train, to the same end
                 root.mkdir(parents=True, exist_ok=True)
-                lock = os.open(root, os.O_RDONLY)
-                stack.callback(os.close, lock)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                stack.enter_context(FileLock(root / f".{place[0].name}.lock"))
             place = _place(root, name, facts)
         return generated(*place, make)[0]
 
