@@ -81,13 +81,11 @@ def test_style_sets_resolution_and_colours():
         assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == style._COLOURS
 
 
-def test_source_is_the_library_s_own(capsys):
-    plots.show_source(kl_divergence, plots.look)
-    out = capsys.readouterr().out
-    assert (
-        out
-        == inspect.getsource(kl_divergence).rstrip() + "\n\n" + inspect.getsource(plots.look).rstrip() + "\n"
-    )
+def test_source_is_the_library_s_own_and_coloured():
+    shown = plots.show_source(kl_divergence, plots.look)
+    functions = (kl_divergence, plots.look)
+    assert repr(shown) == "\n\n".join(inspect.getsource(function).rstrip() for function in functions)
+    assert shown._repr_markdown_() == f"```python\n{shown}\n```"
 
 
 def test_tile_puts_every_image_in_its_place():

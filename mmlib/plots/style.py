@@ -107,6 +107,16 @@ def use_style() -> None:
     )
 
 
-def show_source(*functions: Callable) -> None:
-    """Print the library's own text of functions or classes, as it stands in the files that this book runs."""
-    print("\n\n".join(inspect.getsource(function).rstrip() for function in functions))
+class Source(str):
+    """Code that Jupyter and the book show in colours, and that prints as it is."""
+
+    def _repr_markdown_(self) -> str:
+        return f"```python\n{self}\n```"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def show_source(*functions: Callable) -> Source:
+    """The library's own text of functions or classes, as it stands in the files that this book runs."""
+    return Source("\n\n".join(inspect.getsource(function).rstrip() for function in functions))
