@@ -1,9 +1,11 @@
 """From a recipe to the data and the model that it names."""
 
+import inspect
+
 import torch
 
 from mmlib.checks import look_up
-from mmlib.data import DataSet, load
+from mmlib.data import LOADERS, DataSet, load
 from mmlib.metrics import Classifiers, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
 from mmlib.models import MMALI, MultimodalVAE, get_model
@@ -19,6 +21,26 @@ LIKELIHOODS = {
 JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder}
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse a recipe that names what there is not, before data are made and judges trained.
+
+    Raises:
+        ValueError: for an unknown data set, model, likelihood or joint encoder, or options the model does not take.
+    """
+    look_up("dataset", recipe.dataset, LOADERS)
+    look_up("likelihood", recipe.likelihood, LIKELIHOODS)
+    if "joint_encoder" in recipe.model_options:
+        look_up("joint_encoder", recipe.model_options["joint_encoder"], JOINT_ENCODERS)
+    signature = inspect.signature(get_model(recipe.model))
+    try:
+        signature.bind(None, None, **recipe.model_options)
+    except TypeError as error:
+        known = ", ".join([*signature.parameters][2:])
+        raise ValueError(
+            f"model_options do not fit {recipe.model}: {error}; expected some of {known}"
+        ) from error
+
+
 def build_data(recipe: Recipe, cache=None) -> DataSet:
     """The recipe's data set."""
     return load(recipe.dataset, cache=cache, **recipe.data_options)
@@ -30,30 +52,25 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMA
     ``data`` may also be a mapping of modality names to shapes.
 
     Raises:
-        ValueError: if the recipe names an unknown model, likelihood or joint encoder.
+        ValueError: as :func:`check`, or for an impossible value of an option.
     """
-    shapes = getattr(data, "shapes", data)
-    likelihood = look_up("likelihood", recipe.likelihood, LIKELIHOODS)(recipe.likelihood_scale)
-    options = dict(recipe.model_options)
+    check(recipe)
+    shapes, options = getattr(data, "shapes", data), dict(recipe.model_options)
+    likelihood = LIKELIHOODS[recipe.likelihood](recipe.likelihood_scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
         parts = modalities(shapes, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
         if "joint_encoder" in options:
-            joint = look_up("joint_encoder", options["joint_encoder"], JOINT_ENCODERS)
+            joint = JOINT_ENCODERS[options["joint_encoder"]]
             options["joint_encoder"] = joint(shapes, recipe.latent_dim, recipe.width)
         shared = recipe.latent_dim - options.get("style_dim", 0)
         return get_model(recipe.model)(parts, shared, **options)
 
 
 def judges_data(recipe: Recipe, data: DataSet, cache=None) -> DataSet:
-    """What the recipe's judges are trained on: its data set, but never a fraction of it.
-
-    So a model that saw a fifth of the data answers to the same judges as one that saw all.
-    """
-    if "fraction" not in recipe.data_options:
-        return data
+    """What the recipe's judges are trained on: its data set, never a fraction, so that all answer to the same ones."""
     whole = {key: value for key, value in recipe.data_options.items() if key not in ("fraction", "rest")}
-    return load(recipe.dataset, cache=cache, **whole)
+    return load(recipe.dataset, cache=cache, **whole) if "fraction" in recipe.data_options else data
 
 
 def build_classifiers(data: DataSet, cache=None) -> Classifiers:

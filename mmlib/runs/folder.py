@@ -123,7 +123,9 @@ class RunFolder:
 
     def write_result(self, result: dict) -> None:
         """Write the result, sealed with its checksum and those of the other files: the run is finished."""
-        files = {path.name: sha256(path) for path in (self.metrics, self.weights, self.samples) if path.exists()}
+        files = {
+            path.name: sha256(path) for path in (self.metrics, self.weights, self.samples) if path.exists()
+        }
         plain = json.dumps({**result, "files": files})
         _write_json(self.result, seal(json.loads(plain, parse_constant=lambda _: None)))  # NaN is no JSON
 

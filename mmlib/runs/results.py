@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mmlib import files
 from mmlib.checks import look_up, unknown
+from mmlib.runs.recipe import from_dict
+from mmlib.runs.recipes import check_listed
 from mmlib.summary import Summary, summarise
 
 RESULTS = files.REPOSITORY / "data" / "results"
@@ -24,13 +26,11 @@ def load(recipe: str, root: Path | str = RESULTS) -> list[dict]:
     Raises:
         ResultError: if a file is damaged, was edited, or lies in the folder of another recipe or seed.
     """
-    results = []
-    for seed, path in sorted(_results(Path(root) / recipe)):
-        result = verify(path)
-        place, expected = f"{result['recipe']['name']}, seed {result['seed']}", f"{recipe}, seed {seed}"
-        if place != expected:
-            raise ResultError(f"{path} is the result of {place}; expected {expected}")
-        results.append(result)
+    found = sorted(_results(Path(root) / recipe))
+    results = [verify(path) for _, path in found]
+    for (seed, path), result in zip(found, results, strict=True):
+        if (place := f"{result['recipe']['name']}, seed {result['seed']}") != f"{recipe}, seed {seed}":
+            raise ResultError(f"{path} is the result of {place}; expected {recipe}, seed {seed}")
     return results
 
 
@@ -72,10 +72,13 @@ def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
     Raises:
         ResultError: if the result is damaged.
         FileNotFoundError: if the run is not finished.
+        ValueError: if its recipe does not stand in the catalogue, for the results of the repository.
     """
     run = Path(run)
     run = run.parent if run.suffix == ".json" else run
     result = verify(run / "result.json")
+    if Path(root) == RESULTS:
+        check_listed(from_dict(result["recipe"]))
     target = Path(root) / result["recipe"]["name"] / f"seed-{result['seed']}.json"
     if (run / "samples.png").exists():
         files.write_atomically(target.with_suffix(".png"), (run / "samples.png").read_bytes())
@@ -84,7 +87,9 @@ def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
 
 def seal(result: dict) -> dict:
     """The result with the SHA-256 of its content: a digit changed by hand does not go unseen."""
-    return {**result, "sha256": _digest(result)}
+    content = {key: entry for key, entry in result.items() if key != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {**result, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def verify(path: Path | str) -> dict:
@@ -96,32 +101,32 @@ def verify(path: Path | str) -> dict:
     """
     try:
         result = json.loads(Path(path).read_text())
-        stored = result["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        intact = seal(result)["sha256"] == result["sha256"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{path} is not a whole result file ({type(error).__name__}: {error})") from error
-    if _digest(result) != stored:
+    if not intact:
         raise ResultError(f"{path} was changed after it was written: its content does not match its SHA-256")
     return result
 
 
-def flatten(metrics: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of a nested report by path; of an entry ``{"value": v, "se": s, ...}`` the value."""
+def estimates(metrics: dict, prefix: str = "") -> Iterator[tuple[str, float, float | None]]:
+    """Path, value and standard error of every number in a nested report; the error is None where there is none."""
     for key, entry in metrics.items():
-        path = f"{prefix}{key}"
+        path, error = f"{prefix}{key}", None
         if isinstance(entry, dict) and "value" in entry:
-            entry = entry["value"]
+            entry, error = entry["value"], entry.get("se")
         if isinstance(entry, dict):
-            yield from flatten(entry, f"{path}/")
+            yield from estimates(entry, f"{path}/")
         elif isinstance(entry, int | float) and not isinstance(entry, bool):
-            yield path, entry
+            yield path, entry, error
+
+
+def flatten(metrics: dict) -> Iterator[tuple[str, float]]:
+    """Numbers of a nested report by path; of an entry ``{"value": v, "se": s, ...}`` the value."""
+    return ((path, number) for path, number, _ in estimates(metrics))
 
 
 def _results(folder: Path) -> list[tuple[int, Path]]:
     """Seeds and files of the results in the folder of a recipe."""
     found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("seed-*.json") if path.is_file())
     return [(int(match[1]), path) for match, path in found if match]
-
-
-def _digest(result: dict) -> str:
-    content = {key: entry for key, entry in result.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

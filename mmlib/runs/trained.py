@@ -26,11 +26,11 @@ def load_trained(recipe: Recipe | str, seed=0, root: Path | str = "runs", device
     from mmlib.seeding import check_device
     from mmlib.train import load_weights
 
-    recipe = get(recipe)
     check_device(device)
-    folder = RunFolder(recipe, seed, Path(root))
+    folder, typed = RunFolder(get(recipe), seed, root), getattr(recipe, "name", recipe)
+    recipe = folder.recipe
     if missing := [path for path in (folder.result, folder.weights) if not path.exists()]:
-        make = f"make the run with python -m mmlib train {recipe.name} --seed {folder.seed}"
+        make = f"make the run with python -m mmlib train {typed} --seed {folder.seed}"
         raise FileNotFoundError(f"{missing[0]} is not there: {make}")
     checksum = verify(folder.result).get("files", {}).get(folder.weights.name)
     if checksum is not None and sha256(folder.weights) != checksum:
@@ -39,7 +39,9 @@ def load_trained(recipe: Recipe | str, seed=0, root: Path | str = "runs", device
     model = build_model(recipe, data, folder.seed)
     former = load_weights(folder.weights, kind_of(recipe).part(model)).get("hash")
     if former != recipe.hash:
-        raise ValueError(f"{folder.weights} was made with recipe {former}; {recipe.name} is now {recipe.hash}")
+        raise ValueError(
+            f"{folder.weights} was made with recipe {former}; {recipe.name} is now {recipe.hash}"
+        )
     return model.to(device), data.to(device)
 
 
@@ -48,7 +50,7 @@ def load_recorded(recipe: Recipe | str, seed: int = 0, device: str = "cpu", cach
     return load_trained(recipe, seed, WEIGHTS, device, cache)
 
 
-def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root: Path | str = "runs", device="cpu", cache=None):
+def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root="runs", device="cpu", cache=None):
     """All coherences and latent accuracies of a finished run on one split, as ``mmlib.metrics.evaluate`` gives them.
 
     The draws are those of the run itself: on the machine that made it, its recorded numbers come out again.
@@ -61,7 +63,6 @@ def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root: Path | 
     from mmlib.seeding import child, generator
 
     one_of("split", split, ("validation", "test"))
-    recipe = get(recipe)
     model, data = load_trained(recipe, seed, root, device, cache)
-    classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
+    classifiers = build_classifiers(judges_data(get(recipe), data, cache), cache).to(device)
     return evaluate(model, data.splits[split], classifiers, generator(child(seed, split), device), data.train)

@@ -86,4 +86,12 @@ for _share, (_suffix, _part) in SHARES.items():
 
 _reduced = f"{SVHN10K}, small discriminators with singular values up to 1.5, 6,000 steps in place of 250,000"
 _options = {"model_options": {"layers": "flat", "multiplier": 1.5, **GAME}, "data_options": SUBSET}
-_add("svhn10k-mmali", "mmali", CHEN.format(20, "", "a direction"), steps=6_000, reduced=_reduced, **_options, **QUICK)
+_add(
+    "svhn10k-mmali",
+    "mmali",
+    CHEN.format(20, "", "a direction"),
+    steps=6_000,
+    reduced=_reduced,
+    **_options,
+    **QUICK,
+)
