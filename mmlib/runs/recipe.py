@@ -7,14 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from mmlib.checks import positive, real, whole
 
 PROSE = ("name", "source", "reduced", "faithful")  # say what a recipe is for; decide no number
-TYPES = {
-    str: "a text",
-    str | None: "a text or nothing",
-    bool: "true or false",
-    dict: "options by name",
-    float | None: "a positive number or nothing",
-    tuple[float, float]: "two numbers from 0 to 1",
-}
+ALWAYS = ("model", "dataset", "steps")  # are part of the hash, whatever they are
+TYPES = {str: "a text", str | None: "a text or nothing", bool: "true or false", dict: "options by name"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +28,7 @@ class Recipe:
     #: the paper's data set, networks, objective and budget, as far as they are stated; what it leaves open is filled in
     #: as ``source`` says. Only such a recipe can reproduce a number: any other shows a direction
     faithful: bool = False
-    #: keywords of the model; ``joint_encoder`` is ``"features"`` or ``"images"`` (JMVAE)
-    model_options: dict = field(default_factory=dict)
+    model_options: dict = field(default_factory=dict)  #: keywords; of JMVAE ``joint_encoder`` by name
     data_options: dict = field(default_factory=dict)  #: keywords of the data set
     latent_dim: int = (
         20  #: D; of a model with styles that of [style, content], see ``style_dim`` of the model
@@ -70,8 +63,7 @@ class Recipe:
     def content(self) -> dict:
         """What decides the numbers, JSON-able: every field that is not prose and not at its default."""
         standard = _plain(Recipe(name="", model="", dataset="", source="", steps=8))
-        always = ("model", "dataset", "steps")
-        kept = {key: value for key, value in _plain(self).items() if key in always or value != standard[key]}
+        kept = {key: value for key, value in _plain(self).items() if key in ALWAYS or value != standard[key]}
         return {key: value for key, value in kept.items() if key not in PROSE}
 
     @property
@@ -108,16 +100,13 @@ def _checked(name: str, expected, value):
     """The value of a field, if it is of the type expected; NumPy's numbers become Python's own, which JSON holds."""
     if expected is int:
         return whole(name, value, 0 if name == "ema_start" else 1)
-    if expected is float or (expected == float | None and value is not None):
+    if value is None and expected == float | None:
+        return None
+    if expected in (float, float | None):
         number = positive(name, value)
         return value if type(value) is int else number
-    if expected is dict and isinstance(value, dict):
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} is {value!r}; expected what JSON holds") from error
     if name == "betas" and isinstance(value, list | tuple) and len(value) == 2:
         return tuple(real(name, beta, 0.0, 1.0) for beta in value)
-    if name == "betas" or not isinstance(value, expected):
-        raise ValueError(f"{name} is {value!r}; expected {TYPES[expected]}")
+    if expected not in TYPES or not isinstance(value, expected):
+        raise ValueError(f"{name} is {value!r}; expected {TYPES.get(expected, 'two numbers from 0 to 1')}")
     return value

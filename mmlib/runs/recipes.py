@@ -91,7 +91,9 @@ def check_listed(recipe: Recipe) -> None:
 def _checked(values: dict) -> Recipe:
     from mmlib.runs.build import check
 
-    recipe = from_dict(values)
+    recipe = from_dict(
+        json.loads(json.dumps(values, default=repr))
+    )  # a date in YAML, for example, is no number
     check(recipe)
     return recipe
 

@@ -24,7 +24,7 @@ def load(recipe: str, root: Path | str = RESULTS) -> list[dict]:
     """All recorded results of a recipe, in order of seed; an empty list if there are none.
 
     Raises:
-        ResultError: if a file is damaged, was edited, or lies in the folder of another recipe or seed.
+        ResultError: as :func:`verify`, or if a file lies in the folder of another recipe or seed.
     """
     found = sorted(_results(Path(root) / recipe))
     results = [verify(path) for _, path in found]
@@ -43,6 +43,17 @@ def recorded(root: Path | str = RESULTS) -> list[str]:
     return sorted(path.name for path in files.recorded(root).glob("*") if _results(path))
 
 
+def of(recipe: str, root: Path | str = RESULTS) -> list[dict]:
+    """The recorded results of a recipe, as :func:`load`, of which there has to be one.
+
+    Raises:
+        ValueError: if there is none; says the nearest name.
+    """
+    if results := load(recipe, root):
+        return results
+    raise unknown("recipe", recipe, recorded(root), "python -m mmlib results")
+
+
 def value(result: dict, metric: str) -> float:
     """A number of a result by its path, for example ``value(result, "test/cross_coherence/hand/street")``.
 
@@ -56,23 +67,19 @@ def summary(recipe: str, metric: str, root: Path | str = RESULTS) -> Summary:
     """One metric of a recipe over its recorded seeds.
 
     Raises:
-        ValueError: if the recipe has no recorded result, or the results do not have the metric.
+        ValueError: as :func:`of` and :func:`value`.
     """
-    results = load(recipe, root)
-    if not results:
-        raise unknown("recipe", recipe, recorded(root), "python -m mmlib results")
-    return summarise([value(result, metric) for result in results])
+    return summarise([value(result, metric) for result in of(recipe, root)])
 
 
 def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
-    """Copy a finished run's result, and its picture of samples, to the recorded results; gives the path there.
+    """Copy the result of a finished run, and its picture of samples, to the recorded results; gives the path there.
 
-    ``run`` is the folder of the run, or its ``result.json``.
+    ``run`` is its folder, or its ``result.json``.
 
     Raises:
-        ResultError: if the result is damaged.
+        ValueError: as :func:`verify`, or if the recipe is not of the catalogue, where the repository's results are.
         FileNotFoundError: if the run is not finished.
-        ValueError: if its recipe does not stand in the catalogue, for the results of the repository.
     """
     run = Path(run)
     run = run.parent if run.suffix == ".json" else run
@@ -110,19 +117,17 @@ def verify(path: Path | str) -> dict:
 
 
 def estimates(metrics: dict, prefix: str = "") -> Iterator[tuple[str, float, float | None]]:
-    """Path, value and standard error of every number in a nested report; the error is None where there is none."""
+    """Path, value and standard error (None without one) of every number in a nested report."""
     for key, entry in metrics.items():
-        path, error = f"{prefix}{key}", None
-        if isinstance(entry, dict) and "value" in entry:
-            entry, error = entry["value"], entry.get("se")
-        if isinstance(entry, dict):
-            yield from estimates(entry, f"{path}/")
-        elif isinstance(entry, int | float) and not isinstance(entry, bool):
-            yield path, entry, error
+        number = entry.get("value", entry) if isinstance(entry, dict) else entry
+        if isinstance(number, dict):
+            yield from estimates(number, f"{prefix}{key}/")
+        elif isinstance(number, int | float) and not isinstance(number, bool):
+            yield f"{prefix}{key}", number, None if number is entry else entry.get("se")
 
 
 def flatten(metrics: dict) -> Iterator[tuple[str, float]]:
-    """Numbers of a nested report by path; of an entry ``{"value": v, "se": s, ...}`` the value."""
+    """Path and value of every number in a nested report."""
     return ((path, number) for path, number, _ in estimates(metrics))
 
 

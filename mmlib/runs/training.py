@@ -54,16 +54,14 @@ class Adversarial:
 
     def measure(self, recipe: Recipe, model: nn.Module, data, judges, seed: int, device) -> dict[str, dict]:
         """By split, what content and style tell, how wide they are, and coherences with other styles; no likelihood."""
-        found = {}
-        for name in ("validation", "test"):
+        found = {"validation": {}, "test": {}}
+        for name, entries in found.items():
             split, codes = data.splits[name], generator(child(seed, name, "codes"), device)
-            styles = generator(child(seed, name, "styles"), device)
-            found[name] = {
-                "style_content_accuracy": style_content_accuracy(model, split, data.train, codes),
-                "posterior_scales": posterior_scales(model, split),
-            }
+            entries["style_content_accuracy"] = style_content_accuracy(model, split, data.train, codes)
+            entries["posterior_scales"] = posterior_scales(model, split)
             if len(model.modalities) > 1:
-                found[name]["released_coherence"] = released_coherence(model, split, judges, styles)
+                styles = generator(child(seed, name, "styles"), device)
+                entries["released_coherence"] = released_coherence(model, split, judges, styles)
         found["test"]["log_likelihood"] = NO_LIKELIHOOD
         return found
 
