@@ -230,7 +230,7 @@ def _train(options) -> int:
 def _jobs(options) -> list[tuple]:
     """Recipes and seeds that are asked for."""
     if options.queue:
-        from mmlib.runs import queue
+        from mmlib.book import queue
 
         return [(run.recipe, run.seed) for run in queue.wanted(queue.load(), options.root)]
     return [(name, seed) for name in options.names for seed in _seeds(options.seeds, options.seed)]

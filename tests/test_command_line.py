@@ -15,8 +15,8 @@ import quick_runs
 
 import mmlib
 from mmlib import __main__ as command_line
-from mmlib.book import ledger
-from mmlib.runs import build, queue, recipes, results, scale, trained
+from mmlib.book import ledger, queue
+from mmlib.runs import build, recipes, results, scale, trained
 from mmlib.runs.folder import RunFolder
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import RECIPES

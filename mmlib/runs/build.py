@@ -13,32 +13,23 @@ from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
 from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child
 
-LIKELIHOODS = {
-    "laplace": LaplaceLikelihood,
-    "normal": NormalLikelihood,
-    "bernoulli": lambda scale: BernoulliLikelihood(),
-}
+LIKELIHOODS = {"laplace": LaplaceLikelihood, "normal": NormalLikelihood}
+LIKELIHOODS["bernoulli"] = lambda scale: BernoulliLikelihood()  # has none
 JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder}
 
 
-def check(recipe: Recipe) -> None:
-    """Refuse a recipe that names what there is not, before data are made and judges trained.
-
-    Raises:
-        ValueError: for an unknown data set, model, likelihood or joint encoder, or options the model does not take.
-    """
+def check(recipe: Recipe) -> Recipe:
+    """The recipe, if data set, model, its options, likelihood and joint encoder exist; else a ValueError says which."""
     look_up("dataset", recipe.dataset, LOADERS)
     look_up("likelihood", recipe.likelihood, LIKELIHOODS)
-    if "joint_encoder" in recipe.model_options:
-        look_up("joint_encoder", recipe.model_options["joint_encoder"], JOINT_ENCODERS)
-    signature = inspect.signature(get_model(recipe.model))
+    look_up("joint_encoder", recipe.model_options.get("joint_encoder", "features"), JOINT_ENCODERS)
+    takes = inspect.signature(get_model(recipe.model))
     try:
-        signature.bind(None, None, **recipe.model_options)
+        takes.bind(None, None, **recipe.model_options)
     except TypeError as error:
-        known = ", ".join([*signature.parameters][2:])
-        raise ValueError(
-            f"model_options do not fit {recipe.model}: {error}; expected some of {known}"
-        ) from error
+        expected = ", ".join([*takes.parameters][2:])
+        raise ValueError(f"model_options of {recipe.model}: {error}; expected some of {expected}") from error
+    return recipe
 
 
 def build_data(recipe: Recipe, cache=None) -> DataSet:
@@ -49,13 +40,9 @@ def build_data(recipe: Recipe, cache=None) -> DataSet:
 def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMALI:
     """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
 
-    ``data`` may also be a mapping of modality names to shapes.
-
-    Raises:
-        ValueError: as :func:`check`, or for an impossible value of an option.
+    ``data`` may also be a mapping of modality names to shapes. Raises as :func:`check`, and for an impossible option.
     """
-    check(recipe)
-    shapes, options = getattr(data, "shapes", data), dict(recipe.model_options)
+    shapes, options = getattr(data, "shapes", data), dict(check(recipe).model_options)
     likelihood = LIKELIHOODS[recipe.likelihood](recipe.likelihood_scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))

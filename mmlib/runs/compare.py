@@ -8,48 +8,33 @@ hold the noise of seeds. A number that has neither is shown, not judged; one tha
 """
 
 import math
-from dataclasses import dataclass
 from statistics import fmean, stdev
+
+from scipy.stats import norm, t
 
 from mmlib.runs.recipe import PROSE, from_dict
 from mmlib.runs.results import estimates
 
 CONFIDENCE = 0.99
 SEEDS = 3
-Estimate = tuple[float, float | None]  # value, standard error
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One number, new beside recorded: the same seed's, or the mean over seeds if that one is not recorded."""
+def compare(new: dict, recorded: list[dict]) -> dict:
+    """Hold a result against those recorded, one or more: of its recipe, or of the one from which that is varied.
 
-    name: str
-    recorded: float
-    new: float | None = None  #: None if it is missing
-    errors: float | None = None  #: the difference in standard errors of both, over items
-    spreads: float | None = None  #: the distance from the mean over seeds in units of sd sqrt(1 + 1/n)
-    off: bool = True
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What :func:`compare` finds."""
-
-    summary: str  #: all of it in one line
-    seeds: list[int]  #: that are recorded
-    weights: bool | None  #: whether they are the same bits; None if a SHA-256 is not recorded
-    off: list[str]  #: names of the metrics that are off
-    differs: dict[str, tuple[str, str]]  #: of recipe, machine, threads, versions and commit: recorded, new
-    metrics: list[Metric]
-
-
-def compare(new: dict, recorded: list[dict]) -> Comparison:
-    """Hold a result against those recorded, one or more: of its recipe, or of the one from which that is varied."""
+    Returns:
+        JSON-able: ``summary``, in one line; recorded ``seeds``; ``weights``, whether their bits are the same, None if
+        that is not recorded; ``differs``, of recipe, machine, threads, versions and commit what is recorded and what
+        is new; ``off``, names of metrics; ``metrics``, for each what is ``recorded`` (of this seed, or the mean over
+        seeds) and ``new``, their difference in standard ``errors`` of both, the distance from the mean over seeds in
+        ``spreads`` of sd sqrt(1 + 1/n), and whether it is ``off``.
+    """
     same = [result for result in recorded if result["seed"] == new["seed"]] or recorded
     now, before, seeds = (_table(results) for results in ([new], same, recorded))
     level = 1 - (1 - CONFIDENCE) / (2 * len(before))
-    metrics = [_held(name, now.get(name), found, seeds[name], level) for name, found in before.items()]
-    off, moved = [m.name for m in metrics if m.off], sum(m.new != m.recorded for m in metrics)
+    metrics = {name: _held(now.get(name), found, seeds[name], level) for name, found in before.items()}
+    off = [name for name, metric in metrics.items() if metric["off"]]
+    moved = sum(metric["new"] != metric["recorded"] for metric in metrics.values())
     sums = [result.get("files", {}).get("weights.safetensors") for result in (new, *same)]
     weights = sums[0] in sums[1:] if all(sums) else None
     bits = {True: "the same weights", False: "other weights", None: "weights not recorded"}[weights]
@@ -59,37 +44,36 @@ def compare(new: dict, recorded: list[dict]) -> Comparison:
         else ", too few to show the noise of seeds: held by standard errors alone"
     )
     held = f"{moved} of {len(metrics)} metrics moved, {len(off)} off (recorded seeds: {len(recorded)}{noise})"
-    title, facts, differs = f"{new['recipe']['name']}, seed {new['seed']}", [_facts(r) for r in same], {}
+    summary, differs = f"{new['recipe']['name']}, seed {new['seed']}: {bits}, {held}", {}
+    facts = [_facts(result) for result in same]
     for key, value in _facts(new).items():
         if (known := {each[key] for each in facts if key in each}) and value not in known:
-            differs[key] = (" or ".join(sorted(known)), value)
-    seeds = [result["seed"] for result in recorded]
-    return Comparison(f"{title}: {bits}, {held}", seeds, weights, off, differs, metrics)
+            differs[key] = {"recorded": " or ".join(sorted(known)), "new": value}
+    numbers = [result["seed"] for result in recorded]
+    return dict(summary=summary, seeds=numbers, weights=weights, differs=differs, off=off, metrics=metrics)
 
 
-def _held(
-    name: str, new: list[Estimate] | None, found: list[Estimate], seeds: list[Estimate], level: float
-) -> Metric:
-    from scipy.stats import norm, t
-
+def _held(new: list[tuple] | None, found: list[tuple], seeds: list[tuple], level: float) -> dict:
+    """One metric: values with standard errors of the new run, of those beside which it stands, and of all seeds."""
     values, n, recorded = [value for value, _ in seeds], len(seeds), fmean(value for value, _ in found)
     if new is None:
-        return Metric(name, recorded)
+        return dict(recorded=recorded, new=None, errors=None, spreads=None, off=True)
     [(value, se)] = new
     error = math.hypot(se or 0.0, math.sqrt(fmean((other or 0.0) ** 2 for _, other in found)))
     errors = (value - recorded) / error if error else None
     spread = stdev(values) * math.sqrt(1 + 1 / n) if n >= SEEDS else 0.0
     spreads = (value - fmean(values)) / spread if spread else None
     far = abs(spreads) > t.ppf(level, n - 1) if spread else abs(errors or 0.0) > norm.ppf(level)
-    return Metric(name, recorded, value, errors, spreads, bool(far and value != recorded))
+    return dict(
+        recorded=recorded, new=value, errors=errors, spreads=spreads, off=bool(far) and value != recorded
+    )
 
 
-def _table(results: list[dict]) -> dict[str, list[Estimate]]:
+def _table(results: list[dict]) -> dict[str, list[tuple]]:
     """By metric, value and standard error in those results that have it."""
     table = {}
-    for result in results:
-        for name, value, error in estimates(result["metrics"]):
-            table.setdefault(name, []).append((value, error))
+    for name, *estimate in (entry for result in results for entry in estimates(result["metrics"])):
+        table.setdefault(name, []).append(tuple(estimate))
     return table
 
 

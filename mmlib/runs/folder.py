@@ -72,16 +72,15 @@ class RunFolder:
 
     def begun(self) -> dict | None:
         """How the run was begun that a checkpoint here goes on with; None if there is none."""
-        note = self._read_note() if self.step() else None
-        return note["begun"] if note and note["recipe"]["hash"] == self.recipe.hash else None
+        recipe, begun = self._read_note()
+        return begun if recipe == self.recipe.hash and self.step() else None
 
     def open(self, begun: dict) -> None:
         """Make the folder ready to run in, and note how the run was begun. Only while it is :meth:`locked`.
 
         What is in the way is renamed, never deleted: a run of a former recipe of this name, or a damaged file.
         """
-        former = (self._read_note() or {"recipe": {"hash": self.recipe.hash}})["recipe"]["hash"]
-        if former != self.recipe.hash:
+        if (former := self._read_note()[0]) not in (None, self.recipe.hash):
             aside = _rename(self.path, former)
             print(f"recipe {self.recipe.name} has changed: the former run is now {aside}", file=sys.stderr)
         for partial in self.path.glob("*.partial"):  # of a file that is still to be written
@@ -109,8 +108,8 @@ class RunFolder:
 
     def log(self, event: str, **facts) -> None:
         """Add a line to the journal: ``{"time", "event", "process", "step", ...}``."""
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        line = {"time": time, "event": event, "process": os.getpid(), "step": self.step(), **facts}
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
+        line |= {"process": os.getpid(), "step": self.step(), **facts}
         self.path.mkdir(parents=True, exist_ok=True)
         cut = self.journal.exists() and self.journal.read_bytes()[-1:] not in (b"", b"\n")  # by a kill
         with open(self.journal, "ab") as file:
@@ -124,12 +123,11 @@ class RunFolder:
 
     def check_files(self) -> None:
         """Set aside what is no longer as it was when the run was finished. Its result stands."""
+        stands, anew = f"the result of {self} stands", f"move {self.path} away and run anew"
         for name, checksum in verify(self.result).get("files", {}).items():
-            path = self.path / name
-            if path.exists() and sha256(path) != checksum:
+            if (path := self.path / name).exists() and sha256(path) != checksum:
                 self._set_aside(path)
-                advice = f"to make {name} again, move {self.path} away and run anew"
-                print(f"the result of {self} stands; {advice}", file=sys.stderr)
+                print(f"{stands}; to make {name} again, {anew}", file=sys.stderr)
 
     def drop_checkpoints(self) -> None:
         """Delete the checkpoints of a finished run; a damaged one that was set aside stays."""
@@ -165,15 +163,16 @@ class RunFolder:
                         parent.rmdir()
             lock.release()
 
-    def _read_note(self) -> dict | None:
-        """The note of how the run was begun, or None if there is none, or a damaged one: the recipe's hash tells."""
+    def _read_note(self) -> tuple[str | None, dict | None]:
+        """The hash of the recipe that was begun here and how it was; None if there is no note, or a damaged one."""
         with contextlib.suppress(ValueError, KeyError, TypeError, FileNotFoundError):
             note = json.loads(self.note.read_text())
-            if from_dict(note["recipe"]).hash == note["recipe"]["hash"] and isinstance(note["begun"], dict):
-                return note
+            made = note["recipe"]["hash"]
+            if from_dict(note["recipe"]).hash == made and isinstance(note["begun"], dict):
+                return made, note["begun"]
         if self.note.exists():
             self._set_aside(self.note)
-        return None
+        return None, None
 
     def _set_aside(self, path: Path) -> None:
         print(f"{path} is damaged: set aside as {_rename(path, 'damaged').name}", file=sys.stderr)

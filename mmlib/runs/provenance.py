@@ -1,5 +1,6 @@
 """Where a number comes from: machine, versions, commit."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -33,10 +34,7 @@ def provenance(device: str = "cpu") -> dict:
 
 
 def portable() -> bool:
-    """Whether this process computes the same bits on processors of several makers: all take sums in one order.
-
-    That is so where ``PORTABLE`` was in the environment before torch was imported.
-    """
+    """Whether this process computes the bits of many processors: ``PORTABLE`` was set before torch was imported."""
     import torch
 
     given = all(os.environ.get(name) == value for name, value in PORTABLE.items())
@@ -57,10 +55,7 @@ def hardware(device: str = "cpu") -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    command = ["git", *arguments]
-    try:
-        return subprocess.check_output(
-            command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, text=True, timeout=20
-        ).strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+    options = {"cwd": REPOSITORY, "stderr": subprocess.DEVNULL, "text": True, "timeout": 20}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.check_output(["git", *arguments], **options).strip()
+    return None

@@ -78,11 +78,7 @@ class Recipe:
 
 
 def from_dict(values: dict) -> Recipe:
-    """The recipe of a recorded result: the inverse of :meth:`Recipe.as_dict`.
-
-    Raises:
-        ValueError: if a field is unknown, missing or of another type.
-    """
+    """The inverse of :meth:`Recipe.as_dict`; ValueError if a field is unknown, missing or of another type."""
     known = sorted(entry.name for entry in fields(Recipe))
     if unknown := ", ".join(sorted(map(str, {*values} - {*known, "hash"}))):
         raise ValueError(f"recipe has fields {unknown}; expected some of {', '.join(known)}")

@@ -37,8 +37,6 @@ def get(recipe: Recipe | str) -> Recipe:
 def vary(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
     """The recipe with other values in some fields, or in options such as ``model_options.k``; its name says which.
 
-    With ``{"steps": 8000}``, ``hand-street-mvae`` becomes what ``get("hand-street-mvae+steps=8000")`` gives.
-
     Raises:
         ValueError: for a field that there is not or that decides no number, or a value that does not fit.
     """
@@ -73,17 +71,13 @@ def read(path: Path | str) -> Recipe:
         if recipe.name in RECIPES or not re.fullmatch(r"\w[\w.-]*", recipe.name):
             expected = "letters, digits, dots and hyphens, and none of the catalogue"
             raise ValueError(f"name is {recipe.name!r}; expected {expected}")
+        return recipe
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return recipe
 
 
 def check_listed(recipe: Recipe) -> None:
-    """Refuse to publish what was made by a recipe that is varied, one's own, or a former one of its name.
-
-    Raises:
-        ValueError: if the catalogue does not hold it.
-    """
+    """Refuse, by ValueError, to publish what a recipe made that is varied, one's own, or a former one of its name."""
     if recipe.name not in RECIPES or RECIPES[recipe.name].hash != recipe.hash:
         raise ValueError(f"{recipe.name} is no recipe of the catalogue; only results of those are published")
 
@@ -91,11 +85,8 @@ def check_listed(recipe: Recipe) -> None:
 def _checked(values: dict) -> Recipe:
     from mmlib.runs.build import check
 
-    recipe = from_dict(
-        json.loads(json.dumps(values, default=repr))
-    )  # a date in YAML, for example, is no number
-    check(recipe)
-    return recipe
+    plain = json.dumps(values, default=repr)  # what JSON lacks, such as dates, becomes text
+    return check(from_dict(json.loads(plain)))
 
 
 def _text(value) -> str:

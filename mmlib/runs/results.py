@@ -35,41 +35,20 @@ def load(recipe: str, root: Path | str = RESULTS) -> list[dict]:
 
 
 def recorded(root: Path | str = RESULTS) -> list[str]:
-    """Names of the recipes that have recorded results; files of other names are nobody's.
-
-    Raises:
-        FileNotFoundError: if the library was installed without the repository that holds them.
-    """
+    """Names of the recipes that have recorded results; files of other names are nobody's."""
     return sorted(path.name for path in files.recorded(root).glob("*") if _results(path))
 
 
-def of(recipe: str, root: Path | str = RESULTS) -> list[dict]:
-    """The recorded results of a recipe, as :func:`load`, of which there has to be one.
-
-    Raises:
-        ValueError: if there is none; says the nearest name.
-    """
-    if results := load(recipe, root):
-        return results
-    raise unknown("recipe", recipe, recorded(root), "python -m mmlib results")
-
-
 def value(result: dict, metric: str) -> float:
-    """A number of a result by its path, for example ``value(result, "test/cross_coherence/hand/street")``.
-
-    Raises:
-        ValueError: if there is no such number; says the nearest.
-    """
+    """A number of a result by its path, such as ``"test/cross_coherence/hand/street"``; ValueError says the nearest."""
     return look_up("metric", metric, dict(flatten(result.get("metrics", {}))))
 
 
 def summary(recipe: str, metric: str, root: Path | str = RESULTS) -> Summary:
-    """One metric of a recipe over its recorded seeds.
-
-    Raises:
-        ValueError: as :func:`of` and :func:`value`.
-    """
-    return summarise([value(result, metric) for result in of(recipe, root)])
+    """One metric of a recipe over its recorded seeds; ValueError if the recipe has none, or they lack the metric."""
+    if results := load(recipe, root):
+        return summarise([value(result, metric) for result in results])
+    raise unknown("recipe", recipe, recorded(root), "python -m mmlib results")
 
 
 def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
@@ -132,6 +111,5 @@ def flatten(metrics: dict) -> Iterator[tuple[str, float]]:
 
 
 def _results(folder: Path) -> list[tuple[int, Path]]:
-    """Seeds and files of the results in the folder of a recipe."""
     found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("seed-*.json") if path.is_file())
     return [(int(match[1]), path) for match, path in found if match]

@@ -53,8 +53,7 @@ def run(
         RunLockedError: if another process is making this run.
         FloatingPointError: if the training went bad; see ``mmlib.train.fit``.
         OSError: if the disk is full or cannot be written to; the same call continues when it can.
-        Paused: when ``stop`` asked for it, after writing a checkpoint.
-        KeyboardInterrupt: on Ctrl-C, after writing a checkpoint.
+        Paused, KeyboardInterrupt: when ``stop``, or Ctrl-C, asked for it, after writing a checkpoint.
     """
     folder = RunFolder(get(recipe), seed, Path(root))
     threads, every = whole("threads", threads), whole("checkpoint_every", checkpoint_every)
@@ -64,8 +63,7 @@ def run(
             return folder.result
         with folder.locked():
             if not folder.finished():  # nobody finished it just before we had the lock
-                _check_machine(device, portable)
-                _make(folder, str(device), threads, progress, every, cache, stop, capture)
+                _make(folder, str(device), threads, portable, progress, every, cache, stop, capture)
     except OSError as error:
         kept = f". {folder} is kept up to step {folder.step()} in {folder.path}"
         again = "start the same run again: it continues from there, to the same numbers"
@@ -73,25 +71,29 @@ def run(
     return folder.result
 
 
-def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capture) -> None:
+def _make(folder: RunFolder, device, threads, portable, progress, every, cache, stop, capture) -> None:
     import torch
 
     from mmlib.runs.build import build_classifiers, build_data, build_model, check, judges_data
-    from mmlib.runs.provenance import provenance
+    from mmlib.runs.provenance import PORTABLE, provenance
     from mmlib.runs.training import kind_of
+    from mmlib.seeding import check_device
     from mmlib.train import save_weights
 
     def say(text: str, bar: bool = False) -> None:
         if progress and not (bar and sys.stderr.isatty()):  # there the progress bar says it
             print(f"{folder}: {text}", file=sys.stderr, flush=True)
 
-    recipe, before = folder.recipe, torch.get_num_threads()
-    check(recipe)
+    recipe, kind, before = check(folder.recipe), check_device(device).type, torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         origin = provenance(device)  # of the code that runs, whatever is committed meanwhile
         now = {key: origin[key] for key in ("commit", "uncommitted_changes", "threads", "portable")}
-        now["device"] = device.split(":")[0]
+        now["device"] = kind
+        if portable and not (kind == "cpu" and now["portable"]):
+            settings = " ".join(f"{name}={value}" for name, value in PORTABLE.items())
+            needs = f"a processor with AVX2 (the device is {device!r}), and before Python starts: {settings}"
+            raise ValueError(f"portable is True; expected {needs}")
         begun = folder.begun() or now
         _check_continuable(folder, begun, now)
         say("makes or reads the data")
@@ -104,7 +106,7 @@ def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capt
         with _journal(folder):
             clock = time.perf_counter(), time.process_time()
             options = {"device": device, "checkpoint_every": every, "stop": stop, "progress": progress}
-            options["capture"] = now["device"] == "cuda" if capture is None else capture
+            options["capture"] = kind == "cuda" if capture is None else capture
             history, model = _train(folder, model, data, classifiers, say, **options)
             say("is trained; measures it")
             folder.write_rows(history)
@@ -134,16 +136,12 @@ def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capt
 
 
 def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options):
-    """The recipe's steps, or those that are missing: the history, and the model that is to be measured.
-
-    Evaluations are written as they are made. Of a recipe that averages the weights, the average is what is measured.
-    """
+    """Take the missing steps: the history, and the model that is to be measured, of averaged weights if there are."""
     from mmlib.runs.training import average, kind_of
     from mmlib.seeding import child
 
-    recipe, seed, rows = folder.recipe, folder.seed, folder.rows()
-    kind, (ema, measured) = kind_of(recipe), average(recipe, model)
-    monitor = kind.monitor(recipe, classifiers)
+    recipe, seed, kind, rows = folder.recipe, folder.seed, kind_of(folder.recipe), folder.rows()
+    (ema, measured), monitor = average(recipe, model), kind.monitor(recipe, classifiers)
     folder.write_rows(rows)
 
     def validate(step: int, _) -> dict[str, float]:
@@ -159,8 +157,7 @@ def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options
     options |= {"checkpoint_dir": folder.checkpoints, "ema": ema, "callback": validate}
     options["validate_every"] = -(-recipe.steps // recipe.validations)
     identity = {"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")}
-    history = kind.fit(recipe, model, data.train, seed, identity=identity, **options)
-    return history, measured
+    return kind.fit(recipe, model, data.train, seed, identity=identity, **options), measured
 
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
@@ -170,17 +167,14 @@ def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
     from mmlib.runs.training import kind_of
     from mmlib.seeding import child, generator
 
-    recipe, seed = folder.recipe, folder.seed
-    splits = {
-        name: evaluate(
-            model, data.splits[name], classifiers, generator(child(seed, name), device), data.train
-        )
-        for name in ("validation", "test")
-    }
+    recipe, seed, found = folder.recipe, folder.seed, {}
+    for name in ("validation", "test"):
+        draws = generator(child(seed, name), device)
+        found[name] = evaluate(model, data.splits[name], classifiers, draws, data.train)
     for name, more in kind_of(recipe).measure(recipe, model, data, classifiers, seed, device).items():
-        splits[name].update(more)
+        found[name].update(more)
     save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
-    return splits
+    return found
 
 
 @contextlib.contextmanager
@@ -199,18 +193,6 @@ def _journal(folder: RunFolder):
         raise
     with contextlib.suppress(OSError):
         folder.log("finished", step=folder.recipe.steps)
-
-
-def _check_machine(device: str, portable: bool) -> None:
-    """Refuse a device that is not here, and to be portable where the settings are not in force."""
-    from mmlib.runs import provenance
-    from mmlib.seeding import check_device
-
-    device = check_device(device)
-    if portable and not (device.type == "cpu" and provenance.portable()):
-        settings = " ".join(f"{name}={value}" for name, value in provenance.PORTABLE.items())
-        needs = f"a processor with AVX2 (the device is {str(device)!r}), and before Python starts: {settings}"
-        raise ValueError(f"portable is True; expected {needs}")
 
 
 def _check_continuable(folder: RunFolder, begun: dict, now: dict) -> None:
@@ -243,25 +225,20 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
                 right[given] += cross_coherence(model, batch, labels, given, classifiers, draw).sum(1).cpu()
     values = {"validation/loss": loss / len(split)} if has_loss else {}
     for given, counts in right.items():
-        shares = {name: count / len(split) for name, count in zip(names, counts.tolist(), strict=True)}
-        values |= {
-            f"validation/cross_coherence/{given}/{n}": share for n, share in shares.items() if n != given
-        }
+        for name, count in zip(names, counts.tolist(), strict=True):
+            if name != given:
+                values[f"validation/cross_coherence/{given}/{name}"] = count / len(split)
     return values
 
 
 def convergence(history: list[dict]) -> dict:
-    """Whether training had come to rest: coherence over the last quarter of the steps.
-
-    In ``{"converged", "moved", "limit", "text"}`` what moved is the range of cross-coherence averaged over directions.
-    """
+    """Whether training had come to rest: ``moved`` is the range of coherence over the last quarter of the steps."""
     curve = {row["step"]: coherence for row in history if (coherence := _coherence(row)) is not None}
     late = [number for step, number in curve.items() if step >= 0.75 * max(curve)]
     moved = max(late) - min(late) if late[1:] else None
     converged = moved is not None and moved < CONVERGED
-    far = "less" if converged else "more"
-    text = f"validation coherence moved by {far} than 2 points over the last quarter"
-    text = text if late[1:] else "too few evaluations to tell"
+    text = f"coherence moved by {'less' if converged else 'more'} than 2 points over the last quarter"
+    text = f"validation {text}" if late[1:] else "too few evaluations to tell"
     return {"converged": converged, "moved": moved, "limit": CONVERGED, "text": text}
 
 

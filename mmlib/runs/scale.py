@@ -16,6 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import joblib
+from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+from joblib.externals.loky.backend import get_context
+from tqdm import tqdm
+
 from mmlib.checks import real, whole
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.runs.recipe import Recipe
@@ -60,21 +65,17 @@ def run_all(
     portable: bool = False,
     budget: float | None = None,
 ) -> list[Path]:
-    """Make many runs, several at a time; finished ones are not made again, interrupted ones are continued.
+    """Make many runs, several at a time: paths of the ``result.json`` in order of the jobs, if there is time for them.
 
     A run that fails does not stop the others; one that another program is making is waited for. Ctrl-C lets every run
     write a checkpoint; a second one stops at once. Arguments are as for :func:`mmlib.runs.runner.run`, and:
 
     * ``jobs`` are recipes, or their names, with seeds; on a cluster this process and all workers share the ``root``;
-    * ``n_jobs`` is how many at a time on this machine; default: one for each ``threads`` of its cores, and at most 4 for
-      each accelerator. A cluster makes one on each worker, which should have one thread;
-    * ``dask`` is a cluster to work on instead of this machine: address of its scheduler, cluster object or client;
+    * ``n_jobs`` is how many at a time on this machine; default: one for each ``threads`` of its cores, at most 4 for
+      each accelerator. A cluster, which ``dask`` gives by address of its scheduler, as object or client, makes one on
+      each worker, which should have one thread;
     * of several devices, such as ``["cuda:0", "cuda:1"]``, the jobs are dealt one after the other;
-    * ``progress`` shows how many steps are done, if standard error is a terminal, else what each run does;
-    * ``budget`` is in seconds, after which every run writes a checkpoint and pauses.
-
-    Returns:
-        Paths of the ``result.json``, in order of the jobs; with a budget those of the runs that are finished.
+    * ``budget`` is in seconds, after which every run writes a checkpoint and pauses; only finished ones are given then.
 
     Raises:
         ValueError: for a bad argument, such as an unknown recipe or device; nothing is begun then.
@@ -88,8 +89,7 @@ def run_all(
     options |= {"cache": cache and str(Path(cache).resolve()), "capture": capture, "portable": portable}
     options["progress"] = progress and not sys.stderr.isatty()  # there, one bar is for all
     end = math.inf if budget is None else time.monotonic() + real("budget", budget, 0.0)
-    folders = [RunFolder(get(recipe), seed, Path(root).resolve()) for recipe, seed in jobs]
-    todo: dict[Path, _Job] = {}
+    folders, todo = [RunFolder(get(recipe), seed, Path(root).resolve()) for recipe, seed in jobs], {}
     for folder in folders:
         job = _Job(folder, devices[len(todo) % len(devices)])
         if todo.get(folder.path, job).folder.recipe.hash != folder.recipe.hash:
@@ -109,9 +109,6 @@ def run_all(
 
 
 def _width(n_jobs: int | None, threads: int, devices: list[str]) -> int:
-    """How many runs at a time."""
-    import joblib
-
     if not devices:
         raise ValueError("device is an empty list; expected at least one device")
     most = math.inf if devices == ["cpu"] else PER_DEVICE * len(devices)
@@ -124,8 +121,6 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
     A run whose process was killed goes on in another one; what another program makes comes last. ``submit`` gives the
     future of a job, which raises ``killed`` when the process died; ``let_go`` tells processes that no run is wanted.
     """
-    from tqdm import tqdm
-
     pending, busy, ended, stopping, interrupted = {}, [], 0, False, False
 
     def begin(job: _Job) -> None:
@@ -164,8 +159,9 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
             if progress:
                 bar.write(f"{ended}/{len(jobs)}  {job.folder}: {words or state}", file=sys.stderr)
 
-    total = sum(job.folder.recipe.steps for job in jobs)
-    jobs[0].folder.root.mkdir(parents=True, exist_ok=True)
+    folders = [job.folder for job in jobs]
+    total = sum(folder.recipe.steps for folder in folders)
+    folders[0].root.mkdir(parents=True, exist_ok=True)
     for job in jobs:
         begin(job)
     with tqdm(total=total, unit="step", file=sys.stderr, ncols=88, disable=None if progress else True) as bar:
@@ -180,9 +176,7 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
                         begin(job)
                 for future in wait(pending, POLL, FIRST_COMPLETED).done:
                     end_of(pending.pop(future), future)
-                bar.n = sum(
-                    f.recipe.steps if f.result.exists() else f.step() for f in (j.folder for j in jobs)
-                )
+                bar.n = sum(f.recipe.steps if f.result.exists() else f.step() for f in folders)
                 bar.refresh()
             except KeyboardInterrupt:
                 if interrupted:
@@ -201,13 +195,13 @@ def _make(folder: RunFolder, device: str, options: dict) -> tuple[str, str]:
     stop = _cancelled if _caller is None else _caller.poll
     try:
         if not folder.root.is_dir():
-            raise FileNotFoundError(
-                f"{folder.root} is not there: workers must see the caller's folder of runs"
-            )
+            lost = f"{folder.root} is not there: workers must see the caller's folder of runs"
+            raise FileNotFoundError(lost)
         with _ONE_AT_A_TIME:
-            if not (unwanted := stop()):
-                run(folder.recipe, folder.seed, folder.root, device, stop=stop, **options)
-            return "stopped" if unwanted else "finished", ""
+            if stop():
+                return "stopped", ""
+            run(folder.recipe, folder.seed, folder.root, device, stop=stop, **options)
+            return "finished", ""
     except RunLockedError:
         return "busy", ""
     except (KeyboardInterrupt, Paused):
@@ -231,20 +225,16 @@ def _processes(width: int, threads: int, devices: list[str]):
 
     Each has one end of a pipe. When the caller closes the other end, or is killed, the run is no longer wanted.
     """
-    from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
-    from joblib.externals.loky.backend import get_context
-
     for device in set(devices) - {"cpu"}:
         from mmlib.seeding import check_device
 
         check_device(device)
     (wanted, held), pools = get_context().Pipe(duplex=False), []
-    threads_of = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    options = {"timeout": ORPHANED, "initializer": _begin, "initargs": (wanted,)}
+    options["env"] = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
 
     def in_a_process(*call):
-        with ProcessPoolExecutor(
-            1, timeout=ORPHANED, initializer=_begin, initargs=(wanted,), env=threads_of
-        ) as pool:
+        with ProcessPoolExecutor(1, **options) as pool:
             pools.append(pool)
             return pool.submit(*call).result()
 

@@ -14,7 +14,6 @@ def _add(name: str, model: str, source: str, **settings) -> None:
 
 # Shi et al. 2021, Table 1. 30 epochs over 56,068 x 30 pairs in batches of 128: 13,140 complete batches an epoch; with a
 # fifth of each unimodal set, 11,213 x 30 pairs and 2,628 batches. What that paper leaves open is as in Shi et al. 2019.
-
 SHI = {"reduced": HELD_OUT, "faithful": True, "amsgrad": True}
 SHI_ROW = "Shi et al. 2021, Table 1, {}, {} % of the data, as {}"
 LOOSER_30 = {"objective": "iwae_looser", "estimator": "normalised", "k": 30}
@@ -31,7 +30,6 @@ for _model, (_options, _open) in SHI_MODELS.items():
         _add(f"mnist-svhn{_suffix}-{_model}", _model, _source, model_options=_options, **_settings)
 
 # What one seed on two CPU cores allows. Real MNIST; SVHN digits from the first 10,000 of its test part (svhn10k).
-
 SVHN10K = "svhn10k (7,000 SVHN digits for training)"
 REDUCED = {"steps": 6_000, "likelihood_rows": 100}
 for _model, _options in {"mmvae": {"objective": "elbo"}, "mvae": {}, "jmvae": JMVAE}.items():
@@ -43,7 +41,6 @@ for _model, _options in {"mmvae": {"objective": "elbo"}, "mvae": {}, "jmvae": JM
 # Laplace likelihoods of scale 1 without weights, 64 codes and one-to-one pairs are those of MEME's released code; for
 # its baselines nothing is released, and the text names neither objective nor K: the ELBO with one draw here. Rows that
 # show one modality only stand in every batch, where the released code of MEME takes batches of one kind in turn.
-
 JOY = {"latent_dim": 64, "likelihood_scale": 1.0, "weights": None, "learning_rate": 5e-4}
 RELEASE = "likelihood, codes and pairs as MEME's released code, objective not stated"
 ROWS = "Tables 3, 4 and 6"
@@ -68,7 +65,6 @@ for _always, _text in {"svhn": "SVHN", "mnist": "MNIST", "split": "each modality
         _joy(f"mvae-{_always}-{_paired}", "mvae", ROWS, _row, {}, _data)
 
 # Chen and Zhu 2022, Tables 2 and 3: MMALI.
-
 CHEN = "Chen and Zhu 2022, Tables 2 and 3, MMALI, {} % of the data{}, as {}"
 CYCLES = {"reconstruction": 0.05, "content_cycle": 0.05, "style_cycle": 0.05, "joint_reconstruction": True}
 GAME = {**MULTIWAY, **CYCLES, "dependence": "inner"}
