@@ -141,7 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     change.add_argument("--check", action="store_true", help=check)
     change.add_argument("--update", action="store_true", help="compute the ledger's own numbers anew")
     beside = "print a table of a paper, the paper's numbers beside ours, or list the tables"
-    table = command("table", _table, beside, "TABLE")
+    table = command("table", _table, beside)
+    table.add_argument("exhibit", nargs="?", metavar="TABLE", help="for example rbc-table-1")
     table.add_argument("--markdown", action="store_true", help="as Markdown")
     return parser
 
@@ -366,9 +367,9 @@ def _table(options) -> int:
     from mmlib.book import ledger
 
     found = ledger.read()
-    if options.name:
-        text = ledger.table(options.name, "markdown" if options.markdown else "text", found)
-        return _print(options, ledger.answers(options.name, found), [text])
+    if options.exhibit:
+        text = ledger.table(options.exhibit, "markdown" if options.markdown else "text", found)
+        return _print(options, ledger.answers(options.exhibit, found), [text])
     shown = {name: exhibit for name, exhibit in found.exhibits.items() if exhibit.cells}
     content = {name: {"cells": exhibit.cells, "title": exhibit.title} for name, exhibit in shown.items()}
     return _print(options, content, (f"{n:<16}{e.cells:>4} cells  {e.title}" for n, e in shown.items()))

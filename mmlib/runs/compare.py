@@ -17,6 +17,7 @@ from mmlib.runs.results import estimates
 
 CONFIDENCE = 0.99
 SEEDS = 3
+TOO_FEW = ", too few to show the noise of seeds: held by standard errors alone"
 
 
 def compare(new: dict, recorded: list[dict]) -> dict:
@@ -24,7 +25,7 @@ def compare(new: dict, recorded: list[dict]) -> dict:
 
     Returns:
         JSON-able: ``summary``, in one line; recorded ``seeds``; ``weights``, whether their bits are the same, None if
-        that is not recorded; ``differs``, of recipe, machine, threads, versions and commit what is recorded and what
+        that is unknown; ``differs``, of recipe, machine, threads, versions and commit what is recorded and what
         is new; ``off``, names of metrics; ``metrics``, for each what is ``recorded`` (of this seed, or the mean over
         seeds) and ``new``, their difference in standard ``errors`` of both, the distance from the mean over seeds in
         ``spreads`` of sd sqrt(1 + 1/n), and whether it is ``off``.
@@ -33,22 +34,18 @@ def compare(new: dict, recorded: list[dict]) -> dict:
     now, before, seeds = (_table(results) for results in ([new], same, recorded))
     level = 1 - (1 - CONFIDENCE) / (2 * len(before))
     metrics = {name: _held(now.get(name), found, seeds[name], level) for name, found in before.items()}
-    off = [name for name, metric in metrics.items() if metric["off"]]
-    moved = sum(metric["new"] != metric["recorded"] for metric in metrics.values())
-    sums = [result.get("files", {}).get("weights.safetensors") for result in (new, *same)]
-    weights = sums[0] in sums[1:] if all(sums) else None
-    bits = {True: "the same weights", False: "other weights", None: "weights not recorded"}[weights]
-    noise = (
-        ""
-        if len(recorded) >= SEEDS
-        else ", too few to show the noise of seeds: held by standard errors alone"
-    )
-    held = f"{moved} of {len(metrics)} metrics moved, {len(off)} off (recorded seeds: {len(recorded)}{noise})"
-    summary, differs = f"{new['recipe']['name']}, seed {new['seed']}: {bits}, {held}", {}
-    facts = [_facts(result) for result in same]
+    facts, differs = [_facts(result) for result in same], {}
     for key, value in _facts(new).items():
         if (known := {each[key] for each in facts if key in each}) and value not in known:
             differs[key] = {"recorded": " or ".join(sorted(known)), "new": value}
+    sums = [result.get("files", {}).get("weights.safetensors") for result in (new, *same)]
+    known = all(sums) and "hash" not in differs  # the file names its recipe
+    weights = sums[0] in sums[1:] if known else None
+    off = [name for name, metric in metrics.items() if metric["off"]]
+    moved = sum(metric["new"] != metric["recorded"] for metric in metrics.values())
+    bits = {True: "the same weights", False: "other weights", None: "bits of weights unknown"}[weights]
+    summary = f"{new['recipe']['name']}, seed {new['seed']}: {bits}, {moved} of {len(metrics)} metrics moved"
+    summary += f", {len(off)} off; recorded seeds: {len(recorded)}{'' if len(recorded) >= SEEDS else TOO_FEW}"
     numbers = [result["seed"] for result in recorded]
     return dict(summary=summary, seeds=numbers, weights=weights, differs=differs, off=off, metrics=metrics)
 
@@ -81,4 +78,4 @@ def _facts(result: dict) -> dict[str, str]:
     """What a result says of its recipe and of where it was made."""
     origin = {key: value for key, value in result.get("provenance", {}).items() if key != "begun"}
     recipe = {key: value for key, value in from_dict(result["recipe"]).as_dict().items() if key not in PROSE}
-    return {key: str(value) for key, value in {**origin, **origin.pop("packages", {}), **recipe}.items()}
+    return {key: str(value) for key, value in {**origin.pop("packages", {}), **origin, **recipe}.items()}

@@ -21,11 +21,7 @@ class ResultError(ValueError):
 
 
 def load(recipe: str, root: Path | str = RESULTS) -> list[dict]:
-    """All recorded results of a recipe, in order of seed; an empty list if there are none.
-
-    Raises:
-        ResultError: as :func:`verify`, or if a file lies in the folder of another recipe or seed.
-    """
+    """All recorded results of a recipe, if any, in order of seed; ResultError if one is damaged or in a wrong place."""
     found = sorted(_results(Path(root) / recipe))
     results = [verify(path) for _, path in found]
     for (seed, path), result in zip(found, results, strict=True):
