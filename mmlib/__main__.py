@@ -8,22 +8,18 @@ import sys
 from pathlib import Path
 
 from mmlib import __version__
+from mmlib.checks import unknown
 
 PROGRAM = "python -m mmlib"
 EPILOG = """examples:
   python -m mmlib train hand-street-mmvae-elbo --seeds 0-4 --jobs 2
+  python -m mmlib train hand-street-mvae --set steps=8000 --set model_options.beta=2
+  python -m mmlib compare hand-street-mvae --seed 0
   python -m mmlib table rbc-table-1 --markdown
 exit codes: 0 done, 1 it failed, 2 asked wrongly, 130 interrupted"""
 TYPED = {"n_jobs": "jobs"}  # options that the library calls otherwise
-PLAIN = {
-    "\u00b1": "+/-",
-    "\u2192": "->",
-    "\u00d7": "x",
-    "\u2212": "-",
-    "\u2013": "-",
-    "\u2260": "!=",
-    "\u00b2": "^2",
-}
+SIGNS = ("+/-", "->", "x", "-", "-", "!=", "^2")
+PLAIN = dict(zip("\u00b1\u2192\u00d7\u2212\u2013\u2260\u00b2", SIGNS, strict=True))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,11 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         needs = f"{error.name} is not installed: pip install 'mmlib[runs]' brings what the commands need"
         print(f"{PROGRAM}: {needs}", file=sys.stderr)
         return 1
-    except (
-        OSError,
-        RuntimeError,
-        ArithmeticError,
-    ) as error:  # a missing file, a locked run, a loss not finite
+    except (OSError, RuntimeError, ArithmeticError) as error:  # a locked run, a loss that is not finite
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
 
@@ -80,84 +72,98 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mmlib {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+    def command(name: str, run, text: str, listed: str = "", json: bool = True) -> argparse.ArgumentParser:
+        """A command; it may be given one of what is listed, and may answer as JSON."""
         added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, json=False)
+        if listed:
+            added.add_argument("name", nargs="?", metavar=listed, help="one of them, in full")
+        if json:
+            added.add_argument("--json", action="store_true", help="as JSON, all digits")
         return added
+
+    def one_run(added: argparse.ArgumentParser) -> None:
+        added.add_argument("name", metavar="RECIPE", help=f"a recipe (see: {PROGRAM} recipes)")
+        added.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
 
     def where(added: argparse.ArgumentParser) -> None:
         added.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
         added.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
 
-    command("models", _models, "list the models")
-    data = command("data", _data, "list the data sets, or load one and say what is in it")
-    data.add_argument("name", nargs="?", metavar="DATASET", help="a data set")
-    recipes = command("recipes", _recipes, "list the recipes, or show one in full")
-    recipes.add_argument("name", nargs="?", metavar="RECIPE", help="a recipe")
+    def how(added: argparse.ArgumentParser) -> None:
+        where(added)
+        threads = "processor threads; part of the run's identity (default: 1)"
+        added.add_argument("--threads", type=int, default=1, help=threads)
+        portable = "compute the same bits on processors of several makers; slower"
+        added.add_argument("--portable", action="store_true", help=portable)
+        added.add_argument("--quiet", action="store_true", help="no progress bar")
 
-    train = command(
-        "train", _train, "make the runs of recipes and seeds; continue those that were interrupted"
-    )
+    command("models", _models, "list the models")
+    command("data", _data, "list the data sets, or load one and say what is in it", "DATASET")
+    command("recipes", _recipes, "list the recipes, or show one in full", "RECIPE")
+
+    makes = "make the runs of recipes and seeds; continue those that were interrupted"
+    train = command("train", _train, makes, json=False)
     train.add_argument("names", nargs="*", metavar="RECIPE", help=f"recipes (see: {PROGRAM} recipes)")
-    train.add_argument(
-        "--queue", action="store_true", help="instead: the runs of data/queue.yaml, in its order"
-    )
-    train.add_argument(
-        "--budget", metavar="TIME", help="pause after so long, for example 50m; the same call continues"
-    )
+    own = "a recipe of one's own: a YAML file of its fields"
+    train.add_argument("--recipe", dest="own", action="append", default=[], metavar="FILE", help=own)
+    queue = "instead: the runs of data/queue.yaml, in its order"
+    train.add_argument("--queue", action="store_true", help=queue)
+    other = "another value of a field, or of an option, such as model_options.k=10; repeatable"
+    train.add_argument("--set", action="append", default=[], type=_setting, metavar="FIELD=VALUE", help=other)
+    train.add_argument("--dry-run", action="store_true", help="say what would be made, and make nothing")
+    budget = "pause after so long, for example 50m; the same call continues"
+    train.add_argument("--budget", metavar="TIME", help=budget)
     seeds = train.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
     seeds.add_argument("--seeds", help="several, for example 0-4 or 0,2,5")
-    where(train)
+    how(train)
     train.add_argument("--jobs", type=int, default=1, help="runs side by side, each a process (default: 1)")
     train.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster that makes the runs")
-    train.add_argument(
-        "--threads", type=int, default=1, help="processor threads; part of the run's identity (default: 1)"
-    )
-    train.add_argument(
-        "--portable",
-        action="store_true",
-        help="compute the same bits on processors of several makers; slower",
-    )
     train.add_argument("--eager", action="store_true", help="on CUDA, do not record the step as a graph")
-    train.add_argument(
-        "--publish", action="store_true", help="copy the results to data/results when they are there"
-    )
-    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    publish = "copy the results to data/results when they are there"
+    train.add_argument("--publish", action="store_true", help=publish)
 
     evaluate = command("evaluate", _evaluate, "measure a finished run again")
-    evaluate.add_argument("name", metavar="RECIPE", help="a recipe")
-    evaluate.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
-    evaluate.add_argument(
-        "--split", default="validation", help="validation (default) or test, by which nothing may be chosen"
-    )
-    evaluate.add_argument("--json", action="store_true", help="all numbers as JSON")
+    one_run(evaluate)
+    split = "validation (default) or test, by which nothing may be chosen"
+    evaluate.add_argument("--split", default="validation", help=split)
     where(evaluate)
+    compare = command("compare", _compare, "make a run, if it is not there, and hold it against the record")
+    one_run(compare)
+    how(compare)
 
-    results = command(
-        "results", _results, "list recorded results: mean over seeds, t-interval, number of seeds"
-    )
-    results.add_argument("name", nargs="?", metavar="RECIPE", help="only this recipe, with all its metrics")
+    means = "list recorded results: mean over seeds, t-interval, number of seeds"
+    command("results", _results, means, "RECIPE")
     ledger = command("ledger", _ledger, "say which of the papers' results hold, by paper and status")
     change = ledger.add_mutually_exclusive_group()
-    change.add_argument(
-        "--check", action="store_true", help="fail if the ledger and the recorded results disagree"
-    )
+    check = "fail if the ledger and the recorded results disagree"
+    change.add_argument("--check", action="store_true", help=check)
     change.add_argument("--update", action="store_true", help="compute the ledger's own numbers anew")
-    table = command(
-        "table", _table, "print a table of a paper, the paper's numbers beside ours, or list the tables"
-    )
+    beside = "print a table of a paper, the paper's numbers beside ours, or list the tables"
+    table = command("table", _table, beside)
     table.add_argument("exhibit", nargs="?", metavar="TABLE", help="for example rbc-table-1")
     table.add_argument("--markdown", action="store_true", help="as Markdown")
     return parser
 
 
+def _print(options, content, lines) -> int:
+    """The content as JSON if that is asked for, else the lines."""
+    import json
+
+    print(json.dumps(content, indent=1) if options.json else "\n".join(lines))
+    return 0
+
+
+def _print_about(options, documented: dict) -> int:
+    texts = {name: (entry.__doc__ or "").strip().splitlines()[0] for name, entry in documented.items()}
+    return _print(options, texts, (f"{name:<14}{text}" for name, text in texts.items()))
+
+
 def _models(options) -> int:
     from mmlib.models import MODELS
 
-    for name, model in MODELS.items():
-        print(f"{name:<10}{(model.__doc__ or '').strip().splitlines()[0]}")
-    return 0
+    return _print_about(options, MODELS)
 
 
 def _data(options) -> int:
@@ -165,45 +171,46 @@ def _data(options) -> int:
     from mmlib.data import LOADERS, load
 
     if not options.name:
-        for name, loader in LOADERS.items():
-            print(f"{name:<14}{(loader.__doc__ or '').strip().splitlines()[0]}")
-        return 0
+        return _print_about(options, LOADERS)
     look_up("data set", options.name, LOADERS)
     print(f"makes or reads {options.name}", file=sys.stderr, flush=True)
-    data = load(options.name)
-    for name, shape in data.shapes.items():
-        counts = ", ".join(f"{len(split.items[name])} {part}" for part, split in data.splits.items())
-        print(f"{name:<14}{' x '.join(map(str, shape))} pixels; {counts}")
-    print(f"{'rows':<14}{', '.join(f'{len(split)} {part}' for part, split in data.splits.items())}")
-    return 0
+    data, content, lines = load(options.name), {}, []
+    for name, shape in [*data.shapes.items(), ("rows", ())]:
+        rows = {part: len(split.items[name] if shape else split) for part, split in data.splits.items()}
+        content[name] = {"shape": shape, **rows}
+        counts = ", ".join(f"{count} {part}" for part, count in rows.items())
+        lines.append(f"{name:<14}{' x '.join(map(str, shape))}{' pixels; ' if shape else ''}{counts}")
+    return _print(options, content, lines)
 
 
 def _recipes(options) -> int:
-    import json
-
     from mmlib.runs.recipes import RECIPES, get
 
     if options.name:
-        print(json.dumps(get(options.name).as_dict(), indent=1))
-        return 0
+        options.json = True
+        return _print(options, get(options.name).as_dict(), ())
     width = max(map(len, RECIPES))
-    for name, recipe in RECIPES.items():
-        reduced = f" ({recipe.reduced})" if recipe.reduced else ""
-        print(f"{name:<{width}}  {recipe.hash}  {recipe.source}{reduced}")
-    return 0
+    prose = {name: f"{r.source}{f' ({r.reduced})' if r.reduced else ''}" for name, r in RECIPES.items()}
+    lines = (f"{name:<{width}}  {RECIPES[name].hash}  {text}" for name, text in prose.items())
+    return _print(options, [recipe.as_dict() for recipe in RECIPES.values()], lines)
 
 
 def _train(options) -> int:
     from mmlib.checks import whole
-    from mmlib.runs.provenance import PORTABLE
+    from mmlib.runs.recipes import check_listed, get
     from mmlib.runs.results import publish
     from mmlib.runs.runner import run
 
-    if options.queue == bool(options.names):
+    names = [*options.names, *options.own]
+    if options.queue == bool(names):
         raise ValueError("RECIPE and --queue are both given or both missing; expected one of them")
-    if options.portable:
-        os.environ.update(PORTABLE)  # before torch is imported, here and in the processes of runs
-    jobs, budget = _jobs(options), None if options.budget is None else _seconds(options.budget)
+    _settle(options)
+    jobs, budget = _jobs(options, names), None if options.budget is None else _seconds(options.budget)
+    if options.publish:
+        for recipe, _ in jobs:
+            check_listed(get(recipe))
+    if options.dry_run:
+        return _foresee(jobs, options.root)
     common = {
         "root": options.root,
         "threads": whole("threads", options.threads),
@@ -227,13 +234,52 @@ def _train(options) -> int:
     return 0
 
 
-def _jobs(options) -> list[tuple]:
+def _settle(options) -> None:
+    """Set what has to be in force before torch is imported, here and in the processes of runs."""
+    from mmlib.runs.provenance import PORTABLE
+
+    if options.portable:
+        os.environ.update(PORTABLE)
+
+
+def _jobs(options, names: list[str]) -> list[tuple]:
     """Recipes and seeds that are asked for."""
     if options.queue:
-        from mmlib.runs import queue
+        from mmlib.book import queue
 
+        if options.set:
+            raise ValueError("set is given with --queue; expected RECIPE or --recipe")
         return [(run.recipe, run.seed) for run in queue.wanted(queue.load(), options.root)]
-    return [(name, seed) for name in options.names for seed in _seeds(options.seeds, options.seed)]
+    names = ["+".join([name, *options.set]) for name in names]
+    return [(name, seed) for name in names for seed in _seeds(options.seeds, options.seed)]
+
+
+def _setting(text: str) -> str:
+    """``field=value`` as it stands in the name of a recipe."""
+    from urllib.parse import quote
+
+    from mmlib.files import parse_yaml
+
+    field, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[\w.]+", field):
+        raise argparse.ArgumentTypeError(f"it is {text!r}; expected FIELD=VALUE, for example steps=8000")
+    try:
+        parse_yaml(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"the value of {field} is no YAML: {error}") from error
+    return f"{field}={quote(value)}"
+
+
+def _foresee(jobs: list[tuple], root: str) -> int:
+    """Say what would be made, and how much of it there is; make and write nothing."""
+    from mmlib.runs.folder import RunFolder
+    from mmlib.runs.recipes import get
+
+    for recipe, seed in jobs:
+        folder = RunFolder(get(recipe), seed, root)
+        state = "finished" if folder.finished() else f"{folder.step()} done"
+        print(f"{folder}: {folder.recipe.hash}, {folder.recipe.steps} steps ({state}), {folder.path}")
+    return 0
 
 
 def _seconds(text: str) -> int:
@@ -245,32 +291,59 @@ def _seconds(text: str) -> int:
 
 
 def _evaluate(options) -> int:
-    import json
-
     from mmlib.runs.trained import evaluate_run
 
     print("makes or reads the data and the judges", file=sys.stderr, flush=True)
     report = evaluate_run(options.name, options.seed, options.split, options.root, options.device)
-    print(json.dumps(report, indent=1) if options.json else report)
-    return 0
+    return _print(options, report, [str(report)])
+
+
+def _compare(options) -> int:
+    from tabulate import tabulate
+
+    from mmlib.runs import recipes, results
+    from mmlib.runs.runner import run
+
+    _settle(options)
+    recipe = recipes.get(options.name)
+    recorded = results.load(recipe.name.split("+")[0])  # a varied recipe: of the one that it varies
+    if not recorded:
+        raise unknown("recipe", options.name, results.recorded(), f"{PROGRAM} results")
+    how = {"threads": options.threads, "portable": options.portable, "progress": not options.quiet}
+    new = results.verify(run(recipe, options.seed, options.root, options.device, **how))
+    from mmlib.runs.compare import compare
+
+    found = compare(new, recorded)
+    columns = ["recorded", "new", "errors", "spreads"]
+    rows = [[n, *map(m.get, columns), "off" * m["off"]] for n, m in found["metrics"].items()]
+    digits = ("", ".4f", ".4f", "+.1f", "+.1f", "")
+    table = tabulate(rows, ["metric", *columns, ""], floatfmt=digits, missingval="-")
+    facts = (f"{key}: {each['new']}; recorded: {each['recorded']}" for key, each in found["differs"].items())
+    _print(options, found, [table, "", *facts, found["summary"]])
+    return 1 if found["off"] else 0
 
 
 def _results(options) -> int:
-    from mmlib.checks import unknown
-    from mmlib.runs.results import flatten, load, recorded, summary
+    from dataclasses import asdict
 
-    names = recorded()
+    from mmlib.runs.results import flatten, load, recorded, value
+    from mmlib.summary import summarise
+
+    names, content, lines = recorded(), {}, []
     if options.name and options.name not in names:
         raise unknown("recipe", options.name, names, f"{PROGRAM} results")
     for name in [options.name] if options.name else names:
         results = load(name)
-        print(f"{name}: seeds {', '.join(str(result['seed']) for result in results)}")
+        seeds, metrics = [result["seed"] for result in results], {}
+        lines.append(f"{name}: seeds {', '.join(map(str, seeds))}")
         for metric, _ in flatten(results[0]["metrics"]):
-            if metric.startswith("test/") if options.name else metric.startswith("test/cross_coherence/"):
-                found = summary(name, metric)
+            if metric.startswith("test/" if options.name else "test/cross_coherence/"):
+                found = summarise([value(result, metric) for result in results])
                 interval = "" if found.low is None else f"  [{found.low:.4f}, {found.high:.4f}]"
-                print(f"  {metric:<44} {found.mean:10.4f}{interval}  n = {found.n}")
-    return 0
+                lines.append(f"  {metric:<44} {found.mean:10.4f}{interval}  n = {found.n}")
+                metrics[metric] = asdict(found)
+        content[name] = {"seeds": seeds, "metrics": metrics}
+    return _print(options, content, lines)
 
 
 def _ledger(options) -> int:
@@ -278,27 +351,28 @@ def _ledger(options) -> int:
 
     if options.check:
         problems = ledger.check()
-        for problem in problems:
-            print(problem, file=sys.stderr)
-        print(f"problems: {len(problems)}" if problems else "the ledger and the recorded results agree")
+        print("\n".join(problems), file=sys.stderr, end="\n" * bool(problems))
+        said = f"problems: {len(problems)}" if problems else "the ledger and the recorded results agree"
+        _print(options, problems, [said])
         return 1 if problems else 0
     if options.update:
-        print(ledger.update())
-        return 0
-    print(ledger.coverage_text())
-    return 0
+        return _print(options, *[[str(ledger.update())]] * 2)
+    found = ledger.read()
+    tables = ledger.coverage(found).items()
+    content = {what: [dict(zip(head, row, strict=True)) for row in rows] for what, (head, *rows) in tables}
+    return _print(options, content, [ledger.coverage_text(found)])
 
 
 def _table(options) -> int:
     from mmlib.book import ledger
 
-    if options.exhibit is None:
-        for name, exhibit in ledger.read().exhibits.items():
-            if exhibit.cells:
-                print(f"{name:<16}{exhibit.cells:>4} cells  {exhibit.title}")
-        return 0
-    print(ledger.table(options.exhibit, "markdown" if options.markdown else "text"))
-    return 0
+    found = ledger.read()
+    if options.exhibit:
+        text = ledger.table(options.exhibit, "markdown" if options.markdown else "text", found)
+        return _print(options, ledger.answers(options.exhibit, found), [text])
+    shown = {name: exhibit for name, exhibit in found.exhibits.items() if exhibit.cells}
+    content = {name: {"cells": exhibit.cells, "title": exhibit.title} for name, exhibit in shown.items()}
+    return _print(options, content, (f"{n:<16}{e.cells:>4} cells  {e.title}" for n, e in shown.items()))
 
 
 def _seeds(text: str | None, single: int) -> list[int]:

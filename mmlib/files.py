@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -90,11 +91,27 @@ def read_yaml(path: str | Path):
         ValueError: if it is no text in UTF-8, or no YAML: names the file and the place.
         FileNotFoundError: as :func:`recorded`.
     """
-    import yaml
-
     path = recorded(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+        return parse_yaml(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+
+
+def parse_yaml(text: str):
+    """What a text says in YAML; ``1e-3`` is a number, as in YAML 1.2, which PyYAML takes for text.
+
+    Raises:
+        ValueError: if it is no YAML; says where.
+    """
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        pass
+
+    number = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error

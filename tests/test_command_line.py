@@ -15,8 +15,8 @@ import quick_runs
 
 import mmlib
 from mmlib import __main__ as command_line
-from mmlib.book import ledger
-from mmlib.runs import build, queue, recipes, results, scale, trained
+from mmlib.book import ledger, queue
+from mmlib.runs import build, recipes, results, scale, trained
 from mmlib.runs.folder import RunFolder
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import RECIPES
@@ -131,6 +131,36 @@ def test_evaluating_a_run_again_gives_its_recorded_numbers(tmp_path, monkeypatch
     assert command_line.main(["evaluate", tiny.name, "--root", str(tmp_path / "runs")]) == 1
     assert "make the run with python -m mmlib train tiny-again --seed 0" in capsys.readouterr().err
     folder = RunFolder(tiny, 3, tmp_path / "runs")
+
+    # held against the record: itself, itself with another setting, and a record that says something else
+    record = tmp_path / "results"
+    monkeypatch.setattr(results, "load", functools.partial(results.load, root=record))
+    monkeypatch.setattr(results, "recorded", functools.partial(results.recorded, root=record))
+    words = ["compare", tiny.name, "--seed", "3", "--root", str(tmp_path / "runs"), "--quiet"]
+    record.mkdir()
+    assert command_line.main(words) == 2
+    assert "recipe is 'tiny-again'; expected one of none" in capsys.readouterr().err
+    published = results.publish(folder.path, record)
+    assert command_line.main(words) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"tiny-again, seed 3: the same weights, 0 of \d+ metrics moved, 0 off; recorded seeds: 1, too few to .*",
+        last,
+    )
+    varied = [words[0], f"{tiny.name}+likelihood_k=3", *words[2:], "--json"]
+    assert command_line.main(varied) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["differs"]["likelihood_k"] == {"recorded": "2", "new": "3"} and found["weights"] is None
+    assert found["metrics"]["test/cross_coherence/hand/street"]["errors"] in (0.0, None)
+    assert (tmp_path / "runs" / "tiny-again+likelihood_k=3" / "seed-3" / "result.json").is_file()
+    other = json.loads(published.read_text())
+    other["metrics"]["test"]["latent_accuracy"]["hand"]["mean"]["value"] += 9
+    published.write_text(json.dumps(results.seal(other)))
+    assert command_line.main(words) == 1
+    captured = capsys.readouterr().out
+    assert "1 off" in captured and re.search("test/latent_accuracy/hand/mean .* off\n", captured)
+
+    words = ["evaluate", *words[1:-1]]
     intact = folder.weights.read_bytes()
     changed = dataclasses.replace(tiny, steps=9)
     with pytest.raises(ValueError, match=f"was made with recipe {tiny.hash}"):
@@ -273,6 +303,86 @@ def test_options_are_named_as_they_were_typed_and_names_have_neighbours(capsys):
         assert command_line.main(words) == 2
         said = capsys.readouterr().err
         assert re.search(message, said) and len(said) < 400, said
+
+
+def test_a_dry_run_says_what_would_be_made_and_makes_nothing(tmp_path, capsys):
+    own = tmp_path / "mine.yaml"
+    own.write_text("{name: mine, model: mvae, dataset: hand-street, steps: 16}")
+    root = tmp_path / "runs"
+    step = (
+        RunFolder(recipes.get("hand-street-mvae+steps=8"), 1, root).checkpoints
+        / "step-000000004-0a.safetensors"
+    )
+    step.parent.mkdir(parents=True)
+    step.touch()
+    before = sorted(tmp_path.rglob("*"))
+    words = [
+        "train",
+        "hand-street-mvae",
+        "--recipe",
+        str(own),
+        "--set",
+        "steps=8",
+        "--seeds",
+        "0-1",
+        "--dry-run",
+    ]
+    assert command_line.main([*words, "--root", str(root)]) == 0
+    made = recipes.get("hand-street-mvae+steps=8")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        f"{made.name}, seed {seed}: {made.hash}, 8 steps ({done} done), {root / made.name / f'seed-{seed}'}"
+        for seed, done in ((0, 0), (1, 4))
+    ]
+    assert [line.split(":")[0] for line in lines[2:]] == ["mine+steps=8, seed 0", "mine+steps=8, seed 1"]
+    assert sorted(tmp_path.rglob("*")) == before
+    folder = RunFolder(made, 0, root)
+    folder.path.mkdir()
+    folder.write_result({"recipe": made.as_dict(), "seed": 0})
+    command_line.main(["train", made.name, "--dry-run", "--root", str(root)])
+    assert "8 steps (finished)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hand-street-mvae", "--set", "stps=8"], "--set is 'stps'; expected one of .*such as steps"),
+        (["hand-street-mvae", "--set", "steps"], "--set: it is 'steps'; expected FIELD=VALUE"),
+        (["hand-street-mvae", "--set", "steps=["], "--set: the value of steps is no YAML: "),
+        (["hand-street-mvae", "--set", "steps=many"], "steps is 'many'; expected an integer"),
+        (["--queue", "--set", "steps=8"], "--set is given with --queue; expected RECIPE or --recipe"),
+        (
+            ["hand-street-mvae", "--set", "steps=8", "--publish"],
+            r"mvae\+steps=8 is no recipe of the catalogue",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_made(words, message, tmp_path, capsys):
+    try:
+        code = command_line.main(["train", *words, "--root", str(tmp_path / "runs")])
+    except SystemExit as end:  # refused by the parser itself
+        code = end.code
+    assert code == 2 and not list(tmp_path.iterdir())
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_every_list_is_there_as_json(capsys):
+    for words, size in (
+        (["models"], lambda found: len(found["mmvae"])),
+        (["data"], lambda found: len(found["mnist-svhn"])),
+        (["recipes"], lambda found: len(found) == len(RECIPES) and found[0]["hash"]),
+        (["recipes", "hand-street-mvae+steps=8000"], lambda found: found["steps"] == 8000),
+        (
+            ["results", "hand-street-mvae"],
+            lambda found: found["hand-street-mvae"]["metrics"]["test/rows"]["mean"],
+        ),
+        (["results"], lambda found: found["hand-street-mvae"]["seeds"] == [0, 1, 2, 3, 4]),
+        (["ledger"], lambda found: found["printed results"][-1]["all"]),
+        (["table"], lambda found: found["rbc-table-1"]["cells"]),
+        (["table", "rbc-table-1"], lambda found: found[0]["printed"] and found[0]["status"]),
+    ):
+        assert command_line.main([*words, "--json"]) == 0
+        assert size(json.loads(capsys.readouterr().out)), words
 
 
 def test_what_is_not_installed_is_said(monkeypatch, capsys):

@@ -68,3 +68,9 @@ def test_yaml_that_can_be_read(tmp_path):
     for data, content in ((b"", None), (b"\xef\xbb\xbf- {a: 1}", [{"a": 1}]), ("- ä".encode(), ["ä"])):
         path.write_bytes(data)
         assert read_yaml(path) == content
+
+
+def test_a_number_without_a_point_is_a_number(tmp_path):
+    """YAML 1.1, which PyYAML reads, takes it for text."""
+    (tmp_path / "a.yaml").write_text("[1e-3, -2E5, 1.5e+2, 1e, e3, '1e3', 0x1e3, 12]")
+    assert read_yaml(tmp_path / "a.yaml") == [1e-3, -2e5, 150.0, "1e", "e3", "1e3", 0x1E3, 12]

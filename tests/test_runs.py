@@ -18,6 +18,7 @@ from quick_runs import TINY
 from mmlib import __main__ as command_line
 from mmlib.data import DataFileError
 from mmlib.runs import build, recipes, results, runner
+from mmlib.runs.compare import compare
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.runs.provenance import provenance
 from mmlib.runs.recipe import Recipe, from_dict
@@ -103,11 +104,142 @@ def test_recipes_survive_json_and_know_their_fields():
         ("width", 0, "a positive number"),
         ("width", None, "a positive number"),
         ("clip_norm", -1.0, "a positive number"),
+        ("likelihood", 3, "a text"),
+        ("weights", 1.0, "a text or nothing"),
+        ("amsgrad", "yes", "true or false"),
+        ("data_options", "dm: 1", "options by name"),
+        ("betas", 0.9, "two numbers from 0 to 1"),
     ],
 )
-def test_numbers_of_a_recipe_are_numbers(field, value, expected):
+def test_fields_of_a_recipe_have_their_types(field, value, expected):
     with pytest.raises(ValueError, match=f"{field} is {value!r}; expected {expected}"):
         dataclasses.replace(TINY, **{field: value})
+
+
+def test_betas_are_two_numbers_from_0_to_1():
+    for betas in ((0.9,), (0.9, 0.99, 0.999), (0.9, "1"), (0.9, 1.5), {0: 0.9, 1: 0.9}):
+        with pytest.raises(ValueError, match="betas is "):
+            dataclasses.replace(TINY, betas=betas)
+
+
+def test_a_varied_recipe_is_found_by_a_name_that_says_how(tmp_path):
+    base = RECIPES["hand-street-mvae"]
+    changes = {
+        "steps": 8000,
+        "betas": [0.5, 0.9],
+        "model_options.beta": 2.0,
+        "likelihood": "normal",
+        "weights": None,
+    }
+    varied = recipes.vary(base, changes)
+    same = {
+        "steps": 8000,
+        "betas": (0.5, 0.9),
+        "model_options": {"beta": 2.0},
+        "likelihood": "normal",
+        "weights": None,
+    }
+    assert varied.hash == dataclasses.replace(base, **same).hash != base.hash
+    assert varied.name == (
+        "hand-street-mvae+betas=%5B0.5,0.9%5D+likelihood=normal+model_options.beta=2.0+steps=8000+weights=null"
+    )
+    assert (
+        recipes.get(varied.name) == varied and RunFolder(varied, 0, tmp_path).path.parent.parent == tmp_path
+    )
+    typed = "hand-street-mvae+weights=null+steps=8000+likelihood=normal+model_options={beta: 2.0}+betas=[0.5, 0.9]"
+    assert recipes.get(typed).hash == varied.hash
+    assert recipes.get("hand-street-mvae+learning_rate=1e-3").learning_rate == 1e-3  # for YAML 1.1 a text
+    assert (
+        "varied, betas = [0.5,0.9], likelihood = normal" in varied.source and varied.reduced == base.reduced
+    )
+    faithful = next(recipe for recipe in RECIPES.values() if recipe.faithful)
+    assert recipes.vary(faithful, {"steps": 16}).faithful is False
+    odd = recipes.vary(base, {"data_options.x": "a/../b+steps=9 %"})
+    assert "/" not in odd.name and recipes.get(odd.name) == odd
+    assert base == RECIPES["hand-street-mvae"] and "beta" not in base.model_options
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("stps=8", "set is 'stps'; expected one of .* names .* such as steps"),
+        ("name=x", "set is 'name'; expected one of"),
+        ("faithful=true", "set is 'faithful'"),
+        ("steps=8.5", "steps is 8.5; expected an integer"),
+        ("steps.x=8", "set is 'steps.x'; expected a field, or an option of"),
+        ("model_options.=8", "set is 'model_options.'; expected a field, or"),
+        ("amsgrad=maybe", "amsgrad is 'maybe'; expected true or false"),
+        ("likelihood=gauss", "likelihood is 'gauss'; expected one of laplace, normal, bernoulli"),
+        ("model=vae", "model is 'vae'; expected one of"),
+        ("model=jmvae", "model_options of jmvae: missing a required argument: 'joint_encoder'"),
+        ("dataset=mnist", "dataset is 'mnist'; expected one of"),
+        ("model_options.k=2", "model_options of mvae: .* 'k'; expected some of scale, .*beta"),
+        ("steps", r"recipe is 'hand-street-mvae\+steps'; expected one of"),
+    ],
+)
+def test_what_a_recipe_cannot_be_varied_in_is_said(change, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.get(f"hand-street-mvae+{change}")
+
+
+OWN = {"name": "mine", "model": "mvae", "dataset": "hand-street", "steps": 16}
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nmodel: mvae\ndataset: hand-street\nsteps: 16\nlearning_rate: 2e-3\nbetas: [0.5, 0.9]\n"
+    )
+    recipe = recipes.get(str(path))
+    assert (
+        recipe
+        == recipes.read(path)
+        == Recipe(**OWN, source="one's own", learning_rate=2e-3, betas=(0.5, 0.9))
+    )
+    assert recipes.get(f"{path}+steps=24").name == "mine+steps=24"
+    path.write_text(
+        json.dumps({**RECIPES["hand-street-mmvae-elbo"].as_dict(), "name": "mine"})
+    )  # JSON is YAML
+    assert recipes.get(str(path)).hash == RECIPES["hand-street-mmvae-elbo"].hash
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a", "it holds list; expected one mapping of fields"),
+        ("", "it holds NoneType; expected one mapping"),
+        ("a: [", "cannot be read as YAML"),
+        (b"\xff\xfe\x00", "cannot be read as YAML"),
+        ({**OWN, "colour": 1}, "recipe has fields colour; expected some of amsgrad"),
+        ({1: 2}, "recipe has fields 1; expected"),
+        ({"name": "mine"}, "model is missing"),
+        ({**OWN, "name": 3}, "name is 3; expected a text"),
+        ({**OWN, "name": "../mine"}, "name is '../mine'; expected letters, digits, dots and hyphens"),
+        ({**OWN, "name": "a+steps=8"}, "name is .*; expected letters"),
+        (
+            {**OWN, "name": "hand-street-mvae"},
+            "name is 'hand-street-mvae'; expected .* none of the catalogue",
+        ),
+        ({**OWN, "steps": "many"}, "steps is 'many'; expected an integer"),
+        ({**OWN, "model": "vae"}, "model is 'vae'; expected one of"),
+        ({**OWN, "model_options": {1: 2}}, "model_options of mvae: .* '1'; expected some of"),
+        (
+            "{name: mine, model: mvae, dataset: hand-street, steps: 2020-01-01}",
+            "steps is .*; expected an integer",
+        ),
+    ],
+)
+def test_a_damaged_recipe_file_is_refused_with_file_field_and_reason(tmp_path, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else _yaml(content).encode())
+    with pytest.raises(ValueError, match=f"mine.yaml.*{message}"):
+        recipes.get(str(path))
+
+
+def _yaml(content):
+    import yaml
+
+    return content if isinstance(content, str) else yaml.safe_dump(content)
 
 
 def test_numbers_of_numpy_make_the_same_recipe():
@@ -239,6 +371,10 @@ def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
         published == tmp_path / "results" / "tiny" / "seed-0.json" and published.with_suffix(".png").exists()
     )
     assert results.load("tiny", tmp_path / "results") == [result]
+    with pytest.raises(
+        ValueError, match="tiny is no recipe of the catalogue; only results of those are published"
+    ):
+        results.publish(folder.path)
     assert results.summary("tiny", "test/rows", tmp_path / "results").mean == 20
 
     # the recipe changes: the former run is set aside, whole
@@ -448,9 +584,112 @@ def test_recorded_results_are_whole_and_belong_to_recipes_that_stand():
 def test_provenance_has_what_a_number_needs():
     found = provenance()
     assert found["threads"] == torch.get_num_threads()
+    assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert found["packages"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
     assert found["commit"] is None or len(found["commit"]) == 40
     assert json.loads(json.dumps(found)) == found
+
+
+# --- a run held against the record --------------------------------------------------------------------------------
+
+TEN = [
+    f"test/m{k}" for k in range(10)
+]  # so that each metric is judged at 1 - 0.01 / 10: 0.9995 on either side
+T4, Z = (
+    8.610,
+    3.2905,
+)  # quantiles at 0.9995 of t with 4 degrees of freedom, and of the normal, from printed tables
+
+
+def made(seed, values, se=0.01, weights="a", recipe=TINY, **origin):
+    entries = {f"m{k}": {"value": value, "se": se} for k, value in enumerate(values)}
+    files = {"files": {"weights.safetensors": weights}} if weights else {}
+    facts = {"threads": 1, "commit": "c", "packages": {"torch": "2"}, "begun": {"commit": "b"}, **origin}
+    return {
+        "recipe": recipe.as_dict(),
+        "seed": seed,
+        "metrics": {"test": entries},
+        "provenance": facts,
+        **files,
+    }
+
+
+def five(**options):
+    """Seeds whose values have mean 0.5 and standard deviation 0.01."""
+    steps = [-0.01 * math.sqrt(2), 0.0, 0.0, 0.0, 0.01 * math.sqrt(2)]
+    return [made(seed, [0.5 + step] * 10, **options) for seed, step in enumerate(steps)]
+
+
+def test_the_same_bits_are_said_and_nothing_is_off():
+    recorded = five(se=1e-9)
+    found = compare(recorded[4], recorded)
+    assert found["weights"] is True and found["off"] == [] and found["differs"] == {}
+    said = "tiny, seed 4: the same weights, 0 of 10 metrics moved, 0 off; recorded seeds: 5"
+    assert found["summary"] == said
+    assert list(found["metrics"]) == TEN and json.loads(json.dumps(found)) == found
+    # a number that agrees with the same seed's is never off, wherever the others lie
+    far, many = made(99, [0.9] * 10), [made(seed, [0.5 + 0.01 * (seed % 2)] * 10) for seed in range(40)]
+    assert len(compare(far, many)["off"]) == 10 and compare(far, [*many, far])["off"] == []
+
+
+@pytest.mark.parametrize(
+    ("factor", "off"), [(0.99, []), (-0.99, []), (1.01, ["test/m3"]), (-1.01, ["test/m3"])]
+)
+def test_a_metric_is_off_outside_the_prediction_interval_of_a_new_seed(factor, off):
+    """mean ± t sd sqrt(1 + 1/5), for a seed that is not recorded, and for one that is."""
+    far = factor * T4 * 0.01 * math.sqrt(1.2)
+    for seed in (7, 1):
+        found = compare(made(seed, [0.5] * 3 + [0.5 + far] + [0.5] * 6, weights="b"), five(se=1e3))
+        assert found["off"] == off and found["weights"] is False
+        assert found["metrics"]["test/m3"]["spreads"] == pytest.approx(factor * T4, rel=1e-6)
+        assert f"1 of 10 metrics moved, {len(off)} off" in found["summary"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "off"), [(0.99, []), (-0.99, []), (1.01, ["test/m3"]), (-1.01, ["test/m3"])]
+)
+def test_where_seeds_cannot_tell_standard_errors_are_the_measure(factor, off):
+    far = factor * Z * math.hypot(0.01, 0.02)
+    new = made(0, [0.5] * 3 + [0.5 + far] + [0.5] * 6, se=0.02, weights=None)
+    two = [made(0, [0.5] * 10), made(1, [0.5001] * 10)]
+    for recorded in (two[:1], two, [made(s, [0.5] * 10) for s in range(5)]):
+        found = compare(new, recorded)
+        assert found["off"] == off and found["weights"] is None
+        assert found["metrics"]["test/m3"]["errors"] == pytest.approx(factor * Z, rel=1e-6)
+        assert found["metrics"]["test/m3"]["spreads"] is None
+        assert ("too few to show the noise of seeds" in found["summary"]) is (len(recorded) < 3)
+    assert (
+        compare(made(0, [0.9] * 10, se=None), [made(0, [0.5] * 10, se=None)])["off"] == []
+    )  # no measure at all
+
+
+def test_a_missing_metric_is_off_and_a_new_one_is_left_alone():
+    found = compare(made(7, [0.5] * 9), five())
+    assert found["off"] == ["test/m9"] and found["metrics"]["test/m9"]["new"] is None
+    assert list(compare(made(7, [0.5] * 11), five())["metrics"]) == TEN
+
+
+def test_what_differs_in_recipe_and_machine_is_said():
+    longer = dataclasses.replace(TINY, name="tiny+steps=32", steps=32)
+    recorded = [made(0, [0.5], threads=1, hardware="A"), made(1, [0.5], threads=2, hardware="A")]
+    new = made(0, [0.5], recipe=longer, threads=4, hardware="A", commit="d", packages={"torch": "3"})
+    hashes = {"recorded": TINY.hash, "new": longer.hash}
+    expected = {"threads": ("1", "4"), "commit": ("c", "d"), "torch": ("2", "3"), "steps": ("16", "32")}
+    expected = {key: dict(zip(("recorded", "new"), pair, strict=True)) for key, pair in expected.items()}
+    found = compare(new, recorded)
+    assert found["differs"] == {**expected, "hash": hashes}
+    assert found["weights"] is None  # their file names the recipe
+    assert compare({**new, "seed": 5}, recorded)["differs"]["threads"]["recorded"] == "1 or 2"
+
+
+def test_no_recorded_run_is_off_by_the_noise_of_the_others():
+    many = [runs for runs in map(results.load, results.recorded()) if len(runs) > 3]
+    assert many
+    for runs in many:
+        for run in runs:
+            assert compare(run, [other for other in runs if other is not run])["off"] == []
+    mvae, jmvae = results.load("hand-street-mvae"), results.load("hand-street-jmvae")
+    assert compare(mvae[0], jmvae)["off"]  # five seeds tell one model from another
 
 
 # --- command line ---------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import sys
 import pytest
 import torch
 
-from mmlib.book import ledger
-from mmlib.runs import build, queue, recipes, results, runner, trained
+from mmlib.book import ledger, queue
+from mmlib.runs import build, recipes, results, runner, trained
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import RECIPES

@@ -101,7 +101,7 @@ def coherences(result: dict) -> list[float]:
     from mmlib.runs.results import flatten
 
     parts = ("test/cross_coherence/", "test/synergy_coherence/", "test/joint_coherence")
-    return [100 * number for name, number in flatten(result["metrics"], "") if name.startswith(parts)]
+    return [100 * number for name, number in flatten(result["metrics"]) if name.startswith(parts)]
 
 
 def distance(one: list[float], other: list[float]) -> float:

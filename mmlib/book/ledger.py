@@ -6,7 +6,7 @@ The printed numbers are typed (``data/ledger/<paper>.yaml``); ours are computed 
 
 import statistics
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmlib.book import claims as list_of_claims
@@ -204,6 +204,18 @@ def table(exhibit_id: str, style: str = "text", ledger: Ledger | None = None) ->
     ledger = ledger or read()
     exhibit = look_up("table", exhibit_id, ledger.exhibits, "python -m mmlib table")
     return ledger_text.table(exhibit, ledger.cells, ledger.claims, style)
+
+
+def answers(exhibit_id: str, ledger: Ledger | None = None) -> list[dict]:
+    """Printed results and claims of a table with what ours say of each, JSON-able; ValueError as :func:`table`."""
+    ledger = ledger or read()
+    exhibit = look_up("table", exhibit_id, ledger.exhibits, "python -m mmlib table")
+    cells = [
+        {"row": row, "column": column, "printed": cell.text, **asdict(ledger.cells[exhibit_id, row, column])}
+        for (row, column), cell in exhibit.printed().items()
+    ]
+    claims = exhibit.claims.values()
+    return cells + [{"claim": c.claim, **asdict(ledger.claims[exhibit_id, c.id])} for c in claims]
 
 
 def printed(exhibit_id: str, row: str, column: str, ledger: Ledger | None = None) -> str:

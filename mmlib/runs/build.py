@@ -1,9 +1,11 @@
 """From a recipe to the data and the model that it names."""
 
+import inspect
+
 import torch
 
 from mmlib.checks import look_up
-from mmlib.data import DataSet, load
+from mmlib.data import LOADERS, DataSet, load
 from mmlib.metrics import Classifiers, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
 from mmlib.models import MMALI, MultimodalVAE, get_model
@@ -11,12 +13,23 @@ from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
 from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child
 
-LIKELIHOODS = {
-    "laplace": LaplaceLikelihood,
-    "normal": NormalLikelihood,
-    "bernoulli": lambda scale: BernoulliLikelihood(),
-}
+LIKELIHOODS = {"laplace": LaplaceLikelihood, "normal": NormalLikelihood}
+LIKELIHOODS["bernoulli"] = lambda scale: BernoulliLikelihood()  # has none
 JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder}
+
+
+def check(recipe: Recipe) -> Recipe:
+    """The recipe, if data set, model, its options, likelihood and joint encoder exist; else a ValueError says which."""
+    look_up("dataset", recipe.dataset, LOADERS)
+    look_up("likelihood", recipe.likelihood, LIKELIHOODS)
+    look_up("joint_encoder", recipe.model_options.get("joint_encoder", "features"), JOINT_ENCODERS)
+    takes = inspect.signature(get_model(recipe.model))
+    try:
+        takes.bind(None, None, **recipe.model_options)
+    except TypeError as error:
+        expected = ", ".join([*takes.parameters][2:])
+        raise ValueError(f"model_options of {recipe.model}: {error}; expected some of {expected}") from error
+    return recipe
 
 
 def build_data(recipe: Recipe, cache=None) -> DataSet:
@@ -27,33 +40,24 @@ def build_data(recipe: Recipe, cache=None) -> DataSet:
 def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMALI:
     """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
 
-    ``data`` may also be a mapping of modality names to shapes.
-
-    Raises:
-        ValueError: if the recipe names an unknown model, likelihood or joint encoder.
+    ``data`` may also be a mapping of modality names to shapes. Raises as :func:`check`, and for an impossible option.
     """
-    shapes = getattr(data, "shapes", data)
-    likelihood = look_up("likelihood", recipe.likelihood, LIKELIHOODS)(recipe.likelihood_scale)
-    options = dict(recipe.model_options)
+    shapes, options = getattr(data, "shapes", data), dict(check(recipe).model_options)
+    likelihood = LIKELIHOODS[recipe.likelihood](recipe.likelihood_scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
         parts = modalities(shapes, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
         if "joint_encoder" in options:
-            joint = look_up("joint_encoder", options["joint_encoder"], JOINT_ENCODERS)
+            joint = JOINT_ENCODERS[options["joint_encoder"]]
             options["joint_encoder"] = joint(shapes, recipe.latent_dim, recipe.width)
         shared = recipe.latent_dim - options.get("style_dim", 0)
         return get_model(recipe.model)(parts, shared, **options)
 
 
 def judges_data(recipe: Recipe, data: DataSet, cache=None) -> DataSet:
-    """What the recipe's judges are trained on: its data set, but never a fraction of it.
-
-    So a model that saw a fifth of the data answers to the same judges as one that saw all.
-    """
-    if "fraction" not in recipe.data_options:
-        return data
+    """What the recipe's judges are trained on: its data set, never a fraction, so that all answer to the same ones."""
     whole = {key: value for key, value in recipe.data_options.items() if key not in ("fraction", "rest")}
-    return load(recipe.dataset, cache=cache, **whole)
+    return load(recipe.dataset, cache=cache, **whole) if "fraction" in recipe.data_options else data
 
 
 def build_classifiers(data: DataSet, cache=None) -> Classifiers:

@@ -5,6 +5,7 @@ Whatever is damaged, half-written or in the way is renamed and said, never trust
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -29,7 +30,7 @@ class RunLockedError(RuntimeError):
 
 
 def _inside(name: str, doc: str) -> property:
-    return property(lambda folder: folder.path / name, doc=doc)
+    return property(lambda run: run.root / run.recipe.name / f"seed-{run.seed}" / name, doc=doc)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class RunFolder:
     seed: int
     root: Path  #: folder of all runs
 
+    path = _inside("", "The folder itself.")
     result = _inside("result.json", "The last file to be written: a run that has it is finished.")
     note = _inside("recipe.json", "The recipe, and how the run was begun.")
     journal = _inside("journal.jsonl", "Each start and end, one JSON object a line; no end: it was killed.")
@@ -54,11 +56,6 @@ class RunFolder:
 
     def __str__(self) -> str:
         return f"{self.recipe.name}, seed {self.seed}"
-
-    @property
-    def path(self) -> Path:
-        """The folder itself."""
-        return self.root / self.recipe.name / f"seed-{self.seed}"
 
     def finished(self) -> bool:
         """Whether this run is done, with an intact result of this very recipe and seed."""
@@ -75,20 +72,17 @@ class RunFolder:
 
     def begun(self) -> dict | None:
         """How the run was begun that a checkpoint here goes on with; None if there is none."""
-        note = self._read_note()
-        same = note is not None and note["recipe"]["hash"] == self.recipe.hash
-        return note["begun"] if same and self.step() else None
+        recipe, begun = self._read_note()
+        return begun if recipe == self.recipe.hash and self.step() else None
 
     def open(self, begun: dict) -> None:
         """Make the folder ready to run in, and note how the run was begun. Only while it is :meth:`locked`.
 
         What is in the way is renamed, never deleted: a run of a former recipe of this name, or a damaged file.
         """
-        note = self._read_note()
-        if note is not None and note["recipe"]["hash"] != self.recipe.hash:
-            aside = _free(self.path.with_name(f"{self.path.name}.{note['recipe']['hash']}"))
-            self.path.rename(aside)
-            _say(f"recipe {self.recipe.name} has changed: the former run is now {aside}")
+        if (former := self._read_note()[0]) not in (None, self.recipe.hash):
+            aside = _rename(self.path, former)
+            print(f"recipe {self.recipe.name} has changed: the former run is now {aside}", file=sys.stderr)
         for partial in self.path.glob("*.partial"):  # of a file that is still to be written
             partial.unlink()
         if self.result.exists() and not self.finished():
@@ -114,8 +108,8 @@ class RunFolder:
 
     def log(self, event: str, **facts) -> None:
         """Add a line to the journal: ``{"time", "event", "process", "step", ...}``."""
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        line = {"time": time, "event": event, "process": os.getpid(), "step": self.step(), **facts}
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
+        line |= {"process": os.getpid(), "step": self.step(), **facts}
         self.path.mkdir(parents=True, exist_ok=True)
         cut = self.journal.exists() and self.journal.read_bytes()[-1:] not in (b"", b"\n")  # by a kill
         with open(self.journal, "ab") as file:
@@ -123,17 +117,17 @@ class RunFolder:
 
     def write_result(self, result: dict) -> None:
         """Write the result, sealed with its checksum and those of the other files: the run is finished."""
-        files = {path.name: sha256(path) for path in (self.metrics, self.weights, self.samples) if path.exists()}
-        plain = json.dumps({**result, "files": files})
+        files = [path for path in (self.metrics, self.weights, self.samples) if path.exists()]
+        plain = json.dumps({**result, "files": {path.name: sha256(path) for path in files}})
         _write_json(self.result, seal(json.loads(plain, parse_constant=lambda _: None)))  # NaN is no JSON
 
     def check_files(self) -> None:
         """Set aside what is no longer as it was when the run was finished. Its result stands."""
+        stands, anew = f"the result of {self} stands", f"move {self.path} away and run anew"
         for name, checksum in verify(self.result).get("files", {}).items():
-            path = self.path / name
-            if path.exists() and sha256(path) != checksum:
+            if (path := self.path / name).exists() and sha256(path) != checksum:
                 self._set_aside(path)
-                _say(f"the result of {self} stands; to make {name} again, move {self.path} away and run anew")
+                print(f"{stands}; to make {name} again, {anew}", file=sys.stderr)
 
     def drop_checkpoints(self) -> None:
         """Delete the checkpoints of a finished run; a damaged one that was set aside stays."""
@@ -169,21 +163,19 @@ class RunFolder:
                         parent.rmdir()
             lock.release()
 
-    def _read_note(self) -> dict | None:
-        """The note of how the run was begun, or None if there is none, or a damaged one: the recipe's hash tells."""
-        if not self.note.exists():
-            return None
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+    def _read_note(self) -> tuple[str | None, dict | None]:
+        """The hash of the recipe that was begun here and how it was; None if there is no note, or a damaged one."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, FileNotFoundError):
             note = json.loads(self.note.read_text())
-            if from_dict(note["recipe"]).hash == note["recipe"]["hash"] and isinstance(note["begun"], dict):
-                return note
-        self._set_aside(self.note)
-        return None
+            made = note["recipe"]["hash"]
+            if from_dict(note["recipe"]).hash == made and isinstance(note["begun"], dict):
+                return made, note["begun"]
+        if self.note.exists():
+            self._set_aside(self.note)
+        return None, None
 
     def _set_aside(self, path: Path) -> None:
-        aside = _free(path.with_name(f"{path.name}.damaged"))
-        path.rename(aside)
-        _say(f"{path} is damaged: set aside as {aside.name}")
+        print(f"{path} is damaged: set aside as {_rename(path, 'damaged').name}", file=sys.stderr)
 
 
 def sha256(path: Path) -> str:
@@ -204,10 +196,7 @@ def _is_safetensors(path: Path) -> bool:
     return False
 
 
-def _free(path: Path) -> Path:
-    candidates = (path.with_name(f"{path.name}{'' if n == 0 else f'-{n}'}") for n in range(10_000))
-    return next(candidate for candidate in candidates if not candidate.exists())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+def _rename(path: Path, ending: str) -> Path:
+    """Add an ending to a name, with a number if there is such a file already."""
+    names = (f"{path.name}.{ending}{f'-{n}' if n else ''}" for n in itertools.count())
+    return path.rename(next(path.with_name(name) for name in names if not path.with_name(name).exists()))

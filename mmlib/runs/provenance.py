@@ -1,5 +1,6 @@
 """Where a number comes from: machine, versions, commit."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -20,6 +21,7 @@ def provenance(device: str = "cpu") -> dict:
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", "mmlib")
     return {
         "hardware": hardware(device),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # the widest that torch uses of the processor's
         "threads": torch.get_num_threads(),
         "portable": portable(),
         "device": device,
@@ -32,11 +34,7 @@ def provenance(device: str = "cpu") -> dict:
 
 
 def portable() -> bool:
-    """Whether this process computes what processors of several makers compute to the same bits.
-
-    That is so where ``PORTABLE`` was in the environment before torch was imported: sums are then taken in one order,
-    whatever wider instructions the processor has.
-    """
+    """Whether this process computes the bits of many processors: ``PORTABLE`` was set before torch was imported."""
     import torch
 
     given = all(os.environ.get(name) == value for name, value in PORTABLE.items())
@@ -45,22 +43,19 @@ def portable() -> bool:
 
 def hardware(device: str = "cpu") -> str:
     """Processor, or accelerator, in words."""
+    import torch
+
     processor, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if cpuinfo.exists():
         models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         processor = models[0].split(":", 1)[1].strip() if models else processor
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    text = f"{processor}, {cores} cores"
-    if device.startswith("cuda"):
-        import torch
-
-        text = f"{torch.cuda.get_device_name(device)}, {text}"
-    return text
+    accelerator = f"{torch.cuda.get_device_name(device)}, " if device.startswith("cuda") else ""
+    return f"{accelerator}{processor}, {cores} cores"
 
 
 def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    options = {"cwd": REPOSITORY, "stderr": subprocess.DEVNULL, "text": True, "timeout": 20}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.check_output(["git", *arguments], **options).strip()
+    return None

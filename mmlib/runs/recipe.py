@@ -4,9 +4,11 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 
-from mmlib.checks import positive, whole
+from mmlib.checks import positive, real, whole
 
-_PROSE = ("name", "source", "reduced", "faithful")  # say what a recipe is for; decide no number
+PROSE = ("name", "source", "reduced", "faithful")  # say what a recipe is for; decide no number
+ALWAYS = ("model", "dataset", "steps")  # are part of the hash, whatever they are
+TYPES = {str: "a text", str | None: "a text or nothing", bool: "true or false", dict: "options by name"}
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class Recipe:
     #: the paper's data set, networks, objective and budget, as far as they are stated; what it leaves open is filled in
     #: as ``source`` says. Only such a recipe can reproduce a number: any other shows a direction
     faithful: bool = False
-    #: keywords of the model; ``joint_encoder`` is ``"features"`` or ``"images"`` (JMVAE)
-    model_options: dict = field(default_factory=dict)
+    model_options: dict = field(default_factory=dict)  #: keywords; of JMVAE ``joint_encoder`` by name
     data_options: dict = field(default_factory=dict)  #: keywords of the data set
-    latent_dim: int = 20  #: D; of a model with styles that of [style, content], see ``style_dim`` of the model
+    latent_dim: int = (
+        20  #: D; of a model with styles that of [style, content], see ``style_dim`` of the model
+    )
     width: float = 1.0  #: factor on the widths of the networks; 1 is the paper
     likelihood: str = "laplace"  #: or ``"normal"`` or ``"bernoulli"``, for all modalities
     likelihood_scale: float = 0.75  #: of Laplace (b) or normal (standard deviation), in pixels
@@ -50,13 +53,8 @@ class Recipe:
     validations: int = 8  #: evaluations on the validation split along the way, evenly spaced; a multiple of 4
 
     def __post_init__(self) -> None:
-        for entry in fields(self):  # NumPy's numbers become Python's own, which JSON holds
-            name, value = entry.name, getattr(self, entry.name)
-            if entry.type is int:
-                object.__setattr__(self, name, whole(name, value, 0 if name == "ema_start" else 1))
-            elif entry.type is float or (entry.type == float | None and value is not None):
-                number = positive(name, value)
-                object.__setattr__(self, name, value if type(value) is int else number)
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, _checked(entry.name, entry.type, getattr(self, entry.name)))
         if self.steps < self.validations or self.validations < 4 or self.validations % 4:
             bounds = f"a multiple of 4, at least 4 and at most steps = {self.steps}"
             raise ValueError(f"validations is {self.validations}; expected {bounds}")
@@ -65,12 +63,8 @@ class Recipe:
     def content(self) -> dict:
         """What decides the numbers, JSON-able: every field that is not prose and not at its default."""
         standard = _plain(Recipe(name="", model="", dataset="", source="", steps=8))
-        always = ("model", "dataset", "steps")
-        return {
-            key: value
-            for key, value in _plain(self).items()
-            if key not in _PROSE and (key in always or value != standard[key])
-        }
+        kept = {key: value for key, value in _plain(self).items() if key in ALWAYS or value != standard[key]}
+        return {key: value for key, value in kept.items() if key not in PROSE}
 
     @property
     def hash(self) -> str:
@@ -84,20 +78,31 @@ class Recipe:
 
 
 def from_dict(values: dict) -> Recipe:
-    """The recipe of a recorded result: the inverse of :meth:`Recipe.as_dict`.
-
-    Raises:
-        ValueError: if a field is unknown.
-    """
+    """The inverse of :meth:`Recipe.as_dict`; ValueError if a field is unknown, missing or of another type."""
     known = sorted(entry.name for entry in fields(Recipe))
-    unknown = ", ".join(sorted(set(values) - {*known, "hash"}))
-    if unknown:
+    if unknown := ", ".join(sorted(map(str, {*values} - {*known, "hash"}))):
         raise ValueError(f"recipe has fields {unknown}; expected some of {', '.join(known)}")
-    values = {"betas": Recipe.betas, **values}
-    values.pop("hash", None)
-    return Recipe(**{**values, "betas": tuple(values["betas"])})
+    if missing := [name for name in ("name", "model", "dataset", "source", "steps") if name not in values]:
+        raise ValueError(f"{missing[0]} is missing; expected a value")
+    return Recipe(**{name: value for name, value in values.items() if name != "hash"})
 
 
 def _plain(recipe: Recipe) -> dict:
     """Every field as JSON gives it back."""
     return json.loads(json.dumps(asdict(recipe)))
+
+
+def _checked(name: str, expected, value):
+    """The value of a field, if it is of the type expected; NumPy's numbers become Python's own, which JSON holds."""
+    if expected is int:
+        return whole(name, value, 0 if name == "ema_start" else 1)
+    if value is None and expected == float | None:
+        return None
+    if expected in (float, float | None):
+        number = positive(name, value)
+        return value if type(value) is int else number
+    if name == "betas" and isinstance(value, list | tuple) and len(value) == 2:
+        return tuple(real(name, beta, 0.0, 1.0) for beta in value)
+    if expected not in TYPES or not isinstance(value, expected):
+        raise ValueError(f"{name} is {value!r}; expected {TYPES.get(expected, 'two numbers from 0 to 1')}")
+    return value

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mmlib import files
 from mmlib.checks import look_up, unknown
+from mmlib.runs.recipe import from_dict
+from mmlib.runs.recipes import check_listed
 from mmlib.summary import Summary, summarise
 
 RESULTS = files.REPOSITORY / "data" / "results"
@@ -19,63 +21,46 @@ class ResultError(ValueError):
 
 
 def load(recipe: str, root: Path | str = RESULTS) -> list[dict]:
-    """All recorded results of a recipe, in order of seed; an empty list if there are none.
-
-    Raises:
-        ResultError: if a file is damaged, was edited, or lies in the folder of another recipe or seed.
-    """
-    results = []
-    for seed, path in sorted(_results(Path(root) / recipe)):
-        result = verify(path)
-        place, expected = f"{result['recipe']['name']}, seed {result['seed']}", f"{recipe}, seed {seed}"
-        if place != expected:
-            raise ResultError(f"{path} is the result of {place}; expected {expected}")
-        results.append(result)
+    """All recorded results of a recipe, if any, in order of seed; ResultError if one is damaged or in a wrong place."""
+    found = sorted(_results(Path(root) / recipe))
+    results = [verify(path) for _, path in found]
+    for (seed, path), result in zip(found, results, strict=True):
+        if (place := f"{result['recipe']['name']}, seed {result['seed']}") != f"{recipe}, seed {seed}":
+            raise ResultError(f"{path} is the result of {place}; expected {recipe}, seed {seed}")
     return results
 
 
 def recorded(root: Path | str = RESULTS) -> list[str]:
-    """Names of the recipes that have recorded results; files of other names are nobody's.
-
-    Raises:
-        FileNotFoundError: if the library was installed without the repository that holds them.
-    """
+    """Names of the recipes that have recorded results; files of other names are nobody's."""
     return sorted(path.name for path in files.recorded(root).glob("*") if _results(path))
 
 
 def value(result: dict, metric: str) -> float:
-    """A number of a result by its path, for example ``value(result, "test/cross_coherence/hand/street")``.
-
-    Raises:
-        ValueError: if there is no such number; says the nearest.
-    """
+    """A number of a result by its path, such as ``"test/cross_coherence/hand/street"``; ValueError says the nearest."""
     return look_up("metric", metric, dict(flatten(result.get("metrics", {}))))
 
 
 def summary(recipe: str, metric: str, root: Path | str = RESULTS) -> Summary:
-    """One metric of a recipe over its recorded seeds.
-
-    Raises:
-        ValueError: if the recipe has no recorded result, or the results do not have the metric.
-    """
-    results = load(recipe, root)
-    if not results:
-        raise unknown("recipe", recipe, recorded(root), "python -m mmlib results")
-    return summarise([value(result, metric) for result in results])
+    """One metric of a recipe over its recorded seeds; ValueError if the recipe has none, or they lack the metric."""
+    if results := load(recipe, root):
+        return summarise([value(result, metric) for result in results])
+    raise unknown("recipe", recipe, recorded(root), "python -m mmlib results")
 
 
 def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
-    """Copy a finished run's result, and its picture of samples, to the recorded results; gives the path there.
+    """Copy the result of a finished run, and its picture of samples, to the recorded results; gives the path there.
 
-    ``run`` is the folder of the run, or its ``result.json``.
+    ``run`` is its folder, or its ``result.json``.
 
     Raises:
-        ResultError: if the result is damaged.
+        ValueError: as :func:`verify`, or if the recipe is not of the catalogue, where the repository's results are.
         FileNotFoundError: if the run is not finished.
     """
     run = Path(run)
     run = run.parent if run.suffix == ".json" else run
     result = verify(run / "result.json")
+    if Path(root) == RESULTS:
+        check_listed(from_dict(result["recipe"]))
     target = Path(root) / result["recipe"]["name"] / f"seed-{result['seed']}.json"
     if (run / "samples.png").exists():
         files.write_atomically(target.with_suffix(".png"), (run / "samples.png").read_bytes())
@@ -84,7 +69,9 @@ def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
 
 def seal(result: dict) -> dict:
     """The result with the SHA-256 of its content: a digit changed by hand does not go unseen."""
-    return {**result, "sha256": _digest(result)}
+    content = {key: entry for key, entry in result.items() if key != "sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {**result, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def verify(path: Path | str) -> dict:
@@ -96,32 +83,29 @@ def verify(path: Path | str) -> dict:
     """
     try:
         result = json.loads(Path(path).read_text())
-        stored = result["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        intact = seal(result)["sha256"] == result["sha256"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{path} is not a whole result file ({type(error).__name__}: {error})") from error
-    if _digest(result) != stored:
+    if not intact:
         raise ResultError(f"{path} was changed after it was written: its content does not match its SHA-256")
     return result
 
 
-def flatten(metrics: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of a nested report by path; of an entry ``{"value": v, "se": s, ...}`` the value."""
+def estimates(metrics: dict, prefix: str = "") -> Iterator[tuple[str, float, float | None]]:
+    """Path, value and standard error (None without one) of every number in a nested report."""
     for key, entry in metrics.items():
-        path = f"{prefix}{key}"
-        if isinstance(entry, dict) and "value" in entry:
-            entry = entry["value"]
-        if isinstance(entry, dict):
-            yield from flatten(entry, f"{path}/")
-        elif isinstance(entry, int | float) and not isinstance(entry, bool):
-            yield path, entry
+        number = entry.get("value", entry) if isinstance(entry, dict) else entry
+        if isinstance(number, dict):
+            yield from estimates(number, f"{prefix}{key}/")
+        elif isinstance(number, int | float) and not isinstance(number, bool):
+            yield f"{prefix}{key}", number, None if number is entry else entry.get("se")
+
+
+def flatten(metrics: dict) -> Iterator[tuple[str, float]]:
+    """Path and value of every number in a nested report."""
+    return ((path, number) for path, number, _ in estimates(metrics))
 
 
 def _results(folder: Path) -> list[tuple[int, Path]]:
-    """Seeds and files of the results in the folder of a recipe."""
     found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("seed-*.json") if path.is_file())
     return [(int(match[1]), path) for match, path in found if match]
-
-
-def _digest(result: dict) -> str:
-    content = {key: entry for key, entry in result.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

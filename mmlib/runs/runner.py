@@ -34,12 +34,10 @@ def run(
 ) -> Path:
     """Make the run of a recipe and seed, or what is missing of it; gives the path of its ``result.json``.
 
-    Writes into ``<root>/<recipe>/seed-<n>/``, see :class:`mmlib.runs.folder.RunFolder`.
-
     Args:
         recipe: a recipe or the name of one.
         seed: of weights, order of rows and noise.
-        root: folder of all runs.
+        root: folder of all runs; the files lie as :class:`mmlib.runs.folder.RunFolder` says.
         device: where to train.
         threads: of the processor; part of the run's identity, since sums in another order have other last digits.
         progress: say what is done: with a progress bar if standard error is a terminal, else at each evaluation.
@@ -51,12 +49,11 @@ def run(
 
     Raises:
         ValueError: for an unknown recipe or device, a bad number, settings that are not portable, or an interrupted run
-            that was begun with other threads, on another kind of device, or portable and now is not, or the reverse.
+            that was begun with other threads, on another kind of device, or with another answer to ``portable``.
         RunLockedError: if another process is making this run.
         FloatingPointError: if the training went bad; see ``mmlib.train.fit``.
         OSError: if the disk is full or cannot be written to; the same call continues when it can.
-        Paused: when ``stop`` asked for it, after writing a checkpoint.
-        KeyboardInterrupt: on Ctrl-C, after writing a checkpoint.
+        Paused, KeyboardInterrupt: when ``stop``, or Ctrl-C, asked for it, after writing a checkpoint.
     """
     folder = RunFolder(get(recipe), seed, Path(root))
     threads, every = whole("threads", threads), whole("checkpoint_every", checkpoint_every)
@@ -66,8 +63,7 @@ def run(
             return folder.result
         with folder.locked():
             if not folder.finished():  # nobody finished it just before we had the lock
-                _check_machine(device, portable)
-                _make(folder, str(device), threads, progress, every, cache, stop, capture)
+                _make(folder, str(device), threads, portable, progress, every, cache, stop, capture)
     except OSError as error:
         kept = f". {folder} is kept up to step {folder.step()} in {folder.path}"
         again = "start the same run again: it continues from there, to the same numbers"
@@ -75,43 +71,47 @@ def run(
     return folder.result
 
 
-def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capture) -> None:
+def _make(folder: RunFolder, device, threads, portable, progress, every, cache, stop, capture) -> None:
     import torch
 
-    from mmlib.runs.build import build_classifiers, build_data, build_model, judges_data
-    from mmlib.runs.provenance import provenance
+    from mmlib.runs.build import build_classifiers, build_data, build_model, check, judges_data
+    from mmlib.runs.provenance import PORTABLE, provenance
     from mmlib.runs.training import kind_of
+    from mmlib.seeding import check_device
     from mmlib.train import save_weights
 
     def say(text: str, bar: bool = False) -> None:
         if progress and not (bar and sys.stderr.isatty()):  # there the progress bar says it
             print(f"{folder}: {text}", file=sys.stderr, flush=True)
 
-    recipe = folder.recipe
-    before = torch.get_num_threads()
+    recipe, kind, before = check(folder.recipe), check_device(device).type, torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         origin = provenance(device)  # of the code that runs, whatever is committed meanwhile
         now = {key: origin[key] for key in ("commit", "uncommitted_changes", "threads", "portable")}
-        now["device"] = device.split(":")[0]
+        now["device"] = kind
+        if portable and not (kind == "cpu" and now["portable"]):
+            settings = " ".join(f"{name}={value}" for name, value in PORTABLE.items())
+            needs = f"a processor with AVX2 (the device is {device!r}), and before Python starts: {settings}"
+            raise ValueError(f"portable is True; expected {needs}")
         begun = folder.begun() or now
         _check_continuable(folder, begun, now)
         say("makes or reads the data")
         data = build_data(recipe, cache)
+        model = build_model(recipe, data, folder.seed)  # refused, if it is, before the judges are trained
         say("trains or reads the judges")
         classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
         data = data.to(device)
-        model = build_model(recipe, data, folder.seed)
         folder.open(begun)
         with _journal(folder):
             clock = time.perf_counter(), time.process_time()
-            capture = now["device"] == "cuda" if capture is None else capture
             options = {"device": device, "checkpoint_every": every, "stop": stop, "progress": progress}
-            history, model = _train(folder, model, data, classifiers, say, capture=capture, **options)
+            options["capture"] = kind == "cuda" if capture is None else capture
+            history, model = _train(folder, model, data, classifiers, say, **options)
             say("is trained; measures it")
             folder.write_rows(history)
-            part, named = kind_of(recipe).part(model), {"recipe": recipe.name, "hash": recipe.hash}
-            save_weights(folder.weights, part, **named, seed=folder.seed)
+            notes = {"recipe": recipe.name, "hash": recipe.hash, "seed": folder.seed}
+            save_weights(folder.weights, kind_of(recipe).part(model), **notes)
             result = {
                 "recipe": recipe.as_dict(),
                 "seed": folder.seed,
@@ -136,19 +136,12 @@ def _make(folder: RunFolder, device, threads, progress, every, cache, stop, capt
 
 
 def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options):
-    """The recipe's steps, or those that are missing: the history, and the model that is to be measured.
-
-    Evaluations appear in ``metrics.jsonl`` as they are made. Where the recipe asks for an average of the weights, it is
-    the average that is measured, along the way and at the end.
-    """
+    """Take the missing steps: the history, and the model that is to be measured, of averaged weights if there are."""
     from mmlib.runs.training import average, kind_of
     from mmlib.seeding import child
 
-    recipe, seed = folder.recipe, folder.seed
-    kind = kind_of(recipe)
-    ema, measured = average(recipe, model)
-    monitor = kind.monitor(recipe, classifiers)
-    rows = folder.rows()
+    recipe, seed, kind, rows = folder.recipe, folder.seed, kind_of(folder.recipe), folder.rows()
+    (ema, measured), monitor = average(recipe, model), kind.monitor(recipe, classifiers)
     folder.write_rows(rows)
 
     def validate(step: int, _) -> dict[str, float]:
@@ -164,8 +157,7 @@ def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options
     options |= {"checkpoint_dir": folder.checkpoints, "ema": ema, "callback": validate}
     options["validate_every"] = -(-recipe.steps // recipe.validations)
     identity = {"recipe": recipe.name, "hash": recipe.hash, "data": data.provenance.get("sha256")}
-    history = kind.fit(recipe, model, data.train, seed, identity=identity, **options)
-    return history, measured
+    return kind.fit(recipe, model, data.train, seed, identity=identity, **options), measured
 
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
@@ -175,15 +167,14 @@ def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
     from mmlib.runs.training import kind_of
     from mmlib.seeding import child, generator
 
-    recipe, seed = folder.recipe, folder.seed
-    splits = {
-        name: evaluate(model, split, classifiers, generator(child(seed, name), device), data.train)
-        for name, split in (("validation", data.validation), ("test", data.test))
-    }
+    recipe, seed, found = folder.recipe, folder.seed, {}
+    for name in ("validation", "test"):
+        draws = generator(child(seed, name), device)
+        found[name] = evaluate(model, data.splits[name], classifiers, draws, data.train)
     for name, more in kind_of(recipe).measure(recipe, model, data, classifiers, seed, device).items():
-        splits[name].update(more)
+        found[name].update(more)
     save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
-    return splits
+    return found
 
 
 @contextlib.contextmanager
@@ -204,18 +195,6 @@ def _journal(folder: RunFolder):
         folder.log("finished", step=folder.recipe.steps)
 
 
-def _check_machine(device: str, portable: bool) -> None:
-    """Refuse a device that is not here, and to be portable where the settings are not in force."""
-    from mmlib.runs import provenance
-    from mmlib.seeding import check_device
-
-    device = check_device(device)
-    if portable and not (device.type == "cpu" and provenance.portable()):
-        settings = " ".join(f"{name}={value}" for name, value in provenance.PORTABLE.items())
-        needs = f"a processor with AVX2 (the device is {str(device)!r}), and before Python starts: {settings}"
-        raise ValueError(f"portable is True; expected {needs}")
-
-
 def _check_continuable(folder: RunFolder, begun: dict, now: dict) -> None:
     """Refuse to go on with other threads, on another kind of device or less portable: the bits would be others."""
     for name, usual in {"threads": now["threads"], "device": now["device"], "portable": False}.items():
@@ -234,39 +213,32 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
     from mmlib.seeding import generator
 
     device = next(model.parameters()).device
-    draw = generator(seed, device)
-    names = list(model.modalities)
+    draw, names = generator(seed, device), list(model.modalities)
     right = {given: torch.zeros(len(names), dtype=torch.float64) for given in names}
     loss, has_loss = 0.0, hasattr(model, "loss")  # an adversarial model has one only against its opponent
     with torch.no_grad():
         for some in torch.arange(len(split)).split(500):
-            batch = split.batch(some, device)
+            batch, labels = split.batch(some, device), split.labels[some.to(split.labels.device)]
             if has_loss:
                 loss += float(model.loss(batch, generator=draw)[0]) * len(some)
             for given in names:
-                labels = split.labels[some.to(split.labels.device)]
                 right[given] += cross_coherence(model, batch, labels, given, classifiers, draw).sum(1).cpu()
     values = {"validation/loss": loss / len(split)} if has_loss else {}
-    return values | {
-        f"validation/cross_coherence/{given}/{name}": count / len(split)
-        for given in names
-        for name, count in zip(names, right[given].tolist(), strict=True)
-        if name != given
-    }
+    for given, counts in right.items():
+        for name, count in zip(names, counts.tolist(), strict=True):
+            if name != given:
+                values[f"validation/cross_coherence/{given}/{name}"] = count / len(split)
+    return values
 
 
 def convergence(history: list[dict]) -> dict:
-    """Whether training had come to rest: coherence over the last quarter of the steps.
-
-    In ``{"converged", "moved", "limit", "text"}`` what moved is the range of cross-coherence averaged over directions.
-    """
+    """Whether training had come to rest: ``moved`` is the range of coherence over the last quarter of the steps."""
     curve = {row["step"]: coherence for row in history if (coherence := _coherence(row)) is not None}
     late = [number for step, number in curve.items() if step >= 0.75 * max(curve)]
-    moved = max(late) - min(late) if len(late) > 1 else None
+    moved = max(late) - min(late) if late[1:] else None
     converged = moved is not None and moved < CONVERGED
-    far = "less" if converged else "more"
-    text = f"validation coherence moved by {far} than 2 points over the last quarter"
-    text = "too few evaluations to tell" if moved is None else text
+    text = f"coherence moved by {'less' if converged else 'more'} than 2 points over the last quarter"
+    text = f"validation {text}" if late[1:] else "too few evaluations to tell"
     return {"converged": converged, "moved": moved, "limit": CONVERGED, "text": text}
 
 

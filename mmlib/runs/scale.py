@@ -5,6 +5,7 @@ process killed at any moment, and the run is still made exactly once.
 """
 
 import contextlib
+import math
 import signal
 import sys
 import threading
@@ -14,6 +15,11 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import joblib
+from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+from joblib.externals.loky.backend import get_context
+from tqdm import tqdm
 
 from mmlib.checks import real, whole
 from mmlib.runs.folder import RunFolder, RunLockedError
@@ -59,25 +65,17 @@ def run_all(
     portable: bool = False,
     budget: float | None = None,
 ) -> list[Path]:
-    """Make many runs, several at a time; finished ones are not made again, interrupted ones are continued.
+    """Make many runs, several at a time: paths of the ``result.json`` in order of the jobs, if there is time for them.
 
-    A run that fails does not stop the others. A run that another program is making is waited for. Ctrl-C lets every run
-    write a checkpoint; a second one stops at once.
+    A run that fails does not stop the others; one that another program is making is waited for. Ctrl-C lets every run
+    write a checkpoint; a second one stops at once. Arguments are as for :func:`mmlib.runs.runner.run`, and:
 
-    Args:
-        jobs: recipes, or their names, with seeds.
-        root: folder of all runs; on a cluster one that this process and all workers share.
-        n_jobs: runs at a time on this machine; default: one for each core, or for each ``threads`` of them, and at most
-            4 for each accelerator. A cluster makes as many at a time as it has workers.
-        dask: a cluster to work on instead of this machine: address of its scheduler, cluster object or client. Its
-            workers should have one thread each.
-        device: where to train; of several, such as ``["cuda:0", "cuda:1"]``, the jobs are dealt one after the other.
-        progress: show how many steps are done, if standard error is a terminal, else what each run does.
-        threads, checkpoint_every, cache, capture, portable: of each run, as for :func:`mmlib.runs.runner.run`.
-        budget: seconds after which every run writes a checkpoint and pauses; default: no end.
-
-    Returns:
-        Paths of the ``result.json``, in order of the jobs; with a budget those of the runs that are finished.
+    * ``jobs`` are recipes, or their names, with seeds; on a cluster this process and all workers share the ``root``;
+    * ``n_jobs`` is how many at a time on this machine; default: one for each ``threads`` of its cores, at most 4 for
+      each accelerator. A cluster, which ``dask`` gives by address of its scheduler, as object or client, makes one on
+      each worker, which should have one thread;
+    * of several devices, such as ``["cuda:0", "cuda:1"]``, the jobs are dealt one after the other;
+    * ``budget`` is in seconds, after which every run writes a checkpoint and pauses; only finished ones are given then.
 
     Raises:
         ValueError: for a bad argument, such as an unknown recipe or device; nothing is begun then.
@@ -88,19 +86,17 @@ def run_all(
     devices = [device] if isinstance(device, str) else list(device)
     width = _width(n_jobs, whole("threads", threads), devices)
     options = {"threads": threads, "checkpoint_every": whole("checkpoint_every", checkpoint_every)}
-    options |= {"cache": None if cache is None else str(Path(cache).resolve()), "capture": capture}
-    options |= {"portable": portable, "progress": progress and not sys.stderr.isatty()}  # there: one bar for all
-    end = float("inf") if budget is None else time.monotonic() + real("budget", budget, 0.0)
-    folders = [RunFolder(get(recipe), seed, Path(root).resolve()) for recipe, seed in jobs]
-    todo: dict[Path, _Job] = {}
+    options |= {"cache": cache and str(Path(cache).resolve()), "capture": capture, "portable": portable}
+    options["progress"] = progress and not sys.stderr.isatty()  # there, one bar is for all
+    end = math.inf if budget is None else time.monotonic() + real("budget", budget, 0.0)
+    folders, todo = [RunFolder(get(recipe), seed, Path(root).resolve()) for recipe, seed in jobs], {}
     for folder in folders:
         job = _Job(folder, devices[len(todo) % len(devices)])
         if todo.get(folder.path, job).folder.recipe.hash != folder.recipe.hash:
             raise ValueError(f"jobs hold two recipes of the name {folder.recipe.name!r}; expected one")
         if not folder.finished():
             todo.setdefault(folder.path, job)
-    if todo:
-        wanted = list(todo.values())
+    if wanted := list(todo.values()):
         with _processes(width, threads, devices) if dask is None else _cluster(dask, devices) as pool:
             interrupted = _work(wanted, *pool, options, end, progress)
         text = f"{sum(job.folder.finished() for job in wanted)} of {len(wanted)} runs finished"
@@ -113,15 +109,10 @@ def run_all(
 
 
 def _width(n_jobs: int | None, threads: int, devices: list[str]) -> int:
-    """How many runs at a time."""
-    import joblib
-
     if not devices:
         raise ValueError("device is an empty list; expected at least one device")
-    if n_jobs is None:
-        n_jobs = max(1, joblib.cpu_count() // threads)
-        n_jobs = n_jobs if devices == ["cpu"] else min(n_jobs, PER_DEVICE * len(devices))
-    return whole("n_jobs", n_jobs)
+    most = math.inf if devices == ["cpu"] else PER_DEVICE * len(devices)
+    return whole("n_jobs", min(max(1, joblib.cpu_count() // threads), most) if n_jobs is None else n_jobs)
 
 
 def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, progress: bool) -> bool:
@@ -130,10 +121,7 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
     A run whose process was killed goes on in another one; what another program makes comes last. ``submit`` gives the
     future of a job, which raises ``killed`` when the process died; ``let_go`` tells processes that no run is wanted.
     """
-    from tqdm import tqdm
-
-    folders, pending, busy, ended = [job.folder for job in jobs], {}, [], []
-    stopping = interrupted = False
+    pending, busy, ended, stopping, interrupted = {}, [], 0, False, False
 
     def begin(job: _Job) -> None:
         if not stopping:
@@ -149,13 +137,14 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
                 future.cancel()
 
     def end_of(job: _Job, future: Future) -> None:
+        nonlocal ended
         try:
             state, words = future.result()
         except CancelledError as error:
-            if not stopping:
-                advice = "the same call continues on another cluster"
-                raise ConnectionError(f"the scheduler of the cluster is gone; {advice}") from error
-            return
+            if stopping:
+                return
+            reason = "the scheduler of the cluster is gone; the same call continues on another cluster"
+            raise ConnectionError(reason) from error
         except killed:
             step = job.folder.step()
             job.kills = 1 if step > job.step else job.kills + 1
@@ -166,11 +155,11 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
         elif state == "stopped":
             begin(job)  # a worker that is closed stops its run too
         else:
-            job.words = words
-            ended.append(job)
+            job.words, ended = words, ended + 1
             if progress:
-                bar.write(f"{len(ended)}/{len(jobs)}  {job.folder}: {words or state}", file=sys.stderr)
+                bar.write(f"{ended}/{len(jobs)}  {job.folder}: {words or state}", file=sys.stderr)
 
+    folders = [job.folder for job in jobs]
     total = sum(folder.recipe.steps for folder in folders)
     folders[0].root.mkdir(parents=True, exist_ok=True)
     for job in jobs:
@@ -201,10 +190,13 @@ def _work(jobs: list[_Job], submit, killed, let_go, options: dict, end: float, p
 
 def _make(folder: RunFolder, device: str, options: dict) -> tuple[str, str]:
     """Make one run: how it ended, and in which words. It raises nothing, so that all that is raised is the pool's."""
-    stop = _caller.poll if _caller is not None else _cancelled
+    from mmlib.train import Paused
+
+    stop = _cancelled if _caller is None else _caller.poll
     try:
         if not folder.root.is_dir():
-            raise FileNotFoundError(f"{folder.root} is not there: workers must see the caller's folder of runs")
+            lost = f"{folder.root} is not there: workers must see the caller's folder of runs"
+            raise FileNotFoundError(lost)
         with _ONE_AT_A_TIME:
             if stop():
                 return "stopped", ""
@@ -212,12 +204,10 @@ def _make(folder: RunFolder, device: str, options: dict) -> tuple[str, str]:
             return "finished", ""
     except RunLockedError:
         return "busy", ""
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Paused):
         return "stopped", ""
     except Exception as error:
-        from mmlib.train import Paused
-
-        return "stopped" if isinstance(error, Paused) else "failed", f"{type(error).__name__}: {error}"
+        return "failed", f"{type(error).__name__}: {error}"
 
 
 def _cancelled() -> bool:
@@ -235,19 +225,16 @@ def _processes(width: int, threads: int, devices: list[str]):
 
     Each has one end of a pipe. When the caller closes the other end, or is killed, the run is no longer wanted.
     """
-    from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
-    from joblib.externals.loky.backend import get_context
-
     for device in set(devices) - {"cpu"}:
         from mmlib.seeding import check_device
 
         check_device(device)
-    wanted, held = get_context().Pipe(duplex=False)
-    threads_of = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
-    pools = []
+    (wanted, held), pools = get_context().Pipe(duplex=False), []
+    options = {"timeout": ORPHANED, "initializer": _begin, "initargs": (wanted,)}
+    options["env"] = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
 
     def in_a_process(*call):
-        with ProcessPoolExecutor(1, timeout=ORPHANED, initializer=_begin, initargs=(wanted,), env=threads_of) as pool:
+        with ProcessPoolExecutor(1, **options) as pool:
             pools.append(pool)
             return pool.submit(*call).result()
 

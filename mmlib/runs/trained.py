@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+from mmlib import metrics
 from mmlib.checks import one_of
 from mmlib.files import REPOSITORY
+from mmlib.runs import build
 from mmlib.runs.folder import RunFolder, sha256
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import get
 from mmlib.runs.results import verify
+from mmlib.runs.training import kind_of
+from mmlib.seeding import check_device, child, generator
+from mmlib.train import load_weights
 
 WEIGHTS = REPOSITORY / "data" / "weights"  # runs whose weights come with the repository
 
@@ -21,25 +26,21 @@ def load_trained(recipe: Recipe | str, seed=0, root: Path | str = "runs", device
         FileNotFoundError: if the run is not finished there.
         ValueError: for an unknown recipe or device, weights of another recipe, or weights that are damaged.
     """
-    from mmlib.runs.build import build_data, build_model
-    from mmlib.runs.training import kind_of
-    from mmlib.seeding import check_device
-    from mmlib.train import load_weights
-
-    recipe = get(recipe)
     check_device(device)
-    folder = RunFolder(recipe, seed, Path(root))
+    folder, typed = RunFolder(get(recipe), seed, root), getattr(recipe, "name", recipe)
+    recipe = folder.recipe
     if missing := [path for path in (folder.result, folder.weights) if not path.exists()]:
-        make = f"make the run with python -m mmlib train {recipe.name} --seed {folder.seed}"
+        make = f"make the run with python -m mmlib train {typed} --seed {folder.seed}"
         raise FileNotFoundError(f"{missing[0]} is not there: {make}")
     checksum = verify(folder.result).get("files", {}).get(folder.weights.name)
     if checksum is not None and sha256(folder.weights) != checksum:
         raise ValueError(f"{folder.weights} is damaged: its SHA-256 is not the one in {folder.result.name}")
-    data = build_data(recipe, cache)
-    model = build_model(recipe, data, folder.seed)
+    data = build.build_data(recipe, cache)
+    model = build.build_model(recipe, data, folder.seed)
     former = load_weights(folder.weights, kind_of(recipe).part(model)).get("hash")
     if former != recipe.hash:
-        raise ValueError(f"{folder.weights} was made with recipe {former}; {recipe.name} is now {recipe.hash}")
+        now = f"{recipe.name} is now {recipe.hash}"
+        raise ValueError(f"{folder.weights} was made with recipe {former}; {now}")
     return model.to(device), data.to(device)
 
 
@@ -48,20 +49,14 @@ def load_recorded(recipe: Recipe | str, seed: int = 0, device: str = "cpu", cach
     return load_trained(recipe, seed, WEIGHTS, device, cache)
 
 
-def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root: Path | str = "runs", device="cpu", cache=None):
+def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root="runs", device="cpu", cache=None):
     """All coherences and latent accuracies of a finished run on one split, as ``mmlib.metrics.evaluate`` gives them.
 
-    The draws are those of the run itself: on the machine that made it, its recorded numbers come out again.
-
-    Raises:
-        ValueError: if the split is neither ``"validation"`` nor ``"test"``; all else as :func:`load_trained`.
+    The draws are those of the run itself: on the machine that made it, its recorded numbers come out again. Raises as
+    :func:`load_trained`, and a ValueError if the split is neither ``"validation"`` nor ``"test"``.
     """
-    from mmlib.metrics import evaluate
-    from mmlib.runs.build import build_classifiers, judges_data
-    from mmlib.seeding import child, generator
-
     one_of("split", split, ("validation", "test"))
-    recipe = get(recipe)
     model, data = load_trained(recipe, seed, root, device, cache)
-    classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
-    return evaluate(model, data.splits[split], classifiers, generator(child(seed, split), device), data.train)
+    judges = build.build_classifiers(build.judges_data(get(recipe), data, cache), cache).to(device)
+    draws = generator(child(seed, split), device)
+    return metrics.evaluate(model, data.splits[split], judges, draws, data.train)

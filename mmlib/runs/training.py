@@ -20,19 +20,14 @@ class ByLikelihood:
         """What is averaged, saved and loaded again: all of the model."""
         return model
 
-    def with_part(self, model: nn.Module, part: nn.Module) -> nn.Module:
-        """The model with that part in place of its own; nothing is copied."""
-        return part
-
     def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
         """Train by ``mmlib.train.fit``."""
-        names = (*ADAM, "amsgrad", "clip_norm", "clip_value")
-        options |= {name: getattr(recipe, name) for name in names}
+        options |= {name: getattr(recipe, name) for name in (*ADAM, "amsgrad", "clip_norm", "clip_value")}
         return fit(model, split, recipe.steps, seed=seed, capture=capture, **options)
 
     def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
-        """``monitor(step, model, seed)`` is measured along the way besides coherences and loss: nothing."""
-        return lambda step, model, seed: {}
+        """What ``monitor(step, model, seed)`` measures along the way besides coherences and loss: nothing."""
+        return lambda *_: {}
 
     def measure(self, recipe: Recipe, model: nn.Module, data, judges, seed: int, device) -> dict[str, dict]:
         """By split, what is measured at the end besides coherences and latent accuracies: likelihoods, on test."""
@@ -48,10 +43,6 @@ class Adversarial:
         """Encoders and decoders."""
         return model.modalities
 
-    def with_part(self, model: nn.Module, part: nn.Module) -> nn.Module:
-        """The model with other encoders and decoders."""
-        return model.with_modalities(part)
-
     def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
         """Train by ``mmlib.train.fit_adversarial``, which replays no CUDA graph: ``capture`` is left alone."""
         options |= {name: getattr(recipe, name) for name in (*ADAM, "minibatches")}
@@ -63,16 +54,14 @@ class Adversarial:
 
     def measure(self, recipe: Recipe, model: nn.Module, data, judges, seed: int, device) -> dict[str, dict]:
         """By split, what content and style tell, how wide they are, and coherences with other styles; no likelihood."""
-        found = {}
-        for name in ("validation", "test"):
+        found = {"validation": {}, "test": {}}
+        for name, entries in found.items():
             split, codes = data.splits[name], generator(child(seed, name, "codes"), device)
-            styles = generator(child(seed, name, "styles"), device)
-            found[name] = {
-                "style_content_accuracy": style_content_accuracy(model, split, data.train, codes),
-                "posterior_scales": posterior_scales(model, split),
-            }
+            entries["style_content_accuracy"] = style_content_accuracy(model, split, data.train, codes)
+            entries["posterior_scales"] = posterior_scales(model, split)
             if len(model.modalities) > 1:
-                found[name]["released_coherence"] = released_coherence(model, split, judges, styles)
+                styles = generator(child(seed, name, "styles"), device)
+                entries["released_coherence"] = released_coherence(model, split, judges, styles)
         found["test"]["log_likelihood"] = NO_LIKELIHOOD
         return found
 
@@ -89,6 +78,6 @@ def average(recipe: Recipe, model: nn.Module) -> tuple[Ema | None, nn.Module]:
     """The running average that the recipe asks for, if it does, and the model that is to be measured."""
     if recipe.ema is None:
         return None, model
-    kind = kind_of(recipe)
-    ema = Ema(kind.part(model), recipe.ema, recipe.ema_start, recipe.ema_ramp)
-    return ema, kind.with_part(model, ema.model)
+    part = kind_of(recipe).part(model)
+    ema = Ema(part, recipe.ema, recipe.ema_start, recipe.ema_ramp)
+    return ema, ema.model if part is model else model.with_modalities(ema.model)

@@ -1,4 +1,1 @@
-"""The recipes, one file a data set. Numbers there are meant to be edited.
-
-A recipe that changes gets another hash, and its old runs are set aside.
-"""
+"""The recipes, one file a data set, to be edited: then the hash is another, and old runs are set aside."""

@@ -7,8 +7,8 @@ RECIPES: list[Recipe] = []
 
 
 def _add(name: str, model: str, source: str, reduced: str, **settings) -> None:
-    names = {"name": f"hand-street-{name}", "model": model, "dataset": "hand-street"}
-    RECIPES.append(Recipe(**names, source=source, reduced=reduced, width=0.5, **settings))
+    settings |= {"dataset": "hand-street", "source": source, "reduced": reduced, "width": 0.5}
+    RECIPES.append(Recipe(f"hand-street-{name}", model, **settings))
 
 
 OWN = ("the book's own, embedded data", "embedded digits of 16x16 pixels, networks of half width")
@@ -24,7 +24,6 @@ for _objective in ("iwae", "iwae_looser"):
 
 # MMALI: colour images as vectors and a smaller singular value: convolutions learn more slowly here at twice the cost,
 # and with 2 the model forgets a class. Without styles the content has all 20 numbers.
-
 FLAT = {"layers": "flat", "width": 0.5, "multiplier": 1.5, **BINARY}
 SOURCE = "Chen and Zhu 2022, Tables 2 and 3{}, on the book's own, embedded data"
 for _name, _style, _text in (("", {}, ""), ("-shared", {"style_dim": 0}, ", one shared code and no styles")):

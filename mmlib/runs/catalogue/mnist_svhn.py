@@ -14,52 +14,41 @@ def _add(name: str, model: str, source: str, **settings) -> None:
 
 # Shi et al. 2021, Table 1. 30 epochs over 56,068 x 30 pairs in batches of 128: 13,140 complete batches an epoch; with a
 # fifth of each unimodal set, 11,213 x 30 pairs and 2,628 batches. What that paper leaves open is as in Shi et al. 2019.
-
 SHI = {"reduced": HELD_OUT, "faithful": True, "amsgrad": True}
+SHI_ROW = "Shi et al. 2021, Table 1, {}, {} % of the data, as {}"
 LOOSER_30 = {"objective": "iwae_looser", "estimator": "normalised", "k": 30}
 JMVAE = {"joint_encoder": "images", "alpha": 0.1}
-SHI_ROWS = {
-    "mmvae": ("MMVAE", LOOSER_30, "the released code's gradient"),
-    "mvae": ("MVAE", {}, "sum of the ELBOs; its K is not stated for MVAE"),
-    "jmvae": ("JMVAE", JMVAE, "alpha 0.1 and one draw: not stated there"),
+SHI_MODELS = {
+    "mmvae": (LOOSER_30, "the released code's gradient"),
+    "mvae": ({}, "sum of the ELBOs; its K is not stated for MVAE"),
+    "jmvae": (JMVAE, "alpha 0.1 and one draw: not stated there"),
 }
-for _model, (_row, _options, _open) in SHI_ROWS.items():
+for _model, (_options, _open) in SHI_MODELS.items():
     for _share, (_suffix, _part) in SHARES.items():
-        _source = f"Shi et al. 2021, Table 1, {_row}, {_share} % of the data, as Shi et al. 2019; {_open}"
-        _settings = {**SHI, "model_options": _options, "data_options": OFFICIAL | _part}
-        _settings["steps"] = 30 * (2_628 if _part else 13_140)
-        _add(f"mnist-svhn{_suffix}-{_model}", _model, _source, **_settings)
+        _source = SHI_ROW.format(_model.upper(), _share, f"Shi et al. 2019; {_open}")
+        _settings = {"data_options": OFFICIAL | _part, "steps": 30 * (2_628 if _part else 13_140), **SHI}
+        _add(f"mnist-svhn{_suffix}-{_model}", _model, _source, model_options=_options, **_settings)
 
 # What one seed on two CPU cores allows. Real MNIST; SVHN digits from the first 10,000 of its test part (svhn10k).
-
 SVHN10K = "svhn10k (7,000 SVHN digits for training)"
 REDUCED = {"steps": 6_000, "likelihood_rows": 100}
 for _model, _options in {"mmvae": {"objective": "elbo"}, "mvae": {}, "jmvae": JMVAE}.items():
-    _source = f"Shi et al. 2021, Table 1, {_model.upper()}, 20 % of the data, as a direction"
-    _settings = {**REDUCED, "model_options": _options, "data_options": SUBSET, "amsgrad": True}
+    _settings = {"model_options": _options, "data_options": SUBSET, "amsgrad": True, **REDUCED}
     _settings["reduced"] = f"{SVHN10K}, K = 1, 6,000 steps in place of 394,200"
-    _add(f"svhn10k-{_model}", _model, _source, **_settings)
+    _add(f"svhn10k-{_model}", _model, SHI_ROW.format(_model.upper(), 20, "a direction"), **_settings)
 
 # Joy et al. 2022, Tables 3, 4, 6 and 7: MEME's baselines. 100 epochs over 56,068 pairs, one to one, in batches of 128.
 # Laplace likelihoods of scale 1 without weights, 64 codes and one-to-one pairs are those of MEME's released code; for
 # its baselines nothing is released, and the text names neither objective nor K: the ELBO with one draw here. Rows that
 # show one modality only stand in every batch, where the released code of MEME takes batches of one kind in turn.
-
 JOY = {"latent_dim": 64, "likelihood_scale": 1.0, "weights": None, "learning_rate": 5e-4}
-JOY_SOURCE = (
-    "Joy et al. 2022, {}, {}; likelihood, codes and pairs as MEME's released code, objective not stated"
-)
+RELEASE = "likelihood, codes and pairs as MEME's released code, objective not stated"
 ROWS = "Tables 3, 4 and 6"
 GAUSSIAN = {"posterior": "normal", "scale": "softplus", "learn_prior": False}
-ALWAYS = {
-    "svhn": "SVHN always present",
-    "mnist": "MNIST always present",
-    "split": "each modality in turn always present",
-}
 
 
 def _joy(name: str, model: str, table: str, row: str, options: dict, data: dict) -> None:
-    source, data = JOY_SOURCE.format(table, row), {"dm": 1, **data}
+    source, data = f"Joy et al. 2022, {table}, {row}; {RELEASE}", {"dm": 1, **data}
     whole = {"reduced": HELD_OUT, "faithful": True, "steps": 100 * 438, "data_options": OFFICIAL | data}
     _add(f"mnist-svhn-meme-{name}", model, source, model_options=options, **JOY, **whole)
     less = {"reduced": f"{SVHN10K}, 6,000 steps in place of 43,800", "data_options": SUBSET | data, **REDUCED}
@@ -69,21 +58,21 @@ def _joy(name: str, model: str, table: str, row: str, options: dict, data: dict)
 _joy("mvae", "mvae", ROWS, "MVAE, f = 1", {}, {})
 _joy("mmvae", "mmvae", ROWS, "MMVAE", GAUSSIAN, {})
 _joy("mmvae-laplace", "mmvae", "Table 7", "MMVAE with Laplace posterior and prior", {}, {})
-for _always, _text in ALWAYS.items():
+for _always, _text in {"svhn": "SVHN", "mnist": "MNIST", "split": "each modality in turn"}.items():
     for _paired in (0.5, 0.25, 0.125, 0.0625):
+        _row = f"MVAE, {_text} always present, f = {_paired}"
         _data = {"paired": _paired, "always": None if _always == "split" else _always}
-        _joy(f"mvae-{_always}-{_paired}", "mvae", ROWS, f"MVAE, {_text}, f = {_paired}", {}, _data)
+        _joy(f"mvae-{_always}-{_paired}", "mvae", ROWS, _row, {}, _data)
 
 # Chen and Zhu 2022, Tables 2 and 3: MMALI.
-
 CHEN = "Chen and Zhu 2022, Tables 2 and 3, MMALI, {} % of the data{}, as {}"
 CYCLES = {"reconstruction": 0.05, "content_cycle": 0.05, "style_cycle": 0.05, "joint_reconstruction": True}
 GAME = {**MULTIWAY, **CYCLES, "dependence": "inner"}
 for _share, (_suffix, _part) in SHARES.items():
-    _of = " (there of each class)" if _part else ""
+    _source = CHEN.format(_share, " (there of each class)" if _part else "", "released")
     _options = {"model_options": RELEASED | GAME, "data_options": OFFICIAL | _part, "minibatches": 2}
-    _add(f"mnist-svhn{_suffix}-mmali", "mmali", CHEN.format(_share, _of, "released"), **_options, **PAPER)
+    _add(f"mnist-svhn{_suffix}-mmali", "mmali", _source, **_options, **PAPER)
 
-_reduced = f"{SVHN10K}, small discriminators with singular values up to 1.5, 6,000 steps in place of 250,000"
-_options = {"model_options": {"layers": "flat", "multiplier": 1.5, **GAME}, "data_options": SUBSET}
-_add("svhn10k-mmali", "mmali", CHEN.format(20, "", "a direction"), steps=6_000, reduced=_reduced, **_options, **QUICK)
+_options = {"model_options": {"layers": "flat", "multiplier": 1.5, **GAME}, "data_options": SUBSET, **QUICK}
+_less = f"{SVHN10K}, small discriminators with singular values up to 1.5, 6,000 steps in place of 250,000"
+_add("svhn10k-mmali", "mmali", CHEN.format(20, "", "a direction"), steps=6_000, reduced=_less, **_options)

@@ -6,7 +6,6 @@ from mmlib.runs.recipe import Recipe
 RECIPES: list[Recipe] = []
 
 # --- multi-hand: embedded data, minutes on one thread --------------------------------------------------------------
-
 SMALL = {"layers": "small", "multiplier": 2.0}
 
 
@@ -25,12 +24,10 @@ for _modalities in (2, 3, 4):
     _add("joint", "joint", JOINT, _modalities)
 
 # The unimodal term is one more thing that the joint one does not have: take it from one, give it to the other.
-
 _add("factorised-alone", "factorised", {**BINARY, "unimodal": 0.0}, note="; the joint game alone")
 _add("joint-unimodal", "joint", {**JOINT, **BINARY}, note="; with D0s beside it for a unimodal term")
 
 # Three times as long, or with the released number of power iterations: does the order of the two stay what it is?
-
 for _name, _options in (("factorised", BINARY), ("joint", JOINT)):
     _add(f"{_name}-long", _name, _options, steps=16_500)
     _iterated = {**_options, "power_iterations": "released"}
@@ -40,7 +37,6 @@ for _name, _options in (("factorised", BINARY), ("joint", JOINT)):
 # log r_1 = T + D0_1 + D0_2 - D1_2: four layers in T and two in each other factor. With a largest singular value of k
 # everywhere their slopes add up to at most k^4 + 3 k^2, while four joint layers give sqrt(2) k^4: 28 at k = 2 and at
 # k = 2.11 (starred section of the chapter on MMALI).
-
 MATCHED = {**JOINT, "width": 147 / 128}
 for _multiplier in (1.0, 4.0):
     _note = f"; singular values up to {_multiplier:g}"
@@ -51,7 +47,6 @@ for _multiplier, _name in ((1.0, "1"), (2.0, "2"), (4.0, "4"), (2.11, "fair")):
 
 # A fifth of the originals in pairs: alone, and beside the other originals, each shown alone. Of those rows a ninth is
 # paired: 576 rows hold as many pairs as 64 did.
-
 FIFTH = {"fraction": 0.2}
 _add("20", "factorised", BINARY, note="; a fifth of the originals", data_options=FIFTH)
 for _rows in (64, 576):
@@ -59,7 +54,6 @@ for _rows in (64, 576):
     _add(f"20-unpaired-{_rows}", "factorised", BINARY, note=_note, data_options=_data, batch_size=_rows)
 
 # --- multi-mnist: the paper's data and budget -----------------------------------------------------------------------
-
 PAPER_MNIST = {**PAPER, "model": "mmali", "dataset": "multi-mnist"}
 PAPER_MNIST["reduced"] = "a sixth of MNIST's training part is held out for validation"
 for _modalities in (2, 3, 4):

@@ -12,14 +12,12 @@ MULTIWAY = {**FACTORISED, "factors": "multiway"}
 
 # Minutes on one thread: with the paper's learning rate small networks learn too slowly, and with its largest singular
 # value of 1 they drift. Every update of either discriminator sees one minibatch, so that both are given the same data.
-
 QUICK = {**ADAM, "learning_rate": 1e-3, "ema": 0.999, "ema_ramp": True}
 SHORT = "embedded digits of {}x{} pixels, small networks, {} steps in place of 250,000"
 
 # The paper's budget: 250,000 steps of 64 rows. What the paper leaves open is as in the released code: (M+1)-way D0,
 # initial weights, power iterations, an average that is a copy of the weights for 50,000 steps (and one, since steps are
 # counted from 0 there), and two minibatches an update of the factorised discriminator, of which the joint one uses one.
-
 PAPER = {
     **ADAM,
     "reduced": HELD_OUT,
