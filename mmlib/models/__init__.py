@@ -9,8 +9,6 @@ from mmlib.models.mvae import MVAE
 
 MODELS = {"jmvae": JMVAE, "mvae": MVAE, "mmvae": MMVAE, "mmali": MMALI}
 
-__all__ = ["JMVAE", "MMALI", "MMVAE", "MODELS", "MVAE", "Draws", "MultimodalVAE", "get_model"]
-
 
 def get_model(name: str) -> type[MultimodalVAE] | type[MMALI]:
     """The model class of that name.

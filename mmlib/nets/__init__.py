@@ -10,18 +10,6 @@ from mmlib.nets.joint import ImageJointEncoder, JointEncoder, encoder_for
 from mmlib.nets.mnist import MnistDecoder, MnistEncoder
 from mmlib.nets.svhn import SvhnDecoder, SvhnEncoder
 
-__all__ = [
-    "DigitClassifier",
-    "ImageJointEncoder",
-    "JointEncoder",
-    "MnistDecoder",
-    "MnistEncoder",
-    "SvhnDecoder",
-    "SvhnEncoder",
-    "modalities",
-    "pixel_weights",
-]
-
 
 def pixel_weights(shapes: Shapes) -> dict[str, float]:
     """Likelihood weights that give every modality the say of the largest: largest dimension / own dimension.

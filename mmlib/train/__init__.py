@@ -6,16 +6,3 @@ from mmlib.train.ema import Ema
 from mmlib.train.guard import Paused
 from mmlib.train.history import History
 from mmlib.train.loop import descend, fit
-
-__all__ = [
-    "Collapsed",
-    "Ema",
-    "History",
-    "Monitor",
-    "Paused",
-    "descend",
-    "fit",
-    "fit_adversarial",
-    "load_weights",
-    "save_weights",
-]
