@@ -44,7 +44,11 @@ def makers():
         for name, cls in MODELS.items()
     }
     signatures = {f"models.{name}": inspect.signature(cls) for name, cls in MODELS.items()}
-    others = [getattr(nets, name) for name in nets.__all__ if name != "pixel_weights"]
+    others = [nets.modalities]
+    others += [
+        each for each in vars(nets).values() if getattr(each, "__module__", "").startswith("mmlib.nets.")
+    ]
+    others.remove(nets.encoder_for)
     others += [*likelihood_classes(), LinearGaussian.make, Game.make, quadrature.grid, play, Layers]
     others += [shared_code.with_shared_code, shared_code.with_styles, shared_code.best_keep]
     for make in others:
