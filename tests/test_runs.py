@@ -680,6 +680,10 @@ def test_what_differs_in_recipe_and_machine_is_said():
     assert found["differs"] == {**expected, "hash": hashes}
     assert found["weights"] is None  # their file names the recipe
     assert compare({**new, "seed": 5}, recorded)["differs"]["threads"]["recorded"] == "1 or 2"
+    portable = compare(made(0, [0.5], portable=True), recorded)[
+        "differs"
+    ]  # of which older results are silent
+    assert portable["portable"] == {"recorded": "False", "new": "True"}
 
 
 def test_no_recorded_run_is_off_by_the_noise_of_the_others():

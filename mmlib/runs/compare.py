@@ -76,6 +76,10 @@ def _table(results: list[dict]) -> dict[str, list[tuple]]:
 
 def _facts(result: dict) -> dict[str, str]:
     """What a result says of its recipe and of where it was made."""
-    origin = {key: value for key, value in result.get("provenance", {}).items() if key != "begun"}
+    origin = {
+        "portable": False,
+        **result.get("provenance", {}),
+    }  # older results do not say what they were not
+    origin.pop("begun", None)
     recipe = {key: value for key, value in from_dict(result["recipe"]).as_dict().items() if key not in PROSE}
     return {key: str(value) for key, value in {**origin.pop("packages", {}), **origin, **recipe}.items()}
