@@ -30,12 +30,11 @@ BESIDE = {  # name: model and options; the peer has the same under these names
     "MMVAE, squared weights, K = 1": ("mmvae", {**DREG, "k": 1}),
     "MMVAE, squared weights, K = 10": ("mmvae", {**DREG, "k": 10}),
 }
-# decodings a row: what theory says the step grows with, for M modalities and K draws
-DECODINGS = {
-    "mvae": lambda m, k: 2 * m + (m > 2),
+DECODINGS = {  # per row and step, of m modalities with k draws: what theory says the step grows with
+    "mvae": lambda m, k: 2 * m + (m + 1) / 2 * (m > 2),  # a further subset has 2 to m - 1 members
     "jmvae": lambda m, k: m,
     "mmvae": lambda m, k: k * m * m,
-    "mmali": lambda m, k: 4 * m,
+    "mmali": lambda m, k: 2 * m,  # for either side
 }
 
 
@@ -68,22 +67,28 @@ class Noise:
         return self
 
 
-def ours(model: str, options: dict, shapes: dict, width: float, seconds: float) -> list[float]:
-    """Processor time after each step of the library's own loop."""
+def built(model: str, options: dict, shapes: dict, width: float = 1.0):
+    """A model of the library with the papers' networks."""
     import torch
 
     from mmlib.models import get_model
     from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
-    from mmlib.train import Paused, fit, fit_adversarial
 
     torch.manual_seed(0)
-    parts = modalities(shapes, 20, width)
     if model == "jmvae":
         joint = ImageJointEncoder if shapes == PAIR else JointEncoder
         options = {**options, "joint_encoder": joint(shapes, 20, width)}
     if model == "mmali":
         options = {"style_dim": 10, "factors": "binary", "unimodal": 0.1, **options}
-    made = get_model(model)(parts, 10 if model == "mmali" else 20, **options)
+    shared = 10 if model == "mmali" else 20
+    return get_model(model)(modalities(shapes, 20, width), shared, **options)
+
+
+def ours(model: str, options: dict, shapes: dict, width: float, seconds: float) -> list[float]:
+    """Processor time after each step of the library's own loop."""
+    from mmlib.train import Paused, fit, fit_adversarial
+
+    made = built(model, options, shapes, width)
     times, end = [], time.perf_counter() + seconds
 
     def stop() -> bool:
@@ -216,7 +221,9 @@ def grown(seconds: float) -> list[dict]:
             "ours", model=model, options=options, shapes=shapes, width=size["width"], seconds=seconds
         )
         work = DECODINGS[model](size["m"], k)
-        rows.append({**size, "decodings": work, "ms": round(found["ms"], 1), "mb": round(found["mb"])})
+        rows.append(
+            {**size, "decodings": round(work, 1), "ms": round(found["ms"], 1), "mb": round(found["mb"])}
+        )
         print(rows[-1], flush=True)
     return rows
 

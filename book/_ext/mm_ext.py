@@ -48,9 +48,10 @@ def plain(text: str) -> str:
 
 
 def markup(line: str) -> str:
-    """One line of a docstring with everything outside backticks made plain."""
-    parts = LITERAL.split(line)
-    return "".join(part if number % 2 else plain(part) for number, part in enumerate(parts))
+    """One line of a docstring with everything outside backticks made plain, but for the asterisk of a list."""
+    begin = re.match(r"\s*(\* )?", line)[0]
+    parts = LITERAL.split(line.removeprefix(begin))
+    return begin + "".join(part if number % 2 else plain(part) for number, part in enumerate(parts))
 
 
 def process(app, what, name, obj, options, lines):

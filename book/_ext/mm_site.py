@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: links that two readers share, two generated pieces, no live kernels.
+"""Sphinx extension of the book: links that two readers share, three generated pieces, no live kernels.
 
 A chapter is read here and in Jupyter, so it links by ordinary Markdown: ``[words](bounds.ipynb#eq-iwae)`` leads to
 the equation, theorem, figure or section of that label, and ``[Shi et al. (2019)](bibliography.md#shi2019mmvae)`` to an
@@ -9,7 +9,7 @@ import math
 from itertools import combinations
 
 from docutils import nodes
-from mm_pages import Page, paragraph, table
+from mm_pages import Page, details, paragraph, table
 from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
@@ -96,6 +96,42 @@ class Rounding(Page):
         ]
 
 
+class Speed(Page):
+    """Two tables: a training step beside another library's, and as the work grows; from data/speed.yaml."""
+
+    optional_arguments = 0
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """The tables, and where they were measured."""
+        from mmlib.files import REPOSITORY, read_yaml
+
+        found = read_yaml(REPOSITORY / "data" / "speed.yaml")
+        beside = [
+            [
+                row["step"],
+                *(f"{row[key]:.0f}" for key in ("ours_ms", "theirs_ms")),
+                ratio(row, "ms"),
+                ratio(row, "mb"),
+            ]
+            for row in found["beside"]
+        ]
+        keys = ("m", "k", "width", "decodings", "ms", "mb")
+        grown = [[row["model"], *(f"{row[key]:g}" for key in keys)] for row in found["growth"]]
+        versions = " and ".join(f"{name} {version}" for name, version in found["versions"].items())
+        head = ["a step of", "mmlib, ms", "MultiVae, ms", "ratio of ms", "ratio of peak memory"]
+        sizes = ["model", "M", "K", "width", "decodings per row", "ms", "MB"]
+        return [
+            paragraph(f"Measured on {found['hardware']}, one thread, {found['date']}, with {versions}."),
+            table(head, beside, [4, 1, 1, 1, 1], ["mm-numbers"]),
+            *details("As the work grows", table(sizes, grown, [2, 1, 1, 1, 2, 1, 1], ["mm-numbers"])),
+        ]
+
+
+def ratio(row: dict, unit: str) -> str:
+    """What this library takes, as a share of what the other takes."""
+    return f"{row[f'ours_{unit}'] / row[f'theirs_{unit}']:.2f}"
+
+
 def coherences(result: dict) -> list[float]:
     """All coherences of a recorded result on the test split, in points."""
     from mmlib.runs.results import flatten
@@ -123,4 +159,5 @@ def setup(app):
     app.add_post_transform(LinksToLabels)
     app.add_directive("ledger-state", LedgerState)
     app.add_directive("rounding", Rounding)
+    app.add_directive("speed", Speed)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

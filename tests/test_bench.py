@@ -1,0 +1,26 @@
+"""The work of a training step, as the table of costs states it."""
+
+import bench
+import pytest
+import torch
+
+from mmlib.models import MODELS
+
+
+@pytest.mark.parametrize(("m", "k"), [(2, 1), (2, 3), (3, 1), (4, 1)])
+@pytest.mark.parametrize("name", bench.DECODINGS)
+def test_decodings_of_a_step_are_those_that_theory_says(name, m, k):
+    shapes = {f"x{i}": (1, 16, 16) for i in range(m)}
+    model = bench.built(name, {"k": k} if name == "mmvae" else {}, shapes, 0.1)
+    decoded, batch, draw = [], bench.Noise(shapes, 8).x, torch.Generator().manual_seed(0)
+    for part in model.modalities.values():
+        part.decoder.register_forward_hook(lambda module, codes, pixels: decoded.append(len(pixels) / 8))
+    sides = ["discriminator_loss", "generator_loss"] if name == "mmali" else ["loss"]
+    for side in sides * 40:  # subsets are drawn
+        getattr(model, side)(batch, generator=draw)
+    expected = bench.DECODINGS[name](m, k if name == "mmvae" else 1)
+    assert sum(decoded) / 40 == pytest.approx(expected, abs=0.3 if name == "mvae" and m > 3 else 1e-9)
+
+
+def test_every_model_has_its_cost_stated():
+    assert set(bench.DECODINGS) == set(MODELS)
