@@ -116,6 +116,14 @@ def test_pictures_are_made_of_images():
             grids.tile([row])
 
 
+def test_to_image():
+    assert grids.to_image(torch.rand(1, 5, 6)).shape == (5, 6, 3)
+    assert grids.to_image(np.zeros((5, 6))).shape == (5, 6, 3)
+    for x in (torch.rand(2, 5, 5), torch.rand(2, 3, 5, 5), [1.0], None):
+        with pytest.raises(ValueError, match=r"x is .*; expected .*image"):
+            grids.to_image(x)
+
+
 def test_bytes_are_drawn_as_they_are_and_other_ranges_are_refused(tmp_path):
     draw = torch.Generator().manual_seed(0)
     data = {
@@ -126,6 +134,7 @@ def test_bytes_are_drawn_as_they_are_and_other_ranges_are_refused(tmp_path):
     as_bytes, as_floats = (plots.image_grid(images).images[0].get_array() for images in (data, right))
     assert np.array_equal(as_bytes, as_floats) and 0.3 < as_bytes.mean() < 0.9  # neither white nor black
     assert torch.equal(grids.tile([data["a"]]), grids.tile([right["a"]]))
+    assert torch.equal(grids.to_image(data["b"][0]), grids.to_image(right["b"][0]))
     for spoil in (lambda x: x * 255, lambda x: x - 0.5, lambda x: x + 0.01, lambda x: x * torch.nan):
         wrong = spoil(right["a"].clamp(0, 1).index_fill(-1, torch.tensor(0), 1.0))
         for call in (lambda x: plots.image_grid([x]), lambda x: grids.tile([x])):

@@ -36,6 +36,18 @@ def pixels(name: str, images: Tensor) -> Tensor:
     return images.clamp(0, 1).expand(*images.shape[:-3], 3, -1, -1)
 
 
+def to_image(x: Tensor) -> Tensor:
+    """Pixels of one item, [C, H, W] or [H, W] in [0, 1] or as bytes, as [H, W, 3] for matplotlib.
+
+    Raises:
+        ValueError: as :func:`pixels`.
+    """
+    x = pixels("x", x[None] if getattr(x, "ndim", None) == 2 else x)
+    if x.ndim != 3:
+        raise ValueError(f"x is {kind(x)}; expected one image, (1, H, W), (3, H, W) or (H, W)")
+    return x.permute(1, 2, 0)
+
+
 def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tensor:
     """Rows of images, each [N, C, H, W] in [0, 1] or as bytes, as one picture [H', W', 3].
 
