@@ -24,7 +24,6 @@ from mmlib.train.ema import Ema
 from mmlib.train.guard import Paused, Watch, check_finite, interruptible
 from mmlib.train.history import History
 from mmlib.train.identity import check_identity, of_model, of_split
-from mmlib.train.memory import keep_pages
 from mmlib.train.rows import check_rows
 
 
@@ -134,8 +133,6 @@ class Session:
         if self.device.type == "cuda":
             index = torch.cuda.current_device() if self.device.index is None else self.device.index
             generators["random.cuda"] = torch.cuda.default_generators[index]
-        else:
-            keep_pages()
         self.state = self.modules, optimizers, generators
         with contextlib.ExitStack() as stack:
             stack.enter_context(_own_random_stream(child(self.seed, "global"), self.device))
