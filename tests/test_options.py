@@ -96,4 +96,7 @@ def test_numbers_of_numpy_are_numbers(name, option, kind):
     default = SIGNATURES[name].parameters[option].default
     value = GIVEN.get(option, 2) if default is inspect.Parameter.empty else default
     if isinstance(value, int | float) and not isinstance(value, bool):
-        make(name, **{option: np.int64(value) if isinstance(value, int) else np.float64(value)})
+        made = make(name, **{option: np.int64(value) if isinstance(value, int) else np.float64(value)})
+        assert type(made) is type(make(name, **{option: value}))
+        kept = [key for key, entry in getattr(made, "__dict__", {}).items() if isinstance(entry, np.generic)]
+        assert not kept, f"{kept} are numbers of NumPy's, which checkpoints and results could not hold"

@@ -137,7 +137,11 @@ def test_bytes_are_drawn_as_they_are_and_other_ranges_are_refused(tmp_path):
     assert torch.equal(grids.to_image(data["b"][0]), grids.to_image(right["b"][0]))
     for spoil in (lambda x: x * 255, lambda x: x - 0.5, lambda x: x + 0.01, lambda x: x * torch.nan):
         wrong = spoil(right["a"].clamp(0, 1).index_fill(-1, torch.tensor(0), 1.0))
-        for call in (lambda x: plots.image_grid([x]), lambda x: grids.tile([x])):
+        for call in (
+            lambda x: plots.image_grid([x]),
+            lambda x: grids.tile([x]),
+            lambda x: grids.to_image(x[0]),
+        ):
             with pytest.raises(ValueError, match=r"goes from .*; expected pixels in \[0, 1\], or bytes"):
                 call(wrong)
 

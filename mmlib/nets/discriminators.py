@@ -60,12 +60,11 @@ class Layers:
     init_std: float | None = None
 
     def __post_init__(self) -> None:
-        positive("width", self.width)
-        positive("multiplier", self.multiplier)
-        if self.init_std is not None:
-            positive("init_std", self.init_std)
+        for name in ("width", "multiplier", "init_std"):
+            if getattr(self, name) is not None or name != "init_std":
+                object.__setattr__(self, name, positive(name, getattr(self, name)))
         if self.power_iterations != "released":
-            whole("power_iterations", self.power_iterations)
+            object.__setattr__(self, "power_iterations", whole("power_iterations", self.power_iterations))
 
     def called(self, times: int) -> Layers:
         """Those of a network that the released code calls so often in a step, its generator's update included.
