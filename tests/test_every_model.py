@@ -1,8 +1,9 @@
 """What holds for every model in ``MODELS``, those to come included: no test here names one.
 
 A model is made with its default options from small modalities, and again with each of its options changed, and each of
-these again with styles if it can have them; its public methods that take a ``mask`` are found by their signatures. What a method asks for is made by the name of the
-argument: a new name fails a test until it is taught here (`ARGUMENTS`, `NEEDED`).
+these again with styles if it can have them; its public methods that take a ``mask`` are found by their signatures. What
+a method asks for is made by the name of the argument: a new name fails a test until it is taught here (`ARGUMENTS`,
+`NEEDED`).
 """
 
 import copy
