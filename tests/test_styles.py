@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from mmlib.distributions import Diagonal, kl_divergence, standard
 from mmlib.lab import LinearGaussian, modalities, quadrature
 from mmlib.models import MMVAE, MODELS, MVAE
 from mmlib.models.base import factorised_kl
+from mmlib.runs.build import build_model
+from mmlib.runs.recipe import Recipe
 
 STYLES = {"a": 1, "b": 2, "c": 0}
 SIZES = {"a": 4, "b": 5, "c": 3}
@@ -322,3 +325,20 @@ def test_the_laboratory_says_where_codes_stand():
         assert not lab.views[name].weight[:, elsewhere].any()
     with pytest.raises(ValueError, match=r"sizes\['a'\] is 3; orthogonal columns need at least 4"):
         LinearGaussian.make({"a": 3}, 2, style_dim=2)
+
+
+def test_a_recipes_latent_dim_is_that_of_the_largest_style_and_the_shared_code():
+    shapes = {"a": (1, 8, 8), "b": (3, 16, 16)}
+    recipe = Recipe("x", "mvae", "hand-street", "", 8, latent_dim=6, width=0.1)
+    for style, expected in ((2, (4, 6, 6)), ({"a": 1, "b": 4}, (2, 3, 6)), (0, (6, 6, 6))):
+        model = build_model(replace(recipe, model_options={"style_dim": style}), shapes, seed=0)
+        assert (
+            model.latent_dim,
+            *(part.encoder.latent_dim for part in model.modalities.values()),
+        ) == expected
+        batch = {name: torch.rand(2, *shape) for name, shape in shapes.items()}
+        assert bool(torch.isfinite(model.loss(batch)[0]))
+    with pytest.raises(ValueError, match="style_dim is 'many'"):
+        build_model(replace(recipe, model_options={"style_dim": "many"}), shapes, seed=0)
+    with pytest.raises(ValueError, match="latent_dim is 0"):
+        build_model(replace(recipe, model_options={"style_dim": 6}), shapes, seed=0)
