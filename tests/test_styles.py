@@ -8,9 +8,10 @@ import pytest
 import torch
 from test_models import check_mean, many_losses, rows_of, subsets
 
-from mmlib import bounds
+from mmlib import bounds, data, metrics, nets
 from mmlib.distributions import Diagonal, kl_divergence, standard
 from mmlib.lab import LinearGaussian, modalities, quadrature
+from mmlib.metrics.swaps import swap
 from mmlib.models import MMVAE, MODELS, MVAE
 from mmlib.models.base import factorised_kl
 from mmlib.runs.build import build_model
@@ -325,6 +326,36 @@ def test_the_laboratory_says_where_codes_stand():
         assert not lab.views[name].weight[:, elsewhere].any()
     with pytest.raises(ValueError, match=r"sizes\['a'\] is 3; orthogonal columns need at least 4"):
         LinearGaussian.make({"a": 3}, 2, style_dim=2)
+
+
+def test_metrics_take_styles_of_different_sizes():
+    loaded = data.load("hand-street", dm=1)
+    styles = {"hand": 2, "street": 0}
+    torch.manual_seed(0)
+    model = MVAE(nets.modalities(loaded, {"hand": 6, "street": 4}, 0.05), 4, style_dim=styles)
+    draw = torch.Generator().manual_seed(0)
+    few = {"max_rows": 40, "probe_rows": 100}
+    table = metrics.style_content_accuracy(model, loaded.validation, loaded.train, draw, **few)
+    assert {name: set(views) for name, views in table.items()} == {
+        "hand": {"content", "style", "both"},
+        "street": {"content"},
+    }
+    widths = metrics.posterior_scales(model, loaded.validation, max_rows=40)
+    scale = model.encode("hand", loaded.validation.batch(torch.arange(40))["hand"]).scale.detach()
+    assert widths["hand"]["style"]["value"] == pytest.approx(float(scale[:, :2].mean()))
+    assert widths["hand"]["content"]["value"] == pytest.approx(float(scale[:, 2:].mean()))
+    assert set(widths["street"]) == {"content"}
+    judges = metrics.train_classifiers(loaded, steps=5, cache=False)
+    report = metrics.evaluate(model, loaded.validation, judges, draw, loaded.train, samples=50, **few)
+    assert (
+        0 <= report.value("joint_coherence") <= 1 and 0 <= report.value("latent_accuracy", "all", "mean") <= 1
+    )
+    batch = loaded.validation.batch(torch.arange(5))
+    with torch.no_grad():
+        made = swap(model, batch["street"], batch["hand"], "street", "hand")
+        codes = {name: model.encode(name, x).loc for name, x in batch.items()}
+        expected = model.decode(codes["street"][[3]], ["hand"], {"hand": codes["hand"][[1], :2]})["hand"][0]
+    torch.testing.assert_close(made[3, 1], expected)
 
 
 def test_a_recipes_latent_dim_is_that_of_the_largest_style_and_the_shared_code():
