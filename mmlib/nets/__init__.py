@@ -21,7 +21,7 @@ def pixel_weights(shapes: Shapes) -> dict[str, float]:
 
 
 def modalities(
-    data, latent_dim: int, width: float = 1.0, likelihood=None, weights="pixels"
+    data, latent_dim: int | Mapping[str, int], width: float = 1.0, likelihood=None, weights="pixels"
 ) -> list[Modality]:
     """The papers' encoder, decoder and likelihood for every modality of a data set.
 
@@ -29,7 +29,8 @@ def modalities(
 
     Args:
         data: a data set (anything with ``shapes``) or a mapping name -> shape.
-        latent_dim: D.
+        latent_dim: size of the code, of [style, shared code] where there are styles: one for all, or a mapping
+            name -> size.
         width: factor on the layer widths; 1 is the paper.
         likelihood: one for all, or a mapping name -> likelihood; default ``LaplaceLikelihood(0.75)``. With a Bernoulli
             likelihood the decoder gives logits instead of passing through the sigmoid.
@@ -48,11 +49,12 @@ def modalities(
             raise ValueError(f"weights is {weights!r}; expected 'pixels', a mapping or None")
         weights = pixel_weights(shapes)
     weights = per_name("weights", 1.0 if weights is None else weights, shapes)
+    codes = per_name("latent_dim", latent_dim, shapes)
     built = []
     for name, shape in shapes.items():
         sigmoid = not isinstance(likelihoods[name], BernoulliLikelihood)
-        encoder = encoder_for(shape)(shape, latent_dim, width)
+        encoder = encoder_for(shape)(shape, codes[name], width)
         decoder = SvhnDecoder if isinstance(encoder, SvhnEncoder) else MnistDecoder
-        networks = encoder, decoder(shape, latent_dim, width, sigmoid)
+        networks = encoder, decoder(shape, codes[name], width, sigmoid)
         built.append(Modality(name, shape, *networks, likelihoods[name], weights[name]))
     return built

@@ -27,6 +27,7 @@ MODELS = {
     "mvae": (_COLOURS[3], "v", "--"),
     "mmvae": (_COLOURS[4], "o", "-"),
     "mmali": (_COLOURS[5], "P", "-"),
+    "telbo": (_COLOURS[8], "X", ":"),
 }
 REFERENCES = {
     "exact": ("black", "", "-"),
