@@ -196,7 +196,7 @@ def _train(items, name, steps, batch_size, learning_rate, width, shift, seed, de
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
     for step in range(steps):
         rows = rows_at(step, len(items), min(batch_size, len(items)), child(seed, name, "rows") % 2**32)
-        images = shifted(items.images[rows].float() / 255, shift, noise).to(device)
+        images = shifted(items.batch(rows), shift, noise).to(device)
         rise = min(1.0, (step + 1) / max(1, steps // 10))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -223,5 +223,5 @@ def shifted(images: Tensor, by: int, generator: torch.Generator | None = None) -
 @torch.no_grad()
 def _correct(network: nn.Module, items, batch_size: int = 500) -> Tensor:
     """Whether the network is right about each item: bool [N]."""
-    batches = (images.to(device_of(network)).float() / 255 for images in items.images.split(batch_size))
-    return torch.cat([network(images).argmax(-1).cpu() for images in batches]) == items.labels
+    batches = (items.batch(rows, device_of(network)) for rows in torch.arange(len(items)).split(batch_size))
+    return torch.cat([network(batch).argmax(-1).cpu() for batch in batches]) == items.labels
