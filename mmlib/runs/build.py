@@ -40,13 +40,14 @@ def build_data(recipe: Recipe, cache=None) -> DataSet:
 def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMALI:
     """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
 
-    ``data`` may also be a mapping of modality names to shapes. Raises as :func:`check`, and for an impossible option.
+    ``data`` may also be a mapping of modality names to shapes, if there is no text. Raises as :func:`check`, and for an
+    impossible option.
     """
     shapes, options = getattr(data, "shapes", data), dict(check(recipe).model_options)
     likelihood = LIKELIHOODS[recipe.likelihood](recipe.likelihood_scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
-        parts = modalities(shapes, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
+        parts = modalities(data, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
         if "joint_encoder" in options:
             joint = JOINT_ENCODERS[options["joint_encoder"]]
             options["joint_encoder"] = joint(shapes, recipe.latent_dim, recipe.width)

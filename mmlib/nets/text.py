@@ -1,0 +1,137 @@
+"""The convolutional networks of Sutter et al. 2020, Table 7, for texts of 4, 8, 16, ... symbols; and a judge of texts.
+
+At ``width=1``, 8 symbols and an alphabet of 71 they are the layers of the table. Another length L has log2(L) - 2
+convolutions with stride 2, so that the last one always sees four places.
+
+The table says that a ReLU follows every layer. Here, as in the released code, none follows the two heads, whose means
+may be negative, nor the last layer of the decoder. That code takes its log-softmax for probabilities, which turns their
+order round; this decoder ends in logits, for :class:`mmlib.likelihoods.CategoricalLikelihood`.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmlib.checks import whole
+from mmlib.modality import Shape
+from mmlib.nets.common import Encoder, check_items, check_shape, scaled
+
+CHANNELS = 128  # of every hidden layer
+
+
+def halvings(shape: Shape) -> int:
+    """How often a text is halved until four places are left.
+
+    Raises:
+        ValueError: if the shape is not (length,) with a length of 4, 8, 16, ...
+    """
+    shape = check_shape(shape)
+    length = shape[0]
+    if len(shape) != 1 or length < 4 or length & (length - 1):
+        raise ValueError(f"shape is {shape}; expected (length,), a length that is a power of two, at least 4")
+    return length.bit_length() - 3
+
+
+class Trunk(nn.Sequential):
+    """Layers 1 to 3 of the encoder: texts [B, L], int64, to features [B, channels].
+
+    Args:
+        shape: (L,).
+        symbols: size of the alphabet.
+        width: factor on the channels.
+    """
+
+    def __init__(self, shape: Shape, symbols: int, width: float):
+        channels = scaled(CHANNELS, width)
+        layers = [nn.Conv1d(whole("symbols", symbols), channels, 1), nn.ReLU()]
+        for _ in range(halvings(shape)):
+            layers += [nn.Conv1d(channels, channels, 4, stride=2, padding=1), nn.ReLU()]
+        layers += [nn.Conv1d(channels, channels, 4, stride=2), nn.ReLU()]
+        super().__init__(*layers, nn.Flatten())
+        self.shape, self.symbols = check_shape(shape), whole("symbols", symbols)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [B, channels] of texts [B, L].
+
+        Raises:
+            ValueError: if they are of another shape, or no int64.
+        """
+        if check_items(x, self.shape).dtype != torch.int64:
+            raise ValueError(f"x is {x.dtype}; expected int64 symbols")
+        one_hot = F.one_hot(x, self.symbols).to(self[0].weight.dtype)  # [B, L, symbols]
+        return super().forward(one_hot.transpose(1, 2))
+
+
+class TextEncoder(Encoder):
+    """One-hot symbols, a 1-wide convolution, 4-wide ones with stride 2 down to a single place, two linear heads.
+
+    ``symbols`` is the size of the alphabet.
+    """
+
+    def __init__(self, shape: Shape = (8,), latent_dim: int = 20, width: float = 1.0, symbols: int = 71):
+        super().__init__(latent_dim)
+        self.features = Trunk(shape, symbols, width)
+        self.shape, self.feature_dim = self.features.shape, scaled(CHANNELS, width)
+        self.loc = nn.Linear(self.feature_dim, self.latent_dim)
+        self.raw_scale = nn.Linear(self.feature_dim, self.latent_dim)
+
+
+class TextDecoder(nn.Module):
+    """A linear layer, transposed convolutions up to the length, and a 1-wide one to a logit for every symbol.
+
+    Args:
+        shape: (L,).
+        latent_dim: D.
+        width: factor on the channels.
+        symbols: size of the alphabet.
+    """
+
+    def __init__(self, shape: Shape = (8,), latent_dim: int = 20, width: float = 1.0, symbols: int = 71):
+        super().__init__()
+        self.shape, self.latent_dim = check_shape(shape), whole("latent_dim", latent_dim)
+        channels = scaled(CHANNELS, width)
+        self.hidden = nn.Linear(self.latent_dim, channels)
+        layers = [nn.ConvTranspose1d(channels, channels, 4), nn.ReLU()]
+        for _ in range(halvings(self.shape)):
+            layers += [nn.ConvTranspose1d(channels, channels, 4, stride=2, padding=1), nn.ReLU()]
+        layers.append(nn.ConvTranspose1d(channels, whole("symbols", symbols), 1))
+        self.convolutions = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Logits [N, L, symbols] of codes [N, D].
+
+        Raises:
+            ValueError: if ``z`` is not [N, D].
+        """
+        hidden = torch.relu(self.hidden(check_items(z, (self.latent_dim,), "z")))
+        return self.convolutions(hidden[:, :, None]).transpose(1, 2)  # [N, symbols, L] -> [N, L, symbols]
+
+
+class TextClassifier(nn.Module):
+    """The judge of texts: the encoder's layers and one linear head.
+
+    The paper's judge (Table 2) has four residual layers with stride 2, for which eight characters are too few; the
+    released code has two. Digits' names at eight places ask for no more than this.
+
+    Args:
+        shape: (L,).
+        symbols: size of the alphabet.
+        classes: number of classes.
+        width: factor on the channels.
+    """
+
+    def __init__(self, shape: Shape = (8,), symbols: int = 71, classes: int = 10, width: float = 1.0):
+        super().__init__()
+        self.body = Trunk(shape, symbols, width)
+        self.classes = whole("classes", classes)
+        self.head = nn.Linear(scaled(CHANNELS, width), self.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class logits [B, classes] of texts: int64 [B, L], or probabilities [B, L, symbols].
+
+        Of probabilities, such as a decoder's likelihood has for its mean, the most likely symbols are read.
+
+        Raises:
+            ValueError: if the texts have another shape.
+        """
+        return self.head(self.body(x.argmax(-1) if x.is_floating_point() else x))
