@@ -118,6 +118,11 @@ def test_hand_street_is_judged_well_within_seconds():
         assert right.float().mean() >= least - 0.06  # 200 items: three standard errors
 
 
+def test_names_of_digits_are_judged_without_a_mistake():
+    text = train_classifiers(load("hand-street-text")).accuracy["text"]
+    assert text["validation"]["value"] == text["test"]["value"] == 1
+
+
 def test_judges_of_one_data_set_do_not_wait_for_those_of_another(tmp_path):
     def make():  # while these are made, others are wanted
         other = classifiers._stored(tmp_path, "other", facts, lambda: {"weight": torch.zeros(1)})

@@ -3,8 +3,9 @@
 A coherence says how often a classifier recognises what was generated, so it is bounded by the classifier: its accuracy
 on real items is measured once, on validation and on test, and travels with it into every report.
 
-Of a text the most likely symbols are judged, those that a figure shows: what a decoder gives is read as a string first,
-so that a judge of texts never sees anything else.
+What is judged is the mean of a likelihood: of an image its pixels, of a text the probabilities of its symbols. A
+decoder that knows the word and not its place gives a blur of several strings. A judge may see the digit in it although
+the most likely symbols spell no word, just as it may see one in a blurred image.
 """
 
 import contextlib

@@ -33,7 +33,7 @@ def halvings(shape: Shape) -> int:
 
 
 class Trunk(nn.Sequential):
-    """Layers 1 to 3 of the encoder: texts [B, L], int64, to features [B, channels].
+    """Layers 1 to 3 of the encoder: texts, or probabilities of their symbols, to features [B, channels].
 
     Args:
         shape: (L,).
@@ -51,15 +51,14 @@ class Trunk(nn.Sequential):
         self.shape, self.symbols = check_shape(shape), whole("symbols", symbols)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features [B, channels] of texts [B, L].
+        """Features [B, channels] of texts, int64 [B, L], or of probabilities [B, L, symbols].
 
         Raises:
-            ValueError: if they are of another shape, or no int64.
+            ValueError: if they have another shape.
         """
-        if check_items(x, self.shape).dtype != torch.int64:
-            raise ValueError(f"x is {x.dtype}; expected int64 symbols")
-        one_hot = F.one_hot(x, self.symbols).to(self[0].weight.dtype)  # [B, L, symbols]
-        return super().forward(one_hot.transpose(1, 2))
+        if not x.is_floating_point():
+            x = F.one_hot(check_items(x, self.shape), self.symbols).to(self[0].weight.dtype)
+        return super().forward(check_items(x, (*self.shape, self.symbols)).transpose(1, 2))
 
 
 class TextEncoder(Encoder):
@@ -127,11 +126,9 @@ class TextClassifier(nn.Module):
         self.head = nn.Linear(scaled(CHANNELS, width), self.classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class logits [B, classes] of texts: int64 [B, L], or probabilities [B, L, symbols].
-
-        Of probabilities, such as a decoder's likelihood has for its mean, the most likely symbols are read.
+        """Class logits [B, classes] of texts, int64 [B, L], or of the probabilities of their symbols [B, L, symbols].
 
         Raises:
-            ValueError: if the texts have another shape.
+            ValueError: if they have another shape.
         """
-        return self.head(self.body(x.argmax(-1) if x.is_floating_point() else x))
+        return self.head(self.body(x))
