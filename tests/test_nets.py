@@ -222,7 +222,7 @@ def test_text_networks_are_table_7():
 
 @pytest.mark.parametrize("length", [4, 8, 32])
 def test_texts_of_other_lengths_are_halved_until_four_places_are_left(length):
-    encoder, decoder = TextEncoder((length,), 3, 0.1, 5), TextDecoder((length,), 3, 0.1, 5)
+    encoder, decoder = TextEncoder((length,), 3, 0.1, 5), TextDecoder((length, 5), 3, 0.1)
     assert (
         len(layers(encoder, nn.Conv1d)) == len(layers(decoder, nn.ConvTranspose1d)) == int(math.log2(length))
     )
@@ -237,11 +237,10 @@ def test_texts_of_other_lengths_are_halved_until_four_places_are_left(length):
 
 def test_text_networks_say_what_they_cannot_take():
     for network in (TextEncoder, TextDecoder, TextClassifier):
+        more = (5,) if network is TextDecoder else ()
         for shape in ((6,), (2,), (8, 2), (8.0,)):
             with pytest.raises(ValueError, match="shape is"):
-                network(shape)
-        with pytest.raises(ValueError, match="symbols is 0"):
-            network((8,), symbols=0)
+                network((*shape, *more))
     with pytest.raises(ValueError, match=r"x has shape \(2, 7\); expected \(B >= 1, 8\)"):
         TextEncoder()(torch.zeros(2, 7).long())
     with pytest.raises(ValueError, match=r"x has shape \(2, 8\); expected \(B >= 1, 8, 71\)"):

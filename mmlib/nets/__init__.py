@@ -57,7 +57,8 @@ def modalities(
     built = []
     for name, shape in shapes.items():
         if name in symbols:
-            networks = [Text(shape, latent_dim, width, symbols[name]) for Text in (TextEncoder, TextDecoder)]
+            encoder = TextEncoder(shape, latent_dim, width, symbols[name])
+            networks = encoder, TextDecoder((*shape, symbols[name]), latent_dim, width)
         else:
             sigmoid = not isinstance(likelihoods[name], BernoulliLikelihood)
             encoder = encoder_for(shape)(shape, latent_dim, width)

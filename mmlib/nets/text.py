@@ -14,22 +14,26 @@ from torch.nn import functional as F
 
 from mmlib.checks import whole
 from mmlib.modality import Shape
-from mmlib.nets.common import Encoder, check_items, check_shape, scaled
+from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, scaled
 
 CHANNELS = 128  # of every hidden layer
+
+
+def fits(shape: Shape) -> bool:
+    """Whether these networks take texts of this shape: (length,), and a length of 4, 8, 16, ..."""
+    return len(shape) == 1 and shape[0] >= 4 and not shape[0] & (shape[0] - 1)
 
 
 def halvings(shape: Shape) -> int:
     """How often a text is halved until four places are left.
 
     Raises:
-        ValueError: if the shape is not (length,) with a length of 4, 8, 16, ...
+        ValueError: if it does not fit.
     """
     shape = check_shape(shape)
-    length = shape[0]
-    if len(shape) != 1 or length < 4 or length & (length - 1):
+    if not fits(shape):
         raise ValueError(f"shape is {shape}; expected (length,), a length that is a power of two, at least 4")
-    return length.bit_length() - 3
+    return shape[0].bit_length() - 3
 
 
 class Trunk(nn.Sequential):
@@ -75,35 +79,29 @@ class TextEncoder(Encoder):
         self.raw_scale = nn.Linear(self.feature_dim, self.latent_dim)
 
 
-class TextDecoder(nn.Module):
+class TextDecoder(Decoder):
     """A linear layer, transposed convolutions up to the length, and a 1-wide one to a logit for every symbol.
 
-    Args:
-        shape: (L,).
-        latent_dim: D.
-        width: factor on the channels.
-        symbols: size of the alphabet.
+    ``shape`` is that of the logits, (length, size of the alphabet).
     """
 
-    def __init__(self, shape: Shape = (8,), latent_dim: int = 20, width: float = 1.0, symbols: int = 71):
-        super().__init__()
-        self.shape, self.latent_dim = check_shape(shape), whole("latent_dim", latent_dim)
+    def __init__(
+        self, shape: Shape = (8, 71), latent_dim: int = 20, width: float = 1.0, sigmoid: bool = False
+    ):
+        super().__init__(shape, latent_dim, sigmoid)
+        *length, symbols = self.shape
         channels = scaled(CHANNELS, width)
         self.hidden = nn.Linear(self.latent_dim, channels)
         layers = [nn.ConvTranspose1d(channels, channels, 4), nn.ReLU()]
-        for _ in range(halvings(self.shape)):
+        for _ in range(halvings(length)):
             layers += [nn.ConvTranspose1d(channels, channels, 4, stride=2, padding=1), nn.ReLU()]
-        layers.append(nn.ConvTranspose1d(channels, whole("symbols", symbols), 1))
+        layers.append(nn.ConvTranspose1d(channels, symbols, 1))
         self.convolutions = nn.Sequential(*layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Logits [N, L, symbols] of codes [N, D].
-
-        Raises:
-            ValueError: if ``z`` is not [N, D].
-        """
-        hidden = torch.relu(self.hidden(check_items(z, (self.latent_dim,), "z")))
-        return self.convolutions(hidden[:, :, None]).transpose(1, 2)  # [N, symbols, L] -> [N, L, symbols]
+    def pixels(self, z: Tensor) -> Tensor:
+        """Logits of symbols, [N, L, symbols], of codes [N, D]."""
+        hidden = torch.relu(self.hidden(z))[:, :, None]  # [N, channels, 1]
+        return self.convolutions(hidden).transpose(1, 2)  # [N, symbols, L] -> [N, L, symbols]
 
 
 class TextClassifier(nn.Module):
