@@ -40,7 +40,8 @@ def build_data(recipe: Recipe, cache=None) -> DataSet:
 def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMALI:
     """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
 
-    ``data`` may also be a mapping of modality names to shapes. Raises as :func:`check`, and for an impossible option.
+    ``data`` may also be a mapping of modality names to shapes, if there is no text. Raises as :func:`check`, and for an
+    impossible option.
     """
     shapes, options = getattr(data, "shapes", data), dict(check(recipe).model_options)
     likelihood = LIKELIHOODS[recipe.likelihood](recipe.likelihood_scale)
@@ -49,7 +50,7 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMA
     codes = {name: size + shared for name, size in styles.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
-        parts = modalities(shapes, codes, recipe.width, likelihood, recipe.weights)
+        parts = modalities(data, codes, recipe.width, likelihood, recipe.weights)
         if "joint_encoder" in options:
             joint = JOINT_ENCODERS[options["joint_encoder"]]
             options["joint_encoder"] = joint(shapes, shared, recipe.width)
