@@ -27,12 +27,13 @@ class Modality(nn.Module):
         shape: shape of one observation, without the batch axis.
         encoder: maps x [B, *shape] to (loc [B, D], raw scale [B, D]).
         decoder: maps z [N, D] to the likelihood's parameters [N, *shape], symbols having a last axis of logits.
-        likelihood: one of the likelihoods of this module, or a subclass of `Likelihood`.
+        likelihood: one of those of `mmlib.likelihoods`, or a subclass of its `Likelihood`. Like the networks it is a
+            part of the model, with what it learns.
         weight: lambda_m, multiplies log p(x_m | z) in training objectives, never in a reported likelihood.
 
     Raises:
-        ValueError: for a name that PyTorch's ``ModuleDict`` cannot take, a shape that is none, a class in place of a
-            network or likelihood, or a weight that is not positive.
+        ValueError: for a name that PyTorch's ``ModuleDict`` cannot take, a shape that is none or that the likelihood
+            has no items of, a class in place of a network or likelihood, or a weight that is not positive.
     """
 
     def __init__(
@@ -54,6 +55,10 @@ class Modality(nn.Module):
         if not isinstance(likelihood, Likelihood):
             found = f"likelihood of modality {name!r} is {likelihood!r}"
             raise ValueError(f"{found}; expected an instance of a Likelihood")
+        if "_parameters" not in vars(likelihood):
+            found = f"likelihood of modality {name!r} is {type(likelihood).__name__}"
+            raise ValueError(f"{found}, whose constructor does not begin with super().__init__()")
+        likelihood.params_shape(self.shape)  # refuses items that it has no density of
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.weight = positive("weight", weight)
 
