@@ -63,6 +63,11 @@ class Diagonal:
         """The same distribution, cut from the graph."""
         return Diagonal(self.loc.detach(), self.scale.detach(), self.family)
 
+    def split(self, n: int) -> tuple[Diagonal, Diagonal]:
+        """The distributions of the first ``n`` coordinates and of the others."""
+        (loc, other_loc), (scale, other_scale) = (x.tensor_split([n], -1) for x in (self.loc, self.scale))
+        return Diagonal(loc, scale, self.family), Diagonal(other_loc, other_scale, self.family)
+
     def where(self, present: Tensor) -> Diagonal:
         """The same where bool ``present`` [...] is True; elsewhere loc 0 and scale 1, so that NaN goes nowhere."""
         absent = ~present[..., None]
@@ -120,6 +125,11 @@ class Mixture:
     def detach(self) -> Mixture:
         """The same mixture, cut from the graph."""
         return Mixture(self.components.detach(), self.log_mixture.detach())
+
+
+def standard(size: int, like: Tensor, family: str = "normal") -> Diagonal:
+    """The prior of loc 0 and scale 1 over ``size`` coordinates, in the type and on the device of ``like``."""
+    return Diagonal(like.new_zeros(size), like.new_ones(size), family)
 
 
 def single(q: Diagonal) -> Mixture:

@@ -21,7 +21,7 @@ from mmlib.bounds import LogWeights
 from mmlib.distributions import Diagonal, Mixture, mixture_of_experts
 from mmlib.lab import LinearGaussian, joint_encoder, modalities
 from mmlib.modality import Likelihood, Modality, NormalLikelihood
-from mmlib.models import MMVAE, MODELS, MVAE, Draws
+from mmlib.models import MMVAE, MODELS, MVAE, Codes, Draws
 
 ROWS = 6
 HIDES_B = torch.tensor([True, True, False, True, False, False])
@@ -153,6 +153,7 @@ ARGUMENTS = {
     "generator": lambda call: torch.Generator().manual_seed(0),
     "second": lambda call: None,
 }
+HOOKS = {"infer", "training_objective", "draw_from"}  # of a checked batch: posterior, loss and draw call them
 SWITCHES = (bool, str)  # options with a default, which are left alone
 
 
@@ -162,7 +163,8 @@ def masked_methods(cls):
     for name, function in inspect.getmembers(cls, inspect.isfunction):
         parameters = inspect.signature(function).parameters
         options = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        if not name.startswith("_") and name not in dir(nn.Module) and ("mask" in parameters or options):
+        known = name.startswith("_") or name in {*dir(nn.Module), *HOOKS}
+        if not known and ("mask" in parameters or options):
             found.append(name)
     return found
 
@@ -200,6 +202,8 @@ def of_rows(value, path=""):
     if isinstance(value, Mixture):
         points = torch.linspace(-1, 1, value.components.loc.shape[-1]).double()
         return {f"{path}.mean": value.mean, f"{path}.density": value.log_prob(points.expand_as(value.mean))}
+    if isinstance(value, Codes):
+        value = value.experts, value.observed
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], Diagonal):
         experts, seen = value  # [M, B, D] and [M, B]: the precisions that rows have in all
         return {f"{path}.total": (seen[..., None] / experts.scale).sum(0), f"{path}.seen": seen.sum(0)}
@@ -362,9 +366,8 @@ def test_bounds_hold_and_the_estimate_is_right_in_every_row(cls):
 
 
 class IgnoresTheMask(MMVAE):
-    def _posterior(self, batch, mask, given):
-        experts, observed = self.experts(batch, mask, given)
-        return mixture_of_experts(experts, torch.ones_like(observed))
+    def infer(self, codes, batch, mask):
+        return mixture_of_experts(codes.experts, torch.ones_like(codes.observed))
 
 
 class GivesAllAnEqualSay(MMVAE):
@@ -380,10 +383,8 @@ class MultipliesByZero(MVAE):
 
 
 class EncodesWhatIsHidden(MVAE):
-    def experts(self, batch, mask, given):
-        codes = [self.encode(name, batch[name]) for name in given]
-        experts = Diagonal(torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]))
-        return experts, torch.stack([mask[name] for name in given])
+    def _encoded(self, batch, mask, given):
+        return {name: self.encode(name, batch[name]) for name in given}
 
 
 class CountsThePriorTwice(MVAE):

@@ -1,7 +1,7 @@
 """The models, one file each; ``MODELS`` finds them by name."""
 
 from mmlib.checks import look_up
-from mmlib.models.base import Draws, MultimodalVAE
+from mmlib.models.base import Codes, Draws, MultimodalVAE
 from mmlib.models.jmvae import JMVAE
 from mmlib.models.mmali import MMALI
 from mmlib.models.mmvae import MMVAE

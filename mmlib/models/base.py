@@ -1,7 +1,7 @@
-"""What all models share: encode, decode, draw, sample, generate, and the protocol that metrics rely on.
+"""What variational models share: encode, decode, draw, sample, generate, and the protocol that metrics rely on.
 
-A variational method is a subclass of `MultimodalVAE` that says what its posterior is and what its training objective
-is; it overrides ``_posterior`` and ``_objective`` and nothing else.
+A variational method is a subclass of `MultimodalVAE` that overrides two hooks and nothing else: ``infer``, which says
+what its posterior is, and ``training_objective``.
 
 Arguments that mean the same everywhere: ``batch``, tensors [B, *shape] by modality name; ``mask``, bool [B] by name,
 True = observed, so that rows may observe different modalities (None: all there is); ``given``, names of the modalities
@@ -9,7 +9,7 @@ that the posterior sees (None: all in the batch); ``generator``, source of the d
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,28 +17,29 @@ from torch import Tensor, nn
 
 from mmlib import bounds
 from mmlib.bounds import LogWeights
-from mmlib.checks import one_of, whole
-from mmlib.distributions import FAMILIES, SCALES, Diagonal, Mixture, scale_from
+from mmlib.checks import one_of, per_name, whole
+from mmlib.distributions import Diagonal, Mixture, scale_from, standard
 from mmlib.modality import (
     Batch,
     Mask,
     Modality,
     check_batch,
-    check_given,
     check_names,
     stand_in,
     without_hidden,
 )
+from mmlib.models.multimodal import MultimodalModel
 
 
 class Draws(NamedTuple):
     """Samples from a posterior and every density at them; R components, K samples from each, B rows; nats."""
 
-    z: Tensor  # [R, K, B, D]
+    z: Tensor  # [R, K, B, D], shared by all modalities
     log_weights: LogWeights  # values [R, K, B] and the mixture's weights
     log_likelihood: dict[str, Tensor]  # [R, K, B] each, unscaled, 0 in rows that do not observe the modality
-    log_prior: Tensor  # [R, K, B]
-    log_posterior: Tensor  # [R, K, B]
+    log_prior: Tensor  # [R, K, B], of the shared code and of the styles
+    log_posterior: Tensor  # [R, K, B], the same
+    styles: dict[str, Tensor]  # [R, K, B, S] each, of the modalities that have a style
 
     @property
     def log_mixture(self) -> Tensor:
@@ -46,77 +47,17 @@ class Draws(NamedTuple):
         return self.log_weights.log_mixture
 
 
-class MultimodalModel(nn.Module):
-    """What variational and adversarial models share: modalities, and codes that are encoded and decoded.
+class Codes(NamedTuple):
+    """What the encoders say of the modalities given; one pass through each, B rows."""
 
-    Args:
-        modalities: at least one, with different names.
-        latent_dim: D, the size of the code.
-        family: of the unimodal posteriors.
-        scale: rule that turns the encoders' raw output into scales, see ``distributions.scale_from``.
-
-    Raises:
-        ValueError: for no modality, a repeated name, or an unknown family or rule.
-    """
-
-    def __init__(
-        self, modalities: Sequence[Modality], latent_dim: int, family: str = "normal", scale: str = "softplus"
-    ) -> None:
-        super().__init__()
-        modalities = list(modalities)
-        for i, modality in enumerate(modalities):
-            if not isinstance(modality, Modality):
-                raise ValueError(f"modalities[{i}] is {modality!r}; expected a Modality")
-        names = [modality.name for modality in modalities]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"modalities are named {names}; expected at least one, with different names")
-        self.modalities = nn.ModuleDict(zip(names, modalities, strict=True))
-        self.latent_dim = whole("latent_dim", latent_dim)
-        self.family = one_of("posterior", family, FAMILIES)
-        self.scale_rule = one_of("scale", scale, SCALES)
-
-    def encode(self, name: str, x: Tensor) -> Diagonal:
-        """Unimodal posterior of the code, q(z | x_m): ``x`` [B, *shape] to loc and scale [B, D]."""
-        loc, raw = self.modalities[name].encode(x, self.latent_dim)
-        return Diagonal(loc, scale_from(raw, self.scale_rule), self.family)
-
-    def experts(self, batch: Batch, mask: Mask, given: Iterable[str]) -> tuple[Diagonal, Tensor]:
-        """Unimodal posteriors of ``given`` stacked to [M, B, D], and which rows observe them, [M, B].
-
-        Where a row does not, there is loc 0 and scale 1, and no encoder has seen what is hidden.
-        """
-        shown, seen = without_hidden(*({name: x[name] for name in given} for x in (batch, mask)))
-        observed = torch.stack([mask[name] for name in given])
-        codes = self._stacked({name: stand_in(x, seen[name]) for name, x in shown.items()}, given)
-        return codes.where(observed), observed
-
-    def _stacked(self, batch: Batch, names: Iterable[str]) -> Diagonal:
-        """Unimodal posteriors stacked to [M, B, D], with loc 0 and scale 1 where the batch lacks the modality."""
-        found = {name: self.encode(name, batch[name]) for name in names if name in batch}
-        like = next(iter(found.values())).loc
-        nothing = Diagonal(torch.zeros_like(like), torch.ones_like(like), self.family)
-        codes = [found.get(name, nothing) for name in names]
-        return Diagonal(
-            torch.stack([q.loc for q in codes]), torch.stack([q.scale for q in codes]), self.family
-        )
-
-    def decode(self, z: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Likelihood parameters [..., *shape] of each modality named (default: all) at codes ``z`` [..., D]."""
-        names = tuple(self.modalities) if names is None else check_names(self.modalities, names, "names")
-        if z.ndim < 2 or z.shape[-1] != self.latent_dim:
-            raise ValueError(f"z has shape {tuple(z.shape)}; expected [..., {self.latent_dim}]")
-        return {name: self.modalities[name].decode(z) for name in names}
-
-    def _means(self, z: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        params = self.decode(z, names)
-        return {name: self.modalities[name].likelihood.mean(value) for name, value in params.items()}
-
-    def _seen(self, batch: Batch, mask: Mask | None, **chosen: Collection[str] | None) -> tuple:
-        """A checked batch and mask of the modalities that it shows, and of each choice of names those among them."""
-        batch, mask = check_batch(self.modalities, batch, mask)
-        names = [check_given(batch, mask, choice, argument) for argument, choice in chosen.items()]
-        batch, mask = without_hidden(batch, mask)
-        return batch, mask, *(tuple(name for name in choice if name in batch) for choice in names)
+    given: tuple[str, ...]  # names, M of them
+    experts: (
+        Diagonal  # [M, B, D], unimodal posteriors of the shared code; loc 0 and scale 1 where not observed
+    )
+    observed: Tensor  # bool [M, B]
+    styles: dict[
+        str, Diagonal
+    ]  # [B, S] each, of the modalities that have a style; the prior where not observed
 
 
 class MultimodalVAE(MultimodalModel):
@@ -127,10 +68,14 @@ class MultimodalVAE(MultimodalModel):
         latent_dim: D.
         posterior: family of the unimodal posteriors and of the prior, ``"normal"`` or ``"laplace"``.
         scale: rule for the posteriors' scales.
-        learn_prior: learn the prior's scale (its location stays 0); the scale starts at 1.
+        learn_prior: learn the scale of the shared code's prior (its location stays 0); it starts at 1.
+        style_dim: S, the size of a modality's style, a code of its own that no other modality has; one for all or one
+            for each name. Networks of a modality with a style give and take [style, shared code], S + D numbers.
 
     Raises:
-        ValueError: as `MultimodalModel`.
+        ValueError: as `MultimodalModel`, or for a size that is none.
+
+    Source: styles, Sutter et al. 2020, Section 3 and supplement, Eqs. 12 to 15.
     """
 
     def __init__(
@@ -140,8 +85,11 @@ class MultimodalVAE(MultimodalModel):
         posterior: str = "normal",
         scale: str = "softplus",
         learn_prior: bool = False,
+        style_dim: int | Mapping[str, int] = 0,
     ) -> None:
         super().__init__(modalities, latent_dim, posterior, scale)
+        sizes = per_name("style_dim", style_dim, self.modalities)
+        self.style_dims = {name: whole("style_dim", sizes[name], 0) for name in self.modalities}
         self.learn_prior = one_of("learn_prior", learn_prior, (True, False))
         start = math.log(math.e - 1) if scale == "softplus" else 0.0
         self.prior_raw = nn.Parameter(torch.full((self.latent_dim,), start), requires_grad=learn_prior)
@@ -155,17 +103,48 @@ class MultimodalVAE(MultimodalModel):
         scale = scale_from(self.prior_raw, self.scale_rule) if self.learn_prior else torch.ones_like(loc)
         return Diagonal(loc, scale, self.family)
 
+    def encode(self, name: str, x: Tensor) -> Diagonal:
+        """Unimodal posterior of [style, shared code]: ``x`` [B, *shape] to loc and scale [B, S + D].
+
+        A scale rule that relates the numbers of a code relates those of the style and of the shared code apart.
+        """
+        s = self.style_dims[name]
+        loc, raw = self.modalities[name].encode(x, s + self.latent_dim)
+        parts = [scale_from(part, self.scale_rule) for part in raw.tensor_split([s], -1) if part.shape[-1]]
+        return Diagonal(loc, torch.cat(parts, -1) if s else parts[0], self.family)
+
+    def codes(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Codes:
+        """What the encoders of ``given`` say of a checked batch: one pass through each."""
+        observed = torch.stack([mask[name] for name in given])
+        found = {
+            name: q.split(self.style_dims[name]) for name, q in self._encoded(batch, mask, given).items()
+        }
+        styles = {name: q.where(mask[name]) for name, (q, _) in found.items() if self.style_dims[name]}
+        experts = self._stacked({name: q for name, (_, q) in found.items()}, given)
+        return Codes(given, experts.where(observed), observed, styles)
+
+    def experts(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> tuple[Diagonal, Tensor]:
+        """Unimodal posteriors of the shared code, [M, B, D], and which rows observe them, [M, B]."""
+        codes = self.codes(batch, mask, given)
+        return codes.experts, codes.observed
+
     def posterior(
         self, batch: Batch, given: Collection[str] | None = None, mask: Mask | None = None
     ) -> Mixture:
-        """Posterior over the code given the modalities named: a mixture of R components, [R, B, D].
+        """Posterior over the shared code given the modalities named: a mixture of R components, [R, B, D].
 
         Raises:
             ValueError: for bad input, or if a row observes none of ``given``.
         """
-        return self._posterior(*self._seen(batch, mask, given=given))
+        batch, mask, given = self._seen(batch, mask, given=given)
+        return self.infer(self.codes(batch, mask, given), batch, mask)
 
-    def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
+    def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
+        """Hook: the posterior over the shared code, [R, B, D], of what the encoders of the modalities given say.
+
+        Most methods need no more than ``codes.experts`` and ``codes.observed``; the checked ``batch`` and ``mask`` are
+        for those with another encoder.
+        """
         raise TypeError(f"{type(self).__name__} does not say what its posterior is")
 
     # --- generation ---------------------------------------------------------------------------------------------
@@ -173,7 +152,8 @@ class MultimodalVAE(MultimodalModel):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``n`` draws from the prior, decoded to mean observations [n, *shape] of every modality."""
-        return self._means(self.prior.rsample(whole("n", n), generator))
+        z = self.prior.rsample(whole("n", n), generator)
+        return self._means(self.decode(z, styles=self.draw_styles({}, self.modalities, z, generator)))
 
     @torch.no_grad()
     def generate(
@@ -187,14 +167,23 @@ class MultimodalVAE(MultimodalModel):
     ) -> dict[str, Tensor]:
         """Mean observations [B, *shape] of the modalities ``to``, decoded from one posterior draw a row.
 
-        ``to`` may name given ones, too. With ``mean`` the posterior's mean is decoded in place of a draw.
+        ``to`` may name given ones, too. With ``mean`` the posterior's mean is decoded in place of a draw. The style is
+        drawn from the posterior of the row's own item where that is given, else, with ``mean`` too, from the prior.
 
         Raises:
             ValueError: as `posterior`, or for an unknown name.
         """
         to = check_names(self.modalities, to, "to")
-        posterior = self.posterior(batch, given, mask)
-        return self._means(posterior.mean if mean else posterior.sample(generator), to)
+        batch, mask, given = self._seen(batch, mask, given=given)
+        codes = self.codes(batch, mask, given)
+        posterior = self.infer(codes, batch, mask)
+        z = posterior.mean if mean else posterior.sample(generator)
+        styles = self.draw_styles(codes.styles, to, z, generator)
+        if mean:
+            styles |= {
+                n: q.loc.where(mask[n][:, None], styles[n]) for n, q in codes.styles.items() if n in to
+            }
+        return self._means(self.decode(z, to, styles))
 
     # --- weights and loss ---------------------------------------------------------------------------------------
 
@@ -219,12 +208,16 @@ class MultimodalVAE(MultimodalModel):
             ValueError: for bad input or ``k`` < 1.
         """
         batch, mask, given, target = self._seen(batch, mask, given=given, target=target)
-        posterior = self._posterior(batch, mask, given)
-        return self._draw(posterior, batch, mask, target, k, generator, weighted, detach_posterior)
+        codes = self.codes(batch, mask, given)
+        posterior = self.infer(codes, batch, mask)
+        return self.draw_from(
+            posterior, codes.styles, batch, mask, target, k, generator, weighted, detach_posterior
+        )
 
-    def _draw(
+    def draw_from(
         self,
         posterior: Mixture,
+        styles: Mapping[str, Diagonal],
         batch: Batch,
         mask: Mask,
         target: Iterable[str],
@@ -233,17 +226,66 @@ class MultimodalVAE(MultimodalModel):
         weighted: bool = False,
         detach_posterior: bool = False,
     ) -> Draws:
-        z = posterior.rsample_stratified(k, generator)
-        log_likelihood = {name: self.log_likelihood(name, z, batch[name], mask[name]) for name in target}
+        """As `draw`, from posteriors of shared code and styles that are at hand: for training objectives."""
+        z, target = posterior.rsample_stratified(k, generator), tuple(target)
+        drawn = self.draw_styles(styles, target, z, generator)
+        code = {name: self.code(name, z, drawn) for name in target}
+        log_likelihood = {n: self.log_likelihood(n, code[n], batch[n], mask[n]) for n in target}
         log_prior = self.prior.log_prob(z)
         log_posterior = (posterior.detach() if detach_posterior else posterior).log_prob(z)
+        for name, style in drawn.items():
+            if name in styles:  # one drawn from its prior has the same density under both
+                log_prior = log_prior + self.style_prior(name).log_prob(style)
+                q = styles[name].detach() if detach_posterior else styles[name]
+                log_posterior = log_posterior + q.log_prob(style)
         terms = self.weighted(log_likelihood) if weighted else log_likelihood
         values = bounds.log_weights(terms.values(), log_prior, log_posterior)
         weights = LogWeights(values, posterior.log_mixture)
-        return Draws(z, weights, log_likelihood, log_prior, log_posterior)
+        return Draws(z, weights, log_likelihood, log_prior, log_posterior, drawn)
+
+    def style_prior(self, name: str) -> Diagonal:
+        """The prior over a modality's style, loc 0 and scale 1, [S]."""
+        return standard(self.style_dims[name], self.prior_raw, self.family)
+
+    def draw_styles(
+        self,
+        styles: Mapping[str, Diagonal],
+        names: Iterable[str],
+        z: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """A style for every shared code ``z`` [..., B, D] of those ``names`` that have one: [..., B, S] each.
+
+        It is drawn from the posterior [B, S] in ``styles``, or, where that has none, from the prior.
+        """
+        drawn, leading = {}, z.shape[:-1]
+        for name in names:
+            if name in styles:
+                many = styles[name].rsample(leading[:-1].numel(), generator)
+                drawn[name] = many.reshape(*leading, self.style_dims[name])
+            elif self.style_dims[name]:
+                many = self.style_prior(name).rsample(leading.numel(), generator)
+                drawn[name] = many.reshape(*leading, self.style_dims[name])
+        return drawn
+
+    def code(self, name: str, z: Tensor, styles: Mapping[str, Tensor]) -> Tensor:
+        """What a modality's decoder takes, [style, shared code], [..., S + D]."""
+        return torch.cat([styles[name], z], -1) if self.style_dims[name] else z
+
+    def decode(
+        self, z: Tensor, names: Collection[str] | None = None, styles: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Likelihood parameters [..., *shape] of the modalities named (default: all) at shared codes ``z`` [..., D].
+
+        ``styles`` are [..., S] by name; a modality that they lack gets 0, the mean of their prior.
+        """
+        names = self._decodable(z, names)
+        nothing = {n: z.new_zeros(*z.shape[:-1], s) for n, s in self.style_dims.items()}
+        styles = nothing | dict(styles or {})
+        return {name: self.modalities[name].decode(self.code(name, z, styles)) for name in names}
 
     def log_likelihood(self, name: str, z: Tensor, x: Tensor, observed: Tensor) -> Tensor:
-        """log p(x_m | z): ``z`` [..., B, D] to [..., B], nats; 0 in rows where ``observed`` [B] is False."""
+        """log p(x_m | z): [style, shared code] [..., B, S + D] to [..., B], nats; 0 where not ``observed`` [B]."""
         modality = self.modalities[name]
         log_density = modality.likelihood.log_prob(modality.decode(z), stand_in(x, observed))
         return log_density.masked_fill(~observed, 0)
@@ -279,14 +321,18 @@ class MultimodalVAE(MultimodalModel):
         if validate or mask is None:
             batch, mask = check_batch(self.modalities, batch, mask)
         shown, observed = without_hidden(batch, mask)
-        objective, parts = self._objective(shown, observed, generator)
+        objective, parts = self.training_objective(shown, observed, generator)
         if len(shown) < len(batch):  # whoever averages parts over steps counts on all of them
             parts = {f"log_likelihood.{name}": torch.zeros_like(objective) for name in batch} | parts
         return -objective.mean(), {"objective": objective, **parts}
 
-    def _objective(
+    def training_objective(
         self, batch: Batch, mask: Mask, generator: torch.Generator | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hook: what training maximises, [B], and its named parts, [B] each, in nats, of a checked batch and mask.
+
+        The batch lacks modalities that no row observes; ``log_likelihood.<name>`` is the usual name of a likelihood.
+        """
         raise TypeError(f"{type(self).__name__} does not say what its objective is")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmlib.checks import real
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, scale_from, single
 from mmlib.modality import Batch, Mask, Modality, all_observed, loc_and_raw, stand_in
-from mmlib.models.base import MultimodalVAE
+from mmlib.models.base import Codes, MultimodalVAE
 
 
 class JMVAE(MultimodalVAE):
@@ -50,16 +50,16 @@ class JMVAE(MultimodalVAE):
         loc, raw = loc_and_raw("joint_encoder", output, (rows, self.latent_dim))
         return Diagonal(loc, scale_from(raw, self.scale_rule))
 
-    def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
-        experts, observed = self.experts(batch, mask, given)
-        number = observed.sum(0)  # [B]
+    def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
+        """The joint encoder's posterior in rows that give everything, the unimodal one in rows that give just one."""
+        experts, number = codes.experts, codes.observed.sum(0)  # [B]
         complete = number == len(self.modalities)
         if not bool((complete | (number == 1)).all()):
             raise ValueError(
-                f"given is {', '.join(given)} of {', '.join(self.modalities)}: JMVAE has a posterior given all "
+                f"given is {', '.join(codes.given)} of {', '.join(self.modalities)}: JMVAE has a posterior given all "
                 "modalities or exactly one, and a row observes another subset"
             )
-        first = observed.int().argmax(0)  # [B], the modality of a row that observes just one
+        first = codes.observed.int().argmax(0)  # [B], the modality of a row that observes just one
         rows = torch.arange(len(first), device=first.device)
         unimodal = Diagonal(experts.loc[first, rows], experts.scale[first, rows])
         if not bool(complete.any()):
@@ -69,7 +69,10 @@ class JMVAE(MultimodalVAE):
         loc = torch.where(use_joint, joint.loc, unimodal.loc)
         return single(Diagonal(loc, torch.where(use_joint, joint.scale, unimodal.scale)))
 
-    def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
+    def training_objective(
+        self, batch: Batch, mask: Mask, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict]:
+        """`jmvae_objective` of one draw from the joint posterior; on complete rows only."""
         if len(batch) < len(self.modalities) or not all_observed(mask):
             raise ValueError(
                 f"batch holds {', '.join(batch)}, not every row complete: JMVAE trains on complete rows of "

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmlib.checks import one_of, per_name, real, whole
-from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, single
+from mmlib.distributions import Diagonal, Mixture, geometric_mean, product_of_experts, single, standard
 from mmlib.modality import (
     Batch,
     Mask,
@@ -21,7 +21,6 @@ from mmlib.modality import (
     stand_in,
     without_hidden,
 )
-from mmlib.models.base import MultimodalModel
 from mmlib.models.mmali_discriminators import (
     FactorisedDiscriminator,
     JointDiscriminator,
@@ -29,6 +28,7 @@ from mmlib.models.mmali_discriminators import (
     draw,
     mean_over,
 )
+from mmlib.models.multimodal import MultimodalModel
 from mmlib.nets.discriminators import HEADS, Layers, held, initialise, layers_named
 from mmlib.ratios import minimax_value, non_saturating_loss
 
@@ -127,8 +127,7 @@ class MMALI(MultimodalModel):
     @property
     def prior(self) -> Diagonal:
         """The prior N(0, I) over a modality's code, loc and scale [D]."""
-        weight = next(self.modalities.parameters())
-        return Diagonal(weight.new_zeros(self.latent_dim), weight.new_ones(self.latent_dim))
+        return standard(self.latent_dim, next(self.modalities.parameters()))
 
     def encode_style(self, name: str, x: Tensor) -> Diagonal:
         """Posterior of a modality's style given its item, loc and scale [B, S]."""
@@ -153,13 +152,12 @@ class MMALI(MultimodalModel):
         return single(self._content(experts, seen, product))
 
     def _style(self, code: Diagonal) -> Diagonal:
-        return Diagonal(code.loc[..., : self.style_dim], code.scale[..., : self.style_dim])
+        return code.split(self.style_dim)[0]
 
     def _content(self, experts: Diagonal, seen: Tensor, product: str = "geometric") -> Diagonal:
         """Codes [M, B, D] of the modalities that rows have ``seen`` [M, B] to one content, [B, C]."""
         rule = geometric_mean if one_of("product", product, PRODUCTS) == "geometric" else product_of_experts
-        contents = Diagonal(experts.loc[..., self.style_dim :], experts.scale[..., self.style_dim :])
-        return rule(contents, seen)
+        return rule(experts.split(self.style_dim)[1], seen)
 
     # --- generation ---------------------------------------------------------------------------------------------
 
@@ -307,7 +305,8 @@ class MMALI(MultimodalModel):
 
     def _encoder_side(self, batch: Batch, seen: Tensor | None, generator: torch.Generator | None) -> Side:
         like = next(iter(batch.values()))
-        posteriors = self._stacked(batch, self.modalities)
+        found = {name: self.encode(name, x) for name, x in batch.items()}
+        posteriors = self._stacked(found, self.modalities)
         style, content = posteriors.rsample(1, generator)[0].tensor_split([self.style_dim], -1)
         x = {
             name: batch[name] if name in batch else like.new_zeros(len(like), *modality.shape)

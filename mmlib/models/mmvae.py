@@ -9,7 +9,7 @@ from mmlib import bounds
 from mmlib.checks import one_of, whole
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, mixture_of_experts
 from mmlib.modality import Batch, Mask, Modality
-from mmlib.models.base import MultimodalVAE, average_over_draws
+from mmlib.models.base import Codes, MultimodalVAE, average_over_draws
 
 OBJECTIVES = ("elbo", "iwae", "iwae_looser", "elbo_own_decodes")
 ESTIMATORS = ("plain", "squared", "normalised")
@@ -58,16 +58,21 @@ class MMVAE(MultimodalVAE):
         if objective == "elbo_own_decodes" and k != 1:
             raise ValueError(f"k is {k}; expected 1, since objective {objective!r} draws each expert once")
 
-    def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
-        return mixture_of_experts(*self.experts(batch, mask, given))
+    def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
+        """The equal mixture of the experts that a row observes, [M, B, D]."""
+        return mixture_of_experts(codes.experts, codes.observed)
 
-    def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
-        posterior = self._posterior(batch, mask, tuple(batch))
+    def training_objective(
+        self, batch: Batch, mask: Mask, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict]:
+        """The bound that ``objective`` names, of ``k`` draws from each expert."""
+        codes = self.codes(batch, mask, tuple(batch))
+        posterior = self.infer(codes, batch, mask)
         if self.objective == "elbo_own_decodes":
             return self._own_decodes(posterior, batch, mask, generator)
         detach = self.estimator != "plain"
-        draws = self._draw(
-            posterior, batch, mask, batch, self.k, generator, weighted=True, detach_posterior=detach
+        draws = self.draw_from(
+            posterior, codes.styles, batch, mask, batch, self.k, generator, True, detach_posterior=detach
         )
         looser = self.objective == "iwae_looser"
         if self.estimator == "squared":

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmlib.checks import one_of, real, whole
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, product_of_experts, single
 from mmlib.modality import Batch, Mask, Modality
-from mmlib.models.base import MultimodalVAE
+from mmlib.models.base import Codes, MultimodalVAE
 
 TERMS = ("joint", "unimodal", "sampled")
 
@@ -56,10 +56,14 @@ class MVAE(MultimodalVAE):
         self.beta, self.sampled = real("beta", beta, 0.0), whole("sampled", sampled, 0)
         self.weigh_partial_terms = one_of("weigh_partial_terms", weigh_partial_terms, (True, False))
 
-    def _posterior(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Mixture:
-        return single(product_of_experts(*self.experts(batch, mask, given), self.prior))
+    def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
+        """The product of the prior and the experts that a row observes: one component, [1, B, D]."""
+        return single(product_of_experts(codes.experts, codes.observed, self.prior))
 
-    def _objective(self, batch: Batch, mask: Mask, generator: torch.Generator | None) -> tuple[Tensor, dict]:
+    def training_objective(
+        self, batch: Batch, mask: Mask, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict]:
+        """`mvae_objective` of the ELBOs of this batch's subsets, a draw each."""
         names = tuple(batch)
         experts, observed = self.experts(batch, mask, names)
         members = self._subsets(len(names), generator)  # [S, M] on the CPU, the first is everything
