@@ -42,14 +42,14 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMA
 
     ``data`` may also be a mapping of modality names to shapes. Raises as :func:`check`, and for an impossible option.
     """
-    shapes, options = getattr(data, "shapes", data), dict(check(recipe).model_options)
+    options = dict(check(recipe).model_options)
     likelihood = LIKELIHOODS[recipe.likelihood](recipe.likelihood_scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
-        parts = modalities(shapes, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
+        parts = modalities(data, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
         if "joint_encoder" in options:
             joint = JOINT_ENCODERS[options["joint_encoder"]]
-            options["joint_encoder"] = joint(shapes, recipe.latent_dim, recipe.width)
+            options["joint_encoder"] = joint(data, recipe.latent_dim, recipe.width)
         shared = recipe.latent_dim - options.get("style_dim", 0)
         return get_model(recipe.model)(parts, shared, **options)
 
