@@ -88,6 +88,17 @@ def test_its_objective_is_the_elbo_of_the_geometric_mean(page):
     assert ((values.mean(0) - exact).abs() < 5 * values.std(0) / math.sqrt(draws)).all()
 
 
+def test_training_weights_scale_their_own_likelihood_alone(page):
+    known = lab.LinearGaussian.make({"a": 3, "b": 4}, 2, noise=0.7, seed=1)
+    batch, found = known.sample(6, generator(0))[1], []
+    for weight in (1.0, 3.0):
+        model = page["GeometricVAE"](lab.modalities(known), 2).double()
+        model.modalities["a"].weight = weight
+        found.append(model.loss(batch, generator=generator(1))[1])
+    extra = found[1]["objective"] - found[0]["objective"]
+    torch.testing.assert_close(extra, 2 * found[0]["log_likelihood.a"])
+
+
 def test_its_recipe_is_one_and_makes_a_run(page, recipe, tmp_path, monkeypatch, capsys):
     assert main(["train", "--recipe", str(recipe), "--dry-run"]) == 0
     assert "geometric" in capsys.readouterr().out

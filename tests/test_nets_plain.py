@@ -15,7 +15,7 @@ from mmlib.likelihoods import (
     LaplaceLikelihood,
     NormalLikelihood,
 )
-from mmlib.models import JMVAE, MMVAE, MVAE
+from mmlib.models import JMVAE, MMALI, MMVAE, MVAE
 from mmlib.nets import (
     JointEncoder,
     MnistEncoder,
@@ -26,6 +26,7 @@ from mmlib.nets import (
     SymbolEncoder,
     modalities,
 )
+from mmlib.nets.discriminators import Layers
 from mmlib.runs.build import build_model
 from mmlib.runs.recipe import Recipe
 from mmlib.seeding import generator
@@ -141,6 +142,19 @@ def test_vectors_and_images_are_as_before_where_nothing_is_said_of_symbols():
         modalities({"a": ()}, 2)
 
 
+def test_adversarial_models_take_images_and_vectors_of_any_size():
+    torch.manual_seed(0)
+    shapes = {name: SHAPES[name] for name in ("scan", "photo", "table")}
+    model = MMALI(modalities(shapes, 4, 0.05), 3, 1, width=0.05)
+    batch = {name: rows()[name] for name in shapes}
+    for loss in (model.discriminator_loss, model.generator_loss):
+        value, _ = loss(batch)
+        value.backward()
+        assert torch.isfinite(value)
+    seen = Layers(width=0.05).branch_of(SHAPES["photo"])(batch["photo"])
+    assert seen.shape == (7, Layers(width=0.05).features)
+
+
 # --- whose word counts ----------------------------------------------------------------------------------------------
 
 
@@ -171,6 +185,22 @@ def test_one_likelihood_is_for_all_numbers_and_a_copy_for_each():
 def test_a_categorical_likelihood_alone_makes_symbols_of_a_shape():
     (part,) = modalities({"word": (3,)}, 2, likelihood={"word": CategoricalLikelihood(5)})
     assert isinstance(part.encoder, SymbolEncoder) and part.decode(torch.zeros(4, 2)).shape == (4, 3, 5)
+
+
+def test_pixels_lie_in_the_unit_interval_only_where_the_decoder_gives_them():
+    class Logarithms(LaplaceLikelihood):
+        def mean(self, params):
+            return params.exp()
+
+    for likelihood, bounded in (
+        (LaplaceLikelihood(), True),
+        (NormalLikelihood(), True),
+        (Logarithms(), False),
+    ):
+        for part in modalities({"grey": (1, 8, 8), "colour": (3, 8, 8)}, 2, 0.1, likelihood):
+            assert part.decoder.sigmoid == bounded
+    (table,) = modalities({"a": (3,)}, 2, 0.1, LaplaceLikelihood())
+    assert not table.decoder.sigmoid
 
 
 def test_networks_may_be_said_for_some():
