@@ -24,6 +24,7 @@ from mmlib.nets import (
     SvhnDecoder,
     SvhnEncoder,
     SymbolEncoder,
+    TextEncoder,
     modalities,
 )
 from mmlib.nets.discriminators import Layers
@@ -32,8 +33,8 @@ from mmlib.runs.recipe import Recipe
 from mmlib.seeding import generator
 from mmlib.train import fit
 
-SHAPES = {"scan": (1, 12, 9), "photo": (3, 20, 25), "table": (5,), "breed": (), "tags": (3,)}
-CLASSES = {"breed": 4, "tags": 6}
+SHAPES = {"scan": (1, 12, 9), "photo": (3, 20, 25), "table": (5,), "breed": (), "tags": (3,), "word": (8,)}
+CLASSES = {"breed": 4, "tags": 6, "word": 5}
 OWN = SimpleNamespace(shapes=SHAPES, symbols=CLASSES)
 
 
@@ -106,6 +107,7 @@ def test_every_modality_gets_what_fits_its_items():
         "table": (PlainEncoder, NormalLikelihood),
         "breed": (SymbolEncoder, CategoricalLikelihood),
         "tags": (SymbolEncoder, CategoricalLikelihood),
+        "word": (TextEncoder, CategoricalLikelihood),
     }
     assert parts["table"].likelihood.log_scale.shape == (5,)
     assert {name: parts[name].likelihood.classes for name in CLASSES} == CLASSES

@@ -6,8 +6,9 @@ from mmlib.models.jmvae import JMVAE
 from mmlib.models.mmali import MMALI
 from mmlib.models.mmvae import MMVAE
 from mmlib.models.mvae import MVAE
+from mmlib.models.telbo import TELBO
 
-MODELS = {"jmvae": JMVAE, "mvae": MVAE, "mmvae": MMVAE, "mmali": MMALI}
+MODELS = {"jmvae": JMVAE, "mvae": MVAE, "mmvae": MMVAE, "telbo": TELBO, "mmali": MMALI}
 
 
 def get_model(name: str) -> type[MultimodalVAE] | type[MMALI]:

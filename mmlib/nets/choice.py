@@ -15,6 +15,7 @@ from mmlib.nets.common import Decoder, Encoder
 from mmlib.nets.mnist import MnistDecoder, MnistEncoder
 from mmlib.nets.plain import PlainDecoder, PlainEncoder, SymbolEncoder
 from mmlib.nets.svhn import SvhnDecoder, SvhnEncoder
+from mmlib.nets.text import TextDecoder, TextEncoder, fits
 
 
 def described(data) -> tuple[dict[str, Shape], dict[str, int]]:
@@ -38,9 +39,12 @@ def networks_for(
 ) -> tuple[Callable[..., Encoder], Callable[..., Decoder]]:
     """What makes the encoder and the decoder for items of this shape, symbols if there are ``classes``.
 
-    Colour images get the convolutions of SVHN, other images the perceptron of MNIST, all else a plain perceptron. Both
-    take the arguments of `Encoder` and `Decoder`; of symbols the decoder's shape is that of their logits.
+    Colour images get the convolutions of SVHN, other images the perceptron of MNIST, texts of 4, 8, 16, ... symbols
+    those of `mmlib.nets.text`, all else a plain perceptron. Both take the arguments of `Encoder` and `Decoder`; of
+    symbols the decoder's shape is that of their logits.
     """
+    if classes is not None and fits(shape):
+        return partial(TextEncoder, symbols=classes), TextDecoder
     if classes is not None:
         return partial(SymbolEncoder, classes=classes), PlainDecoder
     if len(shape) == 3:
