@@ -123,6 +123,9 @@ def test_canvas_keeps_the_larger_image_and_repeats_the_grey_channel():
         (SvhnEncoder, SvhnDecoder, (3, 16, 16)),
         (SvhnEncoder, SvhnDecoder, (3, 32, 32)),
         (SvhnEncoder, SvhnDecoder, (1, 64, 64)),
+        (SvhnEncoder, SvhnDecoder, (3, 28, 28)),  # a 7x7 head
+        (SvhnEncoder, SvhnDecoder, (3, 45, 60)),  # both sides are rounded off on the way
+        (SvhnEncoder, SvhnDecoder, (2, 8, 31)),
     ],
 )
 def test_shapes_survive_every_size_and_a_batch_of_one(encoder, decoder, shape, width, rows):
@@ -136,7 +139,7 @@ def test_shapes_survive_every_size_and_a_batch_of_one(encoder, decoder, shape, w
 
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("kind", [JointEncoder, ImageJointEncoder])
-@pytest.mark.parametrize("shapes", [HAND_STREET, MNIST_SVHN])
+@pytest.mark.parametrize("shapes", [HAND_STREET, MNIST_SVHN, {"grey": (1, 9, 9), "colour": (3, 25, 18)}])
 def test_joint_encoders_see_every_modality(kind, shapes, rows):
     encoder = kind(shapes, 4, width=0.25)
     batch = {name: x.requires_grad_() for name, x in batch_of(shapes, rows).items()}
@@ -176,10 +179,12 @@ def test_wrong_input_is_named():
         SvhnDecoder(latent_dim=20)(torch.rand(2, 19))
     with pytest.raises(ValueError, match="z has shape"):
         MnistDecoder(latent_dim=20)(torch.rand(20))
-    with pytest.raises(ValueError, match="power of two"):
-        SvhnEncoder((3, 28, 28))
-    with pytest.raises(ValueError, match="square"):
-        SvhnDecoder((3, 32, 16))
+    for shape in ((3, 7, 32), (3, 32, 7), (32, 32)):
+        for network in (SvhnEncoder, SvhnDecoder):
+            with pytest.raises(
+                ValueError, match=r"expected \(channels, height, width\), sides of at least 8"
+            ):
+                network(shape)
     with pytest.raises(ValueError, match="width is 0"):
         MnistEncoder(width=0)
     with pytest.raises(ValueError, match="latent_dim is 2.5"):
