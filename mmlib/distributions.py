@@ -143,9 +143,9 @@ class Mixture:
 
 def systematic(n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """``n`` numbers in [0, 1), each of them uniform, one in every n-th part, in random order: [n]."""
-    start = torch.empty((), device=device).uniform_(generator=generator)
-    order = torch.randperm(n, generator=generator, device=device)
-    return ((order + start) / n).clamp(max=1 - torch.finfo(start.dtype).eps)
+    drawn = torch.empty(n + 1, device=device).uniform_(generator=generator)
+    start, order = drawn[0], drawn[1:].argsort()
+    return ((order + start) / n).clamp(max=1 - torch.finfo(drawn.dtype).eps)
 
 
 def standard(size: int, like: Tensor, family: str = "normal") -> Diagonal:

@@ -57,6 +57,7 @@ def jensen_shannon(q: Mixture, z: Tensor) -> Tensor:
     Equation: ``eq-jsd``. Source: Lin 1991, Section IV; Sutter et al. 2020, supplement, Section B.2.
         JS = sum_nu pi_nu E_{q_nu}[log q_nu(z) - log sum_mu pi_mu q_mu(z)]
     """
+    z = z.masked_fill((q.log_mixture == -torch.inf)[:, None, :, None], 0)
     parts = Diagonal(q.components.loc[:, None], q.components.scale[:, None], q.components.family)
     return bounds.elbo(parts.log_prob(z) - q.log_prob(z), q.log_mixture)
 
