@@ -116,14 +116,14 @@ def test_what_is_given_is_its_own_product_or_a_mixture_over_its_subsets(prior_ex
     """mopoe-code-2: the product is the component of the mixture that has everything, and sharper than any other."""
     batch = rows()
     for given in SUBSETS:
-        product, mixture = (
+        product, mixed = (
             build(inference=inference, prior_expert=prior_expert).posterior(batch, given)
             for inference in ("product", "mixture")
         )
-        assert len(mixture.log_mixture) == 2 ** len(given) - 1 and len(product.log_mixture) == 1
-        torch.testing.assert_close(product.components.loc[0], mixture.components.loc[-1], **EXACT)
-        torch.testing.assert_close(product.components.scale[0], mixture.components.scale[-1], **EXACT)
-        assert (product.components.scale[0] <= mixture.components.scale + 1e-12).all()
+        assert len(mixed.log_mixture) == 2 ** len(given) - 1 and len(product.log_mixture) == 1
+        torch.testing.assert_close(product.components.loc[0], mixed.components.loc[-1], **EXACT)
+        torch.testing.assert_close(product.components.scale[0], mixed.components.scale[-1], **EXACT)
+        assert (product.components.scale[0] <= mixed.components.scale + 1e-12).all()
 
 
 def test_subsets_are_remembered_in_the_order_of_the_model_and_named_when_wrong():
