@@ -157,7 +157,8 @@ def _print(options, content, lines) -> int:
 
 def _print_about(options, documented: dict) -> int:
     texts = {name: (entry.__doc__ or "").strip().splitlines()[0] for name, entry in documented.items()}
-    return _print(options, texts, (f"{name:<14}{text}" for name, text in texts.items()))
+    width = max(map(len, texts)) + 2
+    return _print(options, texts, (f"{name:<{width}}{text}" for name, text in texts.items()))
 
 
 def _models(options) -> int:
@@ -179,7 +180,8 @@ def _data(options) -> int:
         rows = {part: len(split.items[name] if shape else split) for part, split in data.splits.items()}
         content[name] = {"shape": shape, **rows}
         counts = ", ".join(f"{count} {part}" for part, count in rows.items())
-        lines.append(f"{name:<14}{' x '.join(map(str, shape))}{' pixels; ' if shape else ''}{counts}")
+        unit = f"symbols of {data.symbols[name]}" if name in data.symbols else "pixels"
+        lines.append(f"{name:<14}{' x '.join(map(str, shape))}{f' {unit}; ' if shape else ''}{counts}")
     return _print(options, content, lines)
 
 

@@ -7,7 +7,7 @@ beside them; None means equal weights. What stands where a row lacks a component
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +83,10 @@ def cubo(log_weights: LogWeights | Tensor, log_mixture: Tensor | None = None) ->
 
 
 def dreg(
-    log_weights: LogWeights | Tensor, z: Tensor, log_mixture: Tensor | None = None, looser: bool = False
+    log_weights: LogWeights | Tensor,
+    z: Tensor | Sequence[Tensor],
+    log_mixture: Tensor | None = None,
+    looser: bool = False,
 ) -> Tensor:
     r"""IWAE's value with the doubly reparameterised gradient with respect to the posterior: [B], nats.
 
@@ -96,18 +99,22 @@ def dreg(
     Equation: ``eq-dreg``. Source: Tucker et al. 2019, Eq. 8; Shi et al. 2019, Section 3.
         grad_phi = sum_k wtilde_k^2 (d log w_k / d z_k) (d z_k / d phi),  wtilde_k = w_k / sum_j w_j
 
-    ``z`` [R, K, B, D] are the samples that the log-weights came from. With ``looser`` these are normalised within each
-    component, and the mixture stands outside the logarithm.
+    ``z`` [R, K, B, D] are the samples that the log-weights came from, or all of them where there are several, such as
+    shared codes and styles. With ``looser`` the weights are normalised within each component, and the mixture stands
+    outside the logarithm.
 
     Raises:
         ValueError: if ``z`` does not carry one sample for each log-weight.
     """
     log_w, log_pi = _parts(log_weights, log_mixture)
-    if z.shape[:-1] != log_w.shape:
-        raise ValueError(f"z has shape {tuple(z.shape)}; expected {tuple(log_w.shape)} + (D,)")
     normalised = normalised_weights(log_w.detach(), log_pi, looser)[..., None]
-    if z.requires_grad:  # what arrives may be of lower precision than the weights, under autocast
-        z.register_hook(lambda gradient: torch.where(normalised > 0, gradient * normalised, 0).to(gradient))
+    for sample in [z] if isinstance(z, Tensor) else z:
+        if sample.shape[:-1] != log_w.shape:
+            raise ValueError(f"z has shape {tuple(sample.shape)}; expected {tuple(log_w.shape)} + (D,)")
+        if sample.requires_grad:  # what arrives may be of lower precision than the weights, under autocast
+            sample.register_hook(
+                lambda gradient: torch.where(normalised > 0, gradient * normalised, 0).to(gradient)
+            )
     return (iwae_looser if looser else iwae)(log_w, log_pi)
 
 

@@ -33,6 +33,7 @@ BESIDE = {  # name: model and options; the peer has the same under these names
 DECODINGS = {  # per row and step, of m modalities with k draws: what theory says the step grows with
     "mvae": lambda m, k: 2 * m + (m + 1) / 2 * (m > 2),  # a further subset has 2 to m - 1 members
     "jmvae": lambda m, k: m,
+    "telbo": lambda m, k: 2 * m,
     "mmvae": lambda m, k: k * m * m,
     "mmali": lambda m, k: 2 * m,  # for either side
 }
@@ -75,7 +76,7 @@ def built(model: str, options: dict, shapes: dict, width: float = 1.0):
     from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
 
     torch.manual_seed(0)
-    if model == "jmvae":
+    if model in ("jmvae", "telbo"):
         joint = ImageJointEncoder if shapes == PAIR else JointEncoder
         options = {**options, "joint_encoder": joint(shapes, 20, width)}
     if model == "mmali":

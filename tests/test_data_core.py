@@ -88,9 +88,9 @@ def test_black_is_0_and_white_is_1():
 
 
 def test_making_a_batch_leaves_the_images_alone(split):
-    before = split.items["hand"].images.clone()
+    before = split.items["hand"].values.clone()
     split.batch(torch.arange(4))["hand"].add_(1)
-    assert torch.equal(split.items["hand"].images, before)
+    assert torch.equal(split.items["hand"].values, before)
 
 
 def test_original_follows_the_index(split):
@@ -122,10 +122,10 @@ def test_bad_rows_are_refused(split, rows, message):
 def test_items_name_what_does_not_fit():
     x, y = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
     with pytest.raises(
-        ValueError, match=r"images is torch.float32 of shape \(3, 1, 2, 2\); expected torch.uint8"
+        ValueError, match=r"values is torch.float32 of shape \(3, 1, 2, 2\); expected torch.uint8"
     ):
         Items(x.float(), y, y)
-    with pytest.raises(ValueError, match=r"images is torch.uint8 of shape \(3, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"values is torch.uint8 of shape \(3, 2, 2\)"):
         Items(x[:, 0], y, y)
     with pytest.raises(ValueError, match=r"labels is torch.int32 of shape \(3,\); expected torch.int64"):
         Items(x, y.int(), y)
@@ -230,3 +230,50 @@ def test_to_keeps_everything(split):
     moved = split.with_missing(0.5).to("cpu")
     assert torch.equal(moved.batch(torch.arange(4))["hand"], split.batch(torch.arange(4))["hand"])
     assert moved.observed is not None and len(moved) == len(split)
+
+
+# --- symbols --------------------------------------------------------------------------------------------------------
+
+
+def words(labels, symbols=5):
+    """Texts of three symbols each."""
+    values = torch.arange(3 * len(labels)).view(-1, 3) % 5
+    return Items(values, torch.tensor(labels), torch.arange(len(labels)), symbols)
+
+
+def test_symbols_stay_whole_numbers_beside_images_in_unit_range():
+    both = {"hand": items(LABELS), "text": words(LABELS)}
+    index = {"hand": torch.tensor([0, 1, 5]), "text": torch.tensor([3, 4, 2])}
+    split = PairedSplit(both, index, torch.tensor([0, 1, 2]))
+    assert split.shapes == {"hand": (1, 2, 2), "text": (3,)}
+    assert split.symbols == {"text": 5}
+    batch = split.batch(torch.tensor([2, 0]))
+    assert batch["hand"].dtype == torch.float32 and batch["hand"].max() == 5 / 255
+    assert batch["text"].dtype == torch.int64 and batch["text"].tolist() == [[1, 2, 3], [4, 0, 1]]
+    assert split.to("cpu").symbols == {"text": 5}
+    assert both["text"].select(torch.tensor([1])).symbols == 5
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_an_item_of_symbols_has_any_shape(shape):
+    assert Items(torch.zeros(4, *shape).long(), torch.zeros(4).long(), torch.arange(4), 2).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("values", "symbols", "message"),
+    [
+        (
+            torch.zeros(6, 3),
+            5,
+            r"values is torch.float32 of shape \(6, 3\); expected torch.int64 .* \(N, ...\)",
+        ),
+        (torch.tensor(1), 5, "values is torch.int64 of shape"),
+        (torch.full((6, 3), 5), 5, "values are symbols 5 to 5; expected 0 to 4"),
+        (torch.full((6, 3), -1), 5, "values are symbols -1 to -1; expected 0 to 4"),
+        (torch.zeros(6, 3).long(), 0, "symbols is 0; expected an integer of at least 1"),
+        (torch.zeros(6, 3).long(), None, "values is torch.int64 .* expected torch.uint8"),
+    ],
+)
+def test_impossible_symbols_are_refused(values, symbols, message):
+    with pytest.raises(ValueError, match=message):
+        Items(values, torch.tensor(LABELS), torch.arange(6), symbols)

@@ -228,7 +228,7 @@ def test_a_subset_says_what_it_is_and_holds_out_its_tail(tmp_path):
     }
     assert [len(split) for split in loaded.splits.values()] == [4 * 70, 10, 20]
     tail = torch.from_numpy(arrays["x_train"][70:]).permute(0, 3, 1, 2)
-    assert torch.equal(loaded.validation.items["svhn"].images, tail)
+    assert torch.equal(loaded.validation.items["svhn"].values, tail)
     assert loaded.provenance["svhn"] == "svhn-subset-100"
     assert set(loaded.provenance["sha256"]) == {f"MNIST/raw/{name}.gz" for name in MNIST_MD5} | {
         "SVHN/subset.npz"

@@ -221,7 +221,7 @@ def test_the_second_load_makes_nothing(tmp_path, monkeypatch):
     first = data.load("hand-street", cache=tmp_path, **SMALL)
     monkeypatch.setattr(hand_street, "make", lambda *_: pytest.fail("made again"))
     again = data.load("hand-street", cache=tmp_path, **SMALL)
-    assert torch.equal(first.test.items["street"].images, again.test.items["street"].images)
+    assert torch.equal(first.test.items["street"].values, again.test.items["street"].values)
     assert first.provenance == again.provenance
     assert [path.name for path in (tmp_path / "hand-street").iterdir()] == ["v1-16px-freedom0-60-20-20-seed0"]
 
@@ -255,7 +255,7 @@ def test_a_damaged_cache_is_noticed_and_made_again(tmp_path, damage):
             note.write_text(json.dumps({**json.loads(note.read_text()), "seed": 7}))
     with pytest.warns(UserWarning, match="is unusable .*making the data again"):
         again = data.load("hand-street", cache=tmp_path, **SMALL)
-    assert torch.equal(first.train.items["hand"].images, again.train.items["hand"].images)
+    assert torch.equal(first.train.items["hand"].values, again.train.items["hand"].values)
     assert file.read_bytes() == raw and [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 

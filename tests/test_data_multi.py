@@ -22,7 +22,7 @@ def four():
 def test_a_quarter_turn_is_counter_clockwise():
     image = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)[None, None]
     items = data.Items(image, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
-    turned = [rotated(items, k).images[0, 0].tolist() for k in range(5)]
+    turned = [rotated(items, k).values[0, 0].tolist() for k in range(5)]
     assert turned == [
         [[1, 2], [3, 4]],
         [[2, 4], [1, 3]],
@@ -57,15 +57,15 @@ def test_no_original_is_in_two_splits_and_none_is_lost(four):
 
 
 def test_modalities_are_rotations_of_the_same_originals(four):
-    upright = four.test.items["hand0"].images
+    upright = four.test.items["hand0"].values
     for k, angle in enumerate(ANGLES):
-        assert torch.equal(torch.rot90(four.test.items[f"hand{angle}"].images, -k, (-2, -1)), upright)
+        assert torch.equal(torch.rot90(four.test.items[f"hand{angle}"].values, -k, (-2, -1)), upright)
     assert int(upright.max()) == 255 and int(upright.min()) == 0
     from sklearn.datasets import load_digits
 
     first = four.test.items["hand0"]
     real = torch.from_numpy(load_digits().images[int(first.original[0])])
-    assert torch.equal((first.images[0, 0] * 16.0 / 255).round(), real)
+    assert torch.equal((first.values[0, 0] * 16.0 / 255).round(), real)
 
 
 def test_partners_share_the_class_and_are_drawn_independently(four):
@@ -82,8 +82,8 @@ def test_partners_share_the_class_and_are_drawn_independently(four):
 def test_the_large_size_is_the_small_one_enlarged():
     small, large = data.load("multi-hand"), data.load("multi-hand", size=16)
     assert large.shapes["hand90"] == (1, 16, 16)
-    blocks = torch.nn.functional.avg_pool2d(large.test.items["hand0"].images.float(), 2)
-    away = (blocks - small.test.items["hand0"].images.float()).abs().mean()
+    blocks = torch.nn.functional.avg_pool2d(large.test.items["hand0"].values.float(), 2)
+    away = (blocks - small.test.items["hand0"].values.float()).abs().mean()
     assert away < 12  # of 255: interpolated, not warped
     for name in large.shapes:
         assert torch.equal(large.test.items[name].original, small.test.items[name].original)
@@ -139,8 +139,8 @@ def test_multi_mnist_from_files(tmp_path):
     assert loaded.shapes == {f"mnist{angle}": (1, 28, 28) for angle in (0, 90, 180)}
     assert [len(split.items["mnist0"]) for split in loaded.splits.values()] == [100, 20, 40]
     assert [len(split) for split in loaded.splits.values()] == [400, 20, 40]
-    turned = torch.rot90(loaded.train.items["mnist90"].images, -1, (-2, -1))
-    assert torch.equal(turned, loaded.train.items["mnist0"].images)
+    turned = torch.rot90(loaded.train.items["mnist90"].values, -1, (-2, -1))
+    assert torch.equal(turned, loaded.train.items["mnist0"].values)
     sets = [set(split.items["mnist0"].original.tolist()) for split in loaded.splits.values()]
     assert sum(map(len, sets)) == len(set.union(*sets)) == 160
     assert len(loaded.provenance["sha256"]) == 4

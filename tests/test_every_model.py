@@ -1,8 +1,9 @@
 """What holds for every model in ``MODELS``, those to come included: no test here names one.
 
-A model is made with its default options from small modalities, and again with each of its options changed; its
-public methods that take a ``mask`` are found by their signatures. What a method asks for is made by the name of the
-argument: a new name fails a test until it is taught here (`ARGUMENTS`, `NEEDED`).
+A model is made with its default options from small modalities, and again with each of its options changed, and each of
+these again with styles if it can have them; its public methods that take a ``mask`` are found by their signatures. What
+a method asks for is made by the name of the argument: a new name fails a test until it is taught here (`ARGUMENTS`,
+`NEEDED`).
 """
 
 import copy
@@ -95,14 +96,19 @@ def build(cls, parts, latent_dim=2, **options):
     return cls(parts, latent_dim, **options)
 
 
+def code_dim(options):
+    """Of [style, shared code]."""
+    return 2 + options.get("style_dim", 0)
+
+
 def fragile(cls, **options):
     torch.manual_seed(1)
-    return build(cls, fragile_parts(), **options).double()
+    return build(cls, fragile_parts(code_dim(options)), **options).double()
 
 
 @functools.cache
 def variants(cls):
-    """The defaults; every other choice of every option; and every two that need each other."""
+    """The defaults; every other choice of every option; every two that need each other; and all of it with styles."""
     changes = []
     for name, parameter in inspect.signature(cls).parameters.items():
         default = parameter.default
@@ -123,7 +129,8 @@ def variants(cls):
     for pair in itertools.combinations(changes, 2):
         if set(pair) & alone and pair[0][0] != pair[1][0] and works(cls, dict(pair)):
             found.append(dict(pair))
-    return found
+    styled = [{**options, "style_dim": 1} for options in found]
+    return found + styled * ("style_dim" in inspect.signature(cls).parameters)
 
 
 def works(cls, options):
@@ -203,7 +210,8 @@ def of_rows(value, path=""):
         points = torch.linspace(-1, 1, value.components.loc.shape[-1]).double()
         return {f"{path}.mean": value.mean, f"{path}.density": value.log_prob(points.expand_as(value.mean))}
     if isinstance(value, Codes):
-        value = value.experts, value.observed
+        styles = {f"{path}.style.{n}": torch.cat([q.loc, q.scale], -1) for n, q in value.styles.items()}
+        return styles | of_rows((value.experts, value.observed), path)
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], Diagonal):
         experts, seen = value  # [M, B, D] and [M, B]: the precisions that rows have in all
         return {f"{path}.total": (seen[..., None] / experts.scale).sum(0), f"{path}.seen": seen.sum(0)}
@@ -337,11 +345,11 @@ LABORATORY = {
 }  # what the closed forms are of
 
 
-def check_against_the_laboratory(cls):
+def check_against_the_laboratory(cls, **options):
     """Bounds on log p of what each row observes hold, and its importance-sampled estimate is right."""
-    lab = LinearGaussian.make({"a": 3, "b": 4}, 2, noise=0.7, seed=1)
+    lab = LinearGaussian.make({"a": 3, "b": 4}, 2, noise=0.7, seed=1, **options)
     known = inspect.signature(cls).parameters
-    options = {name: value for name, value in LABORATORY.items() if name in known}
+    options |= {name: value for name, value in LABORATORY.items() if name in known}
     if "joint_encoder" in known:
         options["joint_encoder"] = joint_encoder(lab, shift=0.1, widen=1.5)
     model = build(cls, modalities(lab, shift=0.1, widen=1.5), **options).double()
@@ -358,9 +366,45 @@ def check_against_the_laboratory(cls):
     assert (bounds.cubo(weights) > exact - 0.1).all()
 
 
-@pytest.mark.parametrize("cls", MODELS.values(), ids=MODELS)
-def test_bounds_hold_and_the_estimate_is_right_in_every_row(cls):
-    check_against_the_laboratory(cls)
+@pytest.mark.parametrize(("cls", "options"), [each for each in EVERY if set(each.values[1]) <= {"style_dim"}])
+def test_bounds_hold_and_the_estimate_is_right_in_every_row(cls, options):
+    check_against_the_laboratory(cls, **options)
+
+
+# --- what is computed once ------------------------------------------------------------------------------------------
+
+
+def inputs_of(model):
+    """Everything that each network is given from now on, by name: a list for each, in order."""
+    networks = {"joint_encoder": getattr(model, "joint_encoder", None)}
+    for name, modality in model.modalities.items():
+        networks |= {f"encoder of {name}": modality.encoder, f"decoder of {name}": modality.decoder}
+    seen = {name: [] for name, network in networks.items() if network is not None}
+    for name, given in seen.items():
+        networks[name].register_forward_pre_hook(lambda _, args, given=given: given.append(args[0]))
+    return seen
+
+
+def check_nothing_is_computed_twice(cls, **options):
+    """No network is given the same rows twice by one call; where the model has one loss, each encodes once."""
+    model = fragile(cls, **options)
+    seen = inputs_of(model)
+    for name in masked_methods(cls):
+        for given in seen.values():
+            given.clear()
+        call(model, name, items())
+        for network, given in seen.items():
+            if isinstance(given[0] if given else None, dict):
+                given = [torch.cat(list(batch.values()), -1) for batch in given]
+            rows = [row for x in given for row in x.detach().flatten(0, -2)]
+            assert len({tuple(row.tolist()) for row in rows}) == len(rows), f"{name}: {network}"
+            if name == "loss" and "encoder" in network:
+                assert len(rows) == ROWS, f"{name}: {network}"
+
+
+@pytest.mark.parametrize(("cls", "options"), EVERY)
+def test_no_network_is_given_the_same_rows_twice(cls, options):
+    check_nothing_is_computed_twice(cls, **options)
 
 
 # --- a wrong model fails, by whatever name --------------------------------------------------------------------------
@@ -394,26 +438,48 @@ class CountsThePriorTwice(MVAE):
         return LogWeights(draws.log_weights.values + draws.log_prior, draws.log_mixture)
 
 
+class EncodesForEverySubset(MVAE):
+    def codes(self, batch, mask, given):
+        super().codes(batch, mask, given)
+        return super().codes(batch, mask, given)
+
+
+class WidensThePriorOfStyles(MMVAE):
+    def style_prior(self, name):
+        prior = super().style_prior(name)
+        return Diagonal(prior.loc, 2 * prior.scale, prior.family)
+
+
+class HasStylesOfWhatIsHidden(MVAE):
+    def codes(self, batch, mask, given):
+        codes = super().codes(batch, mask, given)
+        styles = {name: Diagonal(q.loc + 1, q.scale, q.family) for name, q in codes.styles.items()}
+        return codes._replace(styles=styles)
+
+
 class HasANewMethod(MVAE):
     def impute(self, batch, how, mask=None):
         return self.generate(batch, list(batch), how, mask=mask)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "check"),
+    ("wrong", "check", "options"),
     [
-        (IgnoresTheMask, check_rows_alone),
-        (IgnoresTheMask, check_against_the_laboratory),
-        (GivesAllAnEqualSay, check_rows_alone),
-        (GivesAllAnEqualSay, check_against_the_laboratory),
-        (MultipliesByZero, check_what_is_hidden),
-        (EncodesWhatIsHidden, check_what_is_hidden),
-        (CountsThePriorTwice, check_against_the_laboratory),
+        (IgnoresTheMask, check_rows_alone, {}),
+        (IgnoresTheMask, check_against_the_laboratory, {}),
+        (GivesAllAnEqualSay, check_rows_alone, {}),
+        (GivesAllAnEqualSay, check_against_the_laboratory, {}),
+        (MultipliesByZero, check_what_is_hidden, {}),
+        (EncodesWhatIsHidden, check_what_is_hidden, {}),
+        (CountsThePriorTwice, check_against_the_laboratory, {}),
+        (EncodesForEverySubset, check_nothing_is_computed_twice, {}),
+        (WidensThePriorOfStyles, check_against_the_laboratory, {"style_dim": 1}),
+        (HasStylesOfWhatIsHidden, check_rows_alone, {"style_dim": 1}),
     ],
 )
-def test_wrong_models_fail(wrong, check, same_noise):
+def test_wrong_models_fail(wrong, check, options, same_noise):
     with pytest.raises(AssertionError):
-        check(wrong)
+        check(wrong, **options)
 
 
 def test_a_method_with_a_mask_that_nobody_taught_us_to_call_fails():
@@ -437,8 +503,10 @@ def losses(cls):
 @pytest.mark.parametrize(("cls", "options"), EVERY)
 def test_losses_are_finite_under_autocast_and_reach_what_they_reach_without(cls, options):
     torch.manual_seed(1)
+    size = code_dim(options)
     parts = [
-        Modality(n, (s,), Encoder(s), nn.Linear(2, s), NormalLikelihood()) for n, s in (("a", 3), ("b", 4))
+        Modality(n, (s,), Encoder(s, size), nn.Linear(size, s), NormalLikelihood())
+        for n, s in (("a", 3), ("b", 4))
     ]
     made = build(cls, parts, **options)
     for name in losses(cls):

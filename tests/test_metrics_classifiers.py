@@ -71,10 +71,10 @@ def test_accuracy_is_that_of_the_networks_on_each_split():
         assert not net.training
         for split in ("validation", "test"):
             items = set_.splits[split].items[name]
-            right = net(items.images.float() / 255).argmax(-1) == items.labels
+            right = net(items.batch()).argmax(-1) == items.labels
             assert classifiers.accuracy[name][split]["value"] == pytest.approx(float(right.float().mean()))
             assert classifiers.accuracy[name][split]["n"] == 120
-        predicted = classifiers.predict(name, set_.test.items[name].images.float() / 255)
+        predicted = classifiers.predict(name, set_.test.items[name].batch())
         assert (predicted == set_.test.items[name].labels).float().mean() > 0.9  # the toy is easy
 
 
@@ -114,8 +114,13 @@ def test_hand_street_is_judged_well_within_seconds():
         assert classifiers.accuracy[name]["validation"]["value"] >= least
         assert classifiers.accuracy[name]["test"]["value"] >= least
         items = set_.test.items[name].select(torch.arange(200))
-        right = classifiers.predict(name, items.images.float() / 255) == items.labels
+        right = classifiers.predict(name, items.batch()) == items.labels
         assert right.float().mean() >= least - 0.06  # 200 items: three standard errors
+
+
+def test_names_of_digits_are_judged_without_a_mistake():
+    text = train_classifiers(load("hand-street-text")).accuracy["text"]
+    assert text["validation"]["value"] == text["test"]["value"] == 1
 
 
 def test_judges_of_one_data_set_do_not_wait_for_those_of_another(tmp_path):

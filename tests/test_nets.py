@@ -2,12 +2,13 @@
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood
+from mmlib.modality import BernoulliLikelihood, CategoricalLikelihood, LaplaceLikelihood
 from mmlib.nets import (
     DigitClassifier,
     ImageJointEncoder,
@@ -16,6 +17,9 @@ from mmlib.nets import (
     MnistEncoder,
     SvhnDecoder,
     SvhnEncoder,
+    TextClassifier,
+    TextDecoder,
+    TextEncoder,
     modalities,
     pixel_weights,
 )
@@ -194,6 +198,72 @@ def test_wrong_input_is_named():
         DigitClassifier((1, 3, 3))
 
 
+def test_text_networks_are_table_7():
+    """Of eight characters; the heads are linear and logits come out (mmjsd-code-5)."""
+    L = 20
+    encoder, decoder = TextEncoder(latent_dim=L), TextDecoder(latent_dim=L)
+    narrow, wide = ((4,), (2,), (1,)), ((4,), (2,), (0,))
+    down = [(71, 128, (1,), (1,), (0,)), (128, 128, *narrow), (128, 128, *wide)]
+    assert layers(encoder, nn.Conv1d) == down
+    up = [(128, 128, (4,), (1,), (0,)), (128, 128, *narrow), (128, 71, (1,), (1,), (0,))]
+    assert layers(decoder, nn.ConvTranspose1d) == up
+    hidden = conv(71, 128, (1, 1)) + 2 * conv(128, 128, (4, 1))
+    assert parameters(encoder) == hidden + 2 * dense(128, L) == 145_704
+    assert parameters(decoder) == dense(L, 128) + 2 * conv(128, 128, (4, 1)) + conv(128, 71, (1, 1))
+    assert [type(m) for m in encoder.features].count(nn.ReLU) == 3
+    assert type(decoder.convolutions[-1]) is nn.ConvTranspose1d and decoder(torch.zeros(3, L)).shape == (
+        3,
+        8,
+        71,
+    )
+    loc, raw_scale = encoder(torch.randint(71, (64, 8), generator=torch.Generator().manual_seed(0)))
+    assert loc.shape == raw_scale.shape == (64, L) and loc.min() < 0 and raw_scale.min() < 0
+
+
+@pytest.mark.parametrize("length", [4, 8, 32])
+def test_texts_of_other_lengths_are_halved_until_four_places_are_left(length):
+    encoder, decoder = TextEncoder((length,), 3, 0.1, 5), TextDecoder((length, 5), 3, 0.1)
+    assert (
+        len(layers(encoder, nn.Conv1d)) == len(layers(decoder, nn.ConvTranspose1d)) == int(math.log2(length))
+    )
+    assert encoder.feature_dim == 13
+    text = torch.arange(2 * length).view(2, length) % 5
+    assert encoder(text)[0].shape == (2, 3) and decoder(torch.zeros(2, 3)).shape == (2, length, 5)
+    certain = nn.functional.one_hot(text, 5).float()
+    torch.testing.assert_close(encoder.features(text), encoder.features(certain))
+    shifted = encoder.features(text.roll(1, 1))
+    assert not torch.allclose(shifted, encoder.features(text))  # order matters
+
+
+def test_text_networks_say_what_they_cannot_take():
+    for network in (TextEncoder, TextDecoder, TextClassifier):
+        more = (5,) if network is TextDecoder else ()
+        for shape in ((6,), (2,), (8, 2), (8.0,)):
+            with pytest.raises(ValueError, match="shape is"):
+                network((*shape, *more))
+    with pytest.raises(ValueError, match=r"x has shape \(2, 7\); expected \(B >= 1, 8\)"):
+        TextEncoder()(torch.zeros(2, 7).long())
+    with pytest.raises(ValueError, match=r"x has shape \(2, 8\); expected \(B >= 1, 8, 71\)"):
+        TextEncoder()(torch.zeros(2, 8))
+    with pytest.raises(ValueError, match=r"z has shape \(2, 3\); expected \(B >= 1, 20\)"):
+        TextDecoder()(torch.zeros(2, 3))
+
+
+def test_logits_of_texts_are_probabilities_over_the_alphabet_that_grow_with_them():
+    """At one place, the others held: the 71 strings' probabilities add up to that of the rest."""
+    decoder, likelihood = TextDecoder(latent_dim=2, width=0.25).double(), CategoricalLikelihood(71)
+    logits = decoder(torch.ones(1, 2).double())
+    strings = torch.zeros(71, 8).long().index_copy(1, torch.tensor([3]), torch.arange(71)[:, None])
+    each = torch.stack([likelihood.log_prob(logits, string[None])[0] for string in strings])
+    rest = logits.log_softmax(-1)[0, [0, 1, 2, 4, 5, 6, 7], 0].sum()
+    torch.testing.assert_close(each.logsumexp(0), rest, atol=1e-12, rtol=0)  # float64
+    raised = logits.detach().index_put(tuple(map(torch.tensor, (0, 3, 5))), torch.tensor(1.0).double(), True)
+    assert (
+        likelihood.log_prob(raised, strings[5:6]) > each[5]
+        and likelihood.log_prob(raised, strings[:1]) < each[0]
+    )
+
+
 def test_modalities_choose_networks_likelihoods_and_weights():
     mnist, svhn = modalities(MNIST_SVHN, latent_dim=20)
     assert (mnist.name, svhn.name) == ("mnist", "svhn")
@@ -208,6 +278,13 @@ def test_modalities_choose_networks_likelihoods_and_weights():
     )  # a Bernoulli likelihood takes logits
     own = modalities(HAND_STREET, 4, weights={"hand": 2.0, "street": 0.5})
     assert [m.weight for m in own] == [2.0, 0.5]
+    data = SimpleNamespace(shapes=MNIST_SVHN | {"text": (8,)}, symbols={"text": 71})
+    *images, text = modalities(data, 20, 0.1, likelihood=LaplaceLikelihood(0.5))
+    assert type(text.encoder) is TextEncoder and type(text.decoder) is TextDecoder
+    assert text.weight == 384 and text.likelihood.classes == 71  # 3072 / 8
+    assert [m.likelihood.scale for m in images] == [0.5, 0.5]
+    own = {"mnist": LaplaceLikelihood(), "svhn": LaplaceLikelihood(), "text": CategoricalLikelihood(71)}
+    assert [m.likelihood for m in modalities(data, 20, 0.1, own)] == list(own.values())
     with pytest.raises(ValueError, match="weights names"):
         modalities(HAND_STREET, 4, weights={"hand": 2.0})
     with pytest.raises(ValueError, match="expected 'pixels'"):

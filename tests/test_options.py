@@ -74,6 +74,8 @@ OPTIONS = [(name, option, kind) for name in MAKERS for option, kind in numbers(n
 def make(name, **options):
     asked = SIGNATURES[name].parameters
     given = {key: value for key, value in GIVEN.items() if key in asked and not name.startswith("models.")}
+    if name.startswith("Text"):
+        given["shape"] = (8, 71) if "Decoder" in name else (8,)
     if name.startswith("models."):  # the first two are what `build` gives
         size = options.pop(list(asked)[1], 2)
         return MAKERS[name](latent_dim=size, **options)

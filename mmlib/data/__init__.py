@@ -14,10 +14,13 @@ from .mnist_svhn import load_mnist_svhn
 from .multi import load_multi_hand, load_multi_mnist
 from .pairing import pairing_options
 from .readers import DataFileError
+from .text import load_hand_street_text, load_mnist_svhn_text
 
 LOADERS = {
     "hand-street": load_hand_street,
+    "hand-street-text": load_hand_street_text,
     "mnist-svhn": load_mnist_svhn,
+    "mnist-svhn-text": load_mnist_svhn_text,
     "multi-hand": load_multi_hand,
     "multi-mnist": load_multi_mnist,
 }
@@ -27,10 +30,12 @@ def load(name: str, size: int | None = None, cache: str | os.PathLike | None = N
     """Loads a data set by its name.
 
     Args:
-        name: "hand-street" or "multi-hand" (embedded), "mnist-svhn" or "multi-mnist" (files in the cache folder).
+        name: "hand-street", "hand-street-text" or "multi-hand" (embedded); "mnist-svhn", "mnist-svhn-text" or
+            "multi-mnist" (files in the cache folder).
         size: pixels a side; default: the data set's own (16 for hand-street, 8 for multi-hand).
         cache: data folder; default: ``$MMLIB_DATA``, else ``data/cache`` of the repository.
-        **options: of the data set: see `load_hand_street`, `load_mnist_svhn`, `load_multi_hand`, `load_multi_mnist`.
+        **options: of the data set: see `load_hand_street`, `load_mnist_svhn`, `load_multi_hand`, `load_multi_mnist`;
+            with text beside the images they are the same.
 
     Raises:
         ValueError: for an unknown name or option, listing the known ones, or an impossible value.

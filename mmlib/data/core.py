@@ -1,4 +1,4 @@
-"""What a data set is here: images in memory as uint8, pairs as index tensors, batches by indexing."""
+"""What a data set is here: images as bytes and symbols as integers, pairs as index tensors, batches by indexing."""
 
 from __future__ import annotations
 
@@ -9,50 +9,69 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmlib.checks import check_has, kind, real
+from mmlib.checks import check_has, kind, real, whole
 
 SPLITS = ("train", "validation", "test")
+ITEMS = ("N", "...")  # shape of so many items, each of any shape
 
 
 @dataclass(frozen=True)
 class Items:
-    """The images of one modality in one split.
+    """What one modality shows in one split: images, or symbols such as the letters of a text.
 
     Args:
-        images: uint8 ``[N, C, H, W]``, pixel values 0 to 255.
+        values: images, uint8 ``[N, C, H, W]``, pixel values 0 to 255; or symbols, int64 ``[N, *shape]``.
         labels: int64 ``[N]``, the digit shown.
-        original: int64 ``[N]``, the source each image was made from. Two images with the same number are not
-            independent, so standard errors are clustered by it. Where every image is its own source the numbers differ.
+        original: int64 ``[N]``, the source each item was made from. Two items with the same number are not
+            independent, so standard errors are clustered by it. Where every item is its own source the numbers differ.
+        symbols: how many different symbols there are, 0 to ``symbols - 1``; None: the values are images.
 
     Raises:
-        ValueError: when a type or a length does not fit.
+        ValueError: when a type or a length does not fit, or a symbol is out of range.
     """
 
-    images: Tensor
+    values: Tensor
     labels: Tensor
     original: Tensor
+    symbols: int | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "images", checked("images", self.images, torch.uint8, "NCHW"))
+        kept = (torch.uint8, "NCHW") if self.symbols is None else (torch.int64, ITEMS)
+        values = checked("values", self.values, *kept)
+        object.__setattr__(self, "values", values)
+        if self.symbols is not None:
+            object.__setattr__(self, "symbols", whole("symbols", self.symbols))
+            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < self.symbols:
+                found = f"values are symbols {int(values.min())} to {int(values.max())}"
+                raise ValueError(f"{found}; expected 0 to {self.symbols - 1}")
         for name in ("labels", "original"):
-            value = checked(name, getattr(self, name), torch.int64, (len(self.images),))
+            value = checked(name, getattr(self, name), torch.int64, (len(values),))
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.values)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one image, ``(C, H, W)``."""
-        return tuple(self.images.shape[1:])
+        """Shape of one item, ``(C, H, W)`` of an image."""
+        return tuple(self.values.shape[1:])
+
+    def batch(self, rows: Tensor | slice = slice(None), device=None) -> Tensor:
+        """The items at ``rows`` as models take them: float32 in [0, 1] for images, int64 for symbols.
+
+        They are on ``device``, by default where the items are.
+        """
+        values = self.values[rows].to(device or self.values.device)  # images still uint8: cheap to move
+        return values.float().div_(255.0) if self.symbols is None else values
 
     def select(self, rows: Tensor) -> Items:
         """The items at ``rows`` (int64 or bool ``[n]``), as a copy."""
-        return Items(self.images[rows], self.labels[rows], self.original[rows])
+        return Items(self.values[rows], self.labels[rows], self.original[rows], self.symbols)
 
     def to(self, device) -> Items:
         """The same items on ``device``."""
-        return Items(self.images.to(device), self.labels.to(device), self.original.to(device))
+        moved = (x.to(device) for x in (self.values, self.labels, self.original))
+        return Items(*moved, self.symbols)
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,7 @@ class PairedSplit:
     Pairing is an index, not a copy: ``index[name][p]`` says which item of modality ``name`` row ``p`` shows.
 
     Args:
-        items: the images of each modality.
+        items: what each modality shows.
         index: int64 ``[P]`` for each modality.
         labels: int64 ``[P]``, the class all modalities of a row share.
         observed: bool ``[P]`` for each modality (True = observed), or None when every row is complete.
@@ -103,11 +122,21 @@ class PairedSplit:
         """Names of the modalities, in order."""
         return list(self.items)
 
-    def batch(self, rows: Tensor, device=None) -> dict[str, Tensor]:
-        """The images of ``rows`` (int64 ``[B]``): float32 ``[B, C, H, W]`` in [0, 1] for every modality.
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one item of each modality, ``(C, H, W)`` of an image."""
+        return {name: item.shape for name, item in self.items.items()}
 
-        Images of modalities that ``mask`` hides are included; the model drops them. The batch is on ``device``, by
-        default where the images are.
+    @property
+    def symbols(self) -> dict[str, int]:
+        """How many different symbols there are, for each modality that is made of symbols."""
+        return {name: item.symbols for name, item in self.items.items() if item.symbols is not None}
+
+    def batch(self, rows: Tensor, device=None) -> dict[str, Tensor]:
+        """What ``rows`` (int64 ``[B]``) show: float32 ``[B, C, H, W]`` in [0, 1] of images, int64 of symbols.
+
+        Items of modalities that ``mask`` hides are included; the model drops them. The batch is on ``device``, by
+        default where the items are.
 
         Raises:
             ValueError: when ``rows`` is empty, of another type, or leaves the split.
@@ -115,12 +144,8 @@ class PairedSplit:
         return self.gather(self._checked(rows), device)
 
     def gather(self, rows: Tensor, device=None) -> dict[str, Tensor]:
-        """As `batch`, for row numbers that are known to be right and lie where the images do; nothing is checked."""
-        out = {}
-        for name, item in self.items.items():
-            images = item.images[self.index[name][rows]]  # [B, C, H, W], still uint8: cheap to move
-            out[name] = images.to(device or images.device).float().div_(255.0)
-        return out
+        """As `batch`, for row numbers that are known to be right and lie where the items do; nothing is checked."""
+        return {name: item.batch(self.index[name][rows], device) for name, item in self.items.items()}
 
     def mask(self, rows: Tensor) -> dict[str, Tensor] | None:
         """Which modalities ``rows`` observe: bool ``[B]`` each (True = observed), or None when all rows are complete.
@@ -206,8 +231,13 @@ class DataSet:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape ``(C, H, W)`` of one image of each modality."""
-        return {name: item.shape for name, item in self.train.items.items()}
+        """Shape of one item of each modality, ``(C, H, W)`` of an image."""
+        return self.train.shapes
+
+    @property
+    def symbols(self) -> dict[str, int]:
+        """How many different symbols there are, for each modality that is made of symbols."""
+        return self.train.symbols
 
     @property
     def splits(self) -> dict[str, PairedSplit]:
@@ -232,8 +262,10 @@ def check_split(argument: str, split: object, needs: tuple[str, ...] = ("batch",
         raise ValueError(f"{argument} has no rows; expected at least one")
 
 
-def checked(name: str, value: object, dtype: torch.dtype, shape: str | tuple[int, ...]) -> Tensor:
-    """An array or a list as a tensor of this type and of this shape: sizes, or a letter for each axis of any size.
+def checked(name: str, value: object, dtype: torch.dtype, shape: str | tuple[int | str, ...]) -> Tensor:
+    """An array or a list as a tensor of this type and of this shape.
+
+    The shape is sizes, or a letter for each axis of any size, or `ITEMS`.
 
     Raises:
         ValueError: if it is none.
@@ -243,6 +275,7 @@ def checked(name: str, value: object, dtype: torch.dtype, shape: str | tuple[int
     given = kind(value)
     if isinstance(value, Tensor):
         given = f"{value.dtype} of shape {tuple(value.shape)}"
-        if value.dtype == dtype and shape in (tuple(value.shape), "NCHW"[: value.ndim]):
+        fits = shape in (tuple(value.shape), "NCHW"[: value.ndim]) or (shape == ITEMS and value.ndim > 0)
+        if value.dtype == dtype and fits:
             return value
     raise ValueError(f"{name} is {given}; expected {dtype} of shape ({', '.join(map(str, shape))})")

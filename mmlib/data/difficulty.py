@@ -30,7 +30,7 @@ def median_images(items: Items) -> tuple[Tensor, Tensor]:
     Returns:
         float32 ``[C, H, W]`` in [0, 1], the median of all images; ``[classes, C, H, W]``, of each class.
     """
-    images = items.images.float() / 255
+    images = items.batch()
     classes = torch.stack([images[items.labels == digit].median(0).values for digit in items.labels.unique()])
     return images.median(0).values, classes
 
@@ -52,7 +52,7 @@ def guesses(train: Items, test: Items, scale: float = 0.75) -> Guesses:
         found = test.labels.unique().tolist()
         raise ValueError(f"test has classes {found}; expected {classes.tolist()} as in train")
     overall, by_class = median_images(train)
-    images = test.images.float() / 255
+    images = test.batch()
     own = by_class[torch.searchsorted(classes, test.labels)]
     cost = [float((images - guess).abs().flatten(1).sum(1).mean()) / scale for guess in (overall, own)]
     return Guesses(*cost)

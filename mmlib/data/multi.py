@@ -63,7 +63,7 @@ def load_multi_hand(
     parts = hand.split_originals(labels, hand.SHARES, derived_generator(seed, 0))
     whole_set = Items(images, labels, torch.arange(len(labels)))
     originals = {split: whole_set.select(rows) for split, rows in zip(SPLITS, parts, strict=True)}
-    sha256 = hashlib.sha256(b"".join(item.images.numpy().tobytes() for item in originals.values()))
+    sha256 = hashlib.sha256(b"".join(item.values.numpy().tobytes() for item in originals.values()))
     provenance = {"generator": "multi-hand", "size": size, "modalities": len(names), "seed": seed}
     provenance |= {"pairing": options, "sha256": sha256.hexdigest()}
     return DataSet("multi-hand", **_splits(originals, names, options, seed), provenance=provenance)
@@ -103,8 +103,8 @@ def load_multi_mnist(
 
 
 def rotated(items: Items, quarter_turns: int) -> Items:
-    """The same items, their images turned counter-clockwise by so many quarter turns."""
-    return Items(torch.rot90(items.images, quarter_turns, (-2, -1)), items.labels, items.original)
+    """The same images, turned counter-clockwise by so many quarter turns."""
+    return Items(torch.rot90(items.values, quarter_turns, (-2, -1)), items.labels, items.original)
 
 
 def _splits(originals: dict, names: list[str], options: dict, seed: int) -> dict[str, PairedSplit]:

@@ -2,15 +2,16 @@ r"""A multimodal generative model with linear decoders: every density, posterior
 
     z ~ N(0, I_D),    x_m = W_m z + b_m + s_m e_m,    e_m ~ N(0, I)
 
-Everything is float64 and in nats. A batch maps modality names to tensors [B, P_m]; a missing modality is an
-absent key.
+With styles z is [all styles, shared code], and W_m is 0 at the styles of other modalities. Everything is float64 and in
+nats. A batch maps modality names to tensors [B, P_m]; a missing modality is an absent key.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch.distributions import MultivariateNormal
 
 from mmlib import seeding
 from mmlib.bounds import LogWeights
-from mmlib.checks import positive, whole
+from mmlib.checks import per_name, positive, whole
 from mmlib.distributions import Diagonal, Mixture
 
 Batch = Mapping[str, Tensor]
@@ -39,9 +40,13 @@ class View:
 
 @dataclass(frozen=True)
 class LinearGaussian:
-    """The model, a mapping from modality name to `View`. `LinearGaussian.make` draws one."""
+    """The model, a mapping from modality name to `View`. `LinearGaussian.make` draws one.
+
+    ``style_dims`` are the sizes of the styles by name, in the order in which they stand in z; empty without styles.
+    """
 
     views: Mapping[str, View]
+    style_dims: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -51,28 +56,38 @@ class LinearGaussian:
         noise: float | Mapping[str, float] = 0.5,
         orthogonal: bool = True,
         seed: int = 0,
+        style_dim: int | Mapping[str, int] = 0,
     ) -> LinearGaussian:
         """Draw a model: ``sizes`` are the data dimensions P, ``noise`` one for all or one for each name.
 
-        If ``orthogonal``, the columns of every W are orthogonal (needs P >= D), so that every posterior is exactly a
-        `Diagonal`; otherwise W is unstructured and posteriors have a full covariance.
+        ``latent_dim`` is the size of the shared code, ``style_dim`` that of a modality's style, one for all or one for
+        each name. If ``orthogonal``, the columns that a modality has in W are orthogonal (needs P of at least their
+        number), so that every posterior is exactly a `Diagonal`; otherwise they are unstructured and posteriors have a
+        full covariance.
 
         Raises:
             ValueError: when a size is too small for orthogonal columns, or a noise is not positive.
         """
         generator = seeding.generator(seed)
-        noises = noise if isinstance(noise, Mapping) else dict.fromkeys(sizes, noise)
+        noises = per_name("noise", noise, sizes)
+        styles = {
+            name: whole("style_dim", s, 0) for name, s in per_name("style_dim", style_dim, sizes).items()
+        }
         views = {}
         for name, size in sizes.items():
-            if whole(f"sizes[{name!r}]", size) < whole("latent_dim", latent_dim) and orthogonal:
-                raise ValueError(f"sizes[{name!r}] is {size}; orthogonal columns need at least {latent_dim}")
-            weight = torch.randn(size, latent_dim, generator=generator, dtype=torch.float64)
+            columns = _columns(styles, whole("latent_dim", latent_dim), name)
+            own = len(columns)
+            if whole(f"sizes[{name!r}]", size) < own and orthogonal:
+                raise ValueError(f"sizes[{name!r}] is {size}; orthogonal columns need at least {own}")
+            weight = torch.randn(size, own, generator=generator, dtype=torch.float64)
             if orthogonal:
-                lengths = 0.6 + torch.rand(latent_dim, generator=generator, dtype=torch.float64)
+                lengths = 0.6 + torch.rand(own, generator=generator, dtype=torch.float64)
                 weight = torch.linalg.qr(weight).Q * lengths
             bias = torch.randn(size, generator=generator, dtype=torch.float64)
-            views[name] = View(weight, bias, positive(f"noise of {name!r}", noises[name]))
-        return cls(views)
+            everywhere = weight.new_zeros(size, sum(styles.values()) + latent_dim)
+            everywhere[:, columns] = weight
+            views[name] = View(everywhere, bias, positive(f"noise of {name!r}", noises[name]))
+        return cls(views, styles)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,8 +96,17 @@ class LinearGaussian:
 
     @property
     def latent_dim(self) -> int:
-        """D."""
+        """D, of all styles and the shared code."""
         return next(iter(self.views.values())).weight.shape[1]
+
+    @property
+    def shared_dim(self) -> int:
+        """Size of the shared code."""
+        return self.latent_dim - sum(self.style_dims.values())
+
+    def columns(self, name: str) -> list[int]:
+        """Where a modality's [style, shared code] stands in z."""
+        return _columns(self.style_dims, self.shared_dim, name)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Draw n items: z [n, D] and the batch of every modality."""
@@ -200,6 +224,13 @@ class LinearGaussian:
             if name not in self.views or name not in batch:
                 raise ValueError(f"names has {name!r}; model has {self.names}, batch has {tuple(batch)}")
         return chosen
+
+
+def _columns(style_dims: Mapping[str, int], shared_dim: int, name: str) -> list[int]:
+    """As `LinearGaussian.columns`."""
+    ends = dict(zip(style_dims, accumulate(style_dims.values()), strict=True))
+    end, total = ends.get(name, 0), sum(style_dims.values())
+    return [*range(end - style_dims.get(name, 0), end), *range(total, total + shared_dim)]
 
 
 def _normal(q: Diagonal) -> Diagonal:

@@ -47,10 +47,10 @@ def modalities(
 ) -> list[Modality]:
     """One `Modality` for each view of the laboratory, float64; exact if W'W is diagonal and nothing is off.
 
-    ``scale`` is the rule by which the library's model turns raw scales into scales (see `scale_from`), ``experts`` what
-    an encoder returns. "posterior": p(z | x_m), which is what a mixture of experts or a model with unimodal posteriors
-    wants. "likelihood": p(x_m | z) as a normal density in z, whose product with the prior is the posterior: what a
-    product of experts wants.
+    Codes are [style, shared code]. ``scale`` is the rule by which the library's model turns raw scales into scales (see
+    `scale_from`), ``experts`` what an encoder says of the shared code. "posterior": p(z | x_m), which is what a mixture
+    of experts or a model with unimodal posteriors wants. "likelihood": p(x_m | z) as a normal density in z, whose
+    product with the prior is the posterior: what a product of experts wants. Of a style it always says the posterior.
 
     Raises:
         ValueError: if `experts` is unknown, or if "likelihood" is asked of a view that does not determine z.
@@ -58,9 +58,12 @@ def modalities(
     one_of("experts", experts, EXPERTS)
     made = []
     for name, view in lab.views.items():
-        gram = view.weight.T @ view.weight / view.noise**2
-        precision = lab.precision([name]) if experts == "posterior" else gram
-        if torch.linalg.matrix_rank(precision) < lab.latent_dim:
+        view = View(view.weight[:, lab.columns(name)], view.bias, view.noise)
+        prior = torch.ones(view.weight.shape[1], dtype=view.weight.dtype)
+        if experts == "likelihood":
+            prior[-lab.shared_dim :] = 0
+        precision = prior.diag() + view.weight.T @ view.weight / view.noise**2
+        if torch.linalg.matrix_rank(precision) < len(precision):
             size = len(view.bias)
             raise ValueError(f"modality {name!r} has {size} values and cannot determine z as an expert")
         encoder = _encoder(precision, [view], scale, shift, widen)

@@ -1,10 +1,15 @@
-"""The judges of coherence: one digit classifier per modality, trained in seconds, with their own accuracy attached.
+"""The judges of coherence: one classifier per modality, trained in seconds, with their own accuracy attached.
 
 A coherence says how often a classifier recognises what was generated, so it is bounded by the classifier: its accuracy
-on real images is measured once, on validation and on test, and travels with it into every report.
+on real items is measured once, on validation and on test, and travels with it into every report.
+
+What is judged is the mean of a likelihood: of an image its pixels, of a text the probabilities of its symbols. A
+decoder that knows the word and not its place gives a blur of several strings. A judge may see the digit in it although
+the most likely symbols spell no word, just as it may see one in a blurred image.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -24,9 +29,11 @@ from mmlib.data.cache import cache_root, digest, generated
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.split import check_mode, device_of, precision_of
 from mmlib.nets.classifiers import DigitClassifier
+from mmlib.nets.text import TextClassifier
 from mmlib.seeding import check_device, child, generator
 
 VERSION = 1  # change it when training changes, so that nothing old is read from the cache
+HELD_OUT = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,12 @@ class Classifiers:
     seconds: float = 0.0
 
     @torch.no_grad()
-    def predict(self, name: str, images: Tensor) -> Tensor:
-        """Most likely class of images [B, *shape] in [0, 1], in any precision: int64 [B].
+    def predict(self, name: str, items: Tensor) -> Tensor:
+        """Most likely class of what a model generates, or the data hold, in any precision: int64 [B].
+
+        Args:
+            name: of the modality.
+            items: images [B, *shape] in [0, 1]; of texts symbols, int64 [B, L], or their probabilities [B, L, symbols].
 
         Raises:
             ValueError: for an unknown modality, or a network in training mode.
@@ -54,7 +65,7 @@ class Classifiers:
             raise ValueError(f"name is {name!r}; expected one of {list(self.networks)}")
         network = self.networks[name]
         check_mode(network, f"classifiers.networks[{name!r}]")
-        return network(images.to(precision_of(network))).argmax(-1)
+        return network(items if items.dtype == torch.int64 else items.to(precision_of(network))).argmax(-1)
 
     def to(self, device) -> "Classifiers":
         """The same classifiers on ``device`` (networks are moved in place, as PyTorch does)."""
@@ -94,16 +105,19 @@ def train_classifiers(
     zero along a cosine. Same data, options, seed and machine: same weights.
 
     Trained once, they judge everywhere: the cache gives them back under any version of torch and for any pairing of the
-    same items, so that a number does not change with its judges.
+    same items, so that a number does not change with its judges. Images beside a text have the judges that they have
+    without it.
 
     Args:
         data: a data set with ``train``, ``validation``, ``test`` and ``provenance``.
         seed: of the weights, the batches and the shifts.
-        steps: training steps of each classifier; default: 200 up to 16x16 (seconds on a CPU), else 1200 (minutes).
-        batch_size: images a step.
+        steps: training steps of each classifier; default: 200 for texts and images up to 16x16 (seconds on a CPU), else
+            1200 (minutes).
+        batch_size: items a step.
         learning_rate: peak, of AdamW with weight decay 0.01.
-        width: factor on the channels of :class:`mmlib.nets.DigitClassifier`.
-        shift: training images are moved by up to so many pixels either way; default: 1 up to 16x16, else 2.
+        width: factor on the channels of :class:`mmlib.nets.DigitClassifier` and :class:`mmlib.nets.TextClassifier`.
+        shift: training images are moved by up to so many pixels either way; default: 1 up to 16x16, else 2. Texts
+            are never moved.
         cache: data folder; default as in :func:`mmlib.data.load`. False trains without a cache.
         device: where to train.
 
@@ -116,44 +130,62 @@ def train_classifiers(
     """
     device = check_device(device)
     check_has("data", data, ["shapes", "splits", "provenance"], "a data set, such as load('hand-street')")
-    small = max(max(shape[1:]) for shape in data.shapes.values()) <= 16
-    options = {
-        "steps": whole("steps", (200 if small else 1200) if steps is None else steps),
+    given = {
+        "steps": None if steps is None else whole("steps", steps),
         "batch_size": whole("batch_size", batch_size),
         "learning_rate": positive("learning_rate", learning_rate),
         "width": positive("width", width),
-        "shift": whole("shift", (1 if small else 2) if shift is None else shift, 0),
+        "shift": None if shift is None else whole("shift", shift, 0),
         "seed": whole("seed", seed, 0),
     }
-    facts = {"classifiers": VERSION, "data": data.provenance, "options": options, "torch": torch.__version__}
-    facts = json.loads(json.dumps(facts))  # as it will be read back
+    networks, accuracy, seconds = {}, {}, 0.0
+    for part, (names, provenance) in _parts(data).items():
+        small = all(max(data.shapes[name][1:], default=0) <= 16 for name in names)
+        usual = {"steps": 200 if small else 1200, "shift": 1 if small else 2}
+        options = {key: usual[key] if value is None else value for key, value in given.items()}
+        facts = {"classifiers": VERSION, "data": provenance, "options": options, "torch": torch.__version__}
+        facts = json.loads(json.dumps(facts))  # as it will be read back
+        make = functools.partial(_trained, data, names, options, device)
+        tensors = make() if cache is False else _stored(cache_root(cache), part, facts, make)
+        seconds += float(tensors["seconds"])
+        for name in names:
+            prefix = f"{name}/network/"
+            weights = {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
+            with torch.device("meta"):  # draws no weights: the caller's random numbers stay where they are
+                network = _network(data.train.items[name], weights["head.bias"].numel(), width)
+            network.load_state_dict(weights, assign=True)
+            networks[name] = network.to(device).eval()
+            originals = {split: data.splits[split].items[name].original.cpu() for split in HELD_OUT}
+            accuracy[name] = {
+                split: estimate(tensors[f"{name}/correct/{split}"], original)
+                for split, original in originals.items()
+            }
+    return Classifiers(networks, accuracy, seconds)
 
-    def make() -> dict[str, Tensor]:
-        tensors = {}
-        started = time.perf_counter()
-        for name, items in data.train.items.items():
-            network = _train(items, name, device=device, **options)
-            tensors |= {f"{name}/network/{key}": value.cpu() for key, value in network.state_dict().items()}
-            for split in ("validation", "test"):
-                held_out = data.splits[split].items[name]
-                tensors[f"{name}/correct/{split}"] = _correct(network, held_out).to(torch.uint8).cpu()
-        tensors["seconds"] = torch.tensor(time.perf_counter() - started)
-        return tensors
 
-    tensors = make() if cache is False else _stored(cache_root(cache), data.name, facts, make)
-    networks, accuracy = {}, {}
-    for name, shape in data.shapes.items():
-        prefix = f"{name}/network/"
-        weights = {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
-        with torch.device("meta"):  # no weights are drawn, so the caller's random numbers stay where they are
-            network = DigitClassifier(shape, classes=weights["head.bias"].numel(), width=width)
-        network.load_state_dict(weights, assign=True)
-        networks[name] = network.to(device).eval()
-        accuracy[name] = {
-            split: estimate(tensors[f"{name}/correct/{split}"], data.splits[split].items[name].original.cpu())
-            for split in ("validation", "test")
-        }
-    return Classifiers(networks, accuracy, float(tensors["seconds"]))
+def _parts(data) -> dict[str, tuple[list[str], dict]]:
+    """Modalities whose judges are kept together, and what decides them, by the name that they are kept under.
+
+    Images with a text beside them come from another data set, and have its judges; the text is apart.
+    """
+    if "text" not in data.provenance:
+        return {data.name: (list(data.shapes), data.provenance)}
+    images = [name for name in data.shapes if name not in data.symbols]
+    about = {key: value for key, value in data.provenance.items() if key != "text"}
+    text = list(data.symbols), data.provenance
+    return {data.provenance["text"]["beside"]: (images, about), data.name: text}
+
+
+def _trained(data, names: list[str], options: dict, device) -> dict[str, Tensor]:
+    """Weights of new judges, and whether they are right about each item that is held out."""
+    tensors, started = {}, time.perf_counter()
+    for name in names:
+        network = _train(data.train.items[name], name, device=device, **options)
+        tensors |= {f"{name}/network/{key}": value.cpu() for key, value in network.state_dict().items()}
+        for split in HELD_OUT:
+            held_out = data.splits[split].items[name]
+            tensors[f"{name}/correct/{split}"] = _correct(network, held_out).to(torch.uint8).cpu()
+    return tensors | {"seconds": torch.tensor(time.perf_counter() - started)}
 
 
 def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
@@ -191,20 +223,27 @@ def _decisive(facts: dict) -> dict:
 def _train(items, name, steps, batch_size, learning_rate, width, shift, seed, device) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, name, "weights"))
-        network = DigitClassifier(items.shape, int(items.labels.max()) + 1, width).to(device)
+        network = _network(items, int(items.labels.max()) + 1, width).to(device)
     noise = generator(child(seed, name, "shifts"))
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
     for step in range(steps):
         rows = rows_at(step, len(items), min(batch_size, len(items)), child(seed, name, "rows") % 2**32)
-        images = shifted(items.images[rows].float() / 255, shift, noise).to(device)
+        batch = items.batch(rows) if items.symbols else shifted(items.batch(rows), shift, noise)
         rise = min(1.0, (step + 1) / max(1, steps // 10))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
-        loss = F.cross_entropy(network(images), items.labels[rows].to(device))
+        loss = F.cross_entropy(network(batch.to(device)), items.labels[rows].to(device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     return network.eval()
+
+
+def _network(items, classes: int, width: float) -> nn.Module:
+    """A judge for such items."""
+    if items.symbols:
+        return TextClassifier(items.shape, items.symbols, classes, width)
+    return DigitClassifier(items.shape, classes, width)
 
 
 def shifted(images: Tensor, by: int, generator: torch.Generator | None = None) -> Tensor:
@@ -223,5 +262,5 @@ def shifted(images: Tensor, by: int, generator: torch.Generator | None = None) -
 @torch.no_grad()
 def _correct(network: nn.Module, items, batch_size: int = 500) -> Tensor:
     """Whether the network is right about each item: bool [N]."""
-    batches = (images.to(device_of(network)).float() / 255 for images in items.images.split(batch_size))
-    return torch.cat([network(images).argmax(-1).cpu() for images in batches]) == items.labels
+    batches = (items.batch(rows, device_of(network)) for rows in torch.arange(len(items)).split(batch_size))
+    return torch.cat([network(batch).argmax(-1).cpu() for batch in batches]) == items.labels

@@ -37,7 +37,7 @@ class Puppet(nn.Module):
         self.total = 1 + max(int(items.labels.max()) for items in split.items.values())
         self.classes = torch.tensor(range(self.total) if classes is None else classes)
         self.known = {
-            name: dict(zip(map(_key, items.images), items.labels.tolist(), strict=True))
+            name: dict(zip(map(_key, items.batch()), items.labels.tolist(), strict=True))
             for name, items in split.items.items()
         }
 
@@ -46,8 +46,7 @@ class Puppet(nn.Module):
     ):
         """Images of the modalities ``to``, each of the right class with the chance of the modality given."""
         source = next(iter(given))
-        pixels = (batch[source] * 255).round().to(torch.uint8)
-        labels = torch.tensor([self.known[source][_key(image)] for image in pixels])
+        labels = torch.tensor([self.known[source][_key(item)] for item in batch[source]])
         return {name: self._show(name, self._distort(labels, source, generator), generator) for name in to}
 
     def sample(self, n: int, generator=None) -> dict[str, Tensor]:
@@ -70,8 +69,8 @@ class Puppet(nn.Module):
         counts = torch.bincount(items.labels, minlength=self.total)
         place = (torch.rand(len(classes), generator=generator) * counts[classes]).long()
         rows = order[(counts.cumsum(0) - counts)[classes] + place]
-        return items.images[rows].float() / 255
+        return items.batch(rows)
 
 
-def _key(image: Tensor) -> bytes:
-    return image.numpy().tobytes()
+def _key(item: Tensor) -> bytes:
+    return item.float().numpy().tobytes()

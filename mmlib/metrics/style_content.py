@@ -25,15 +25,13 @@ def style_content_accuracy(
     """Latent accuracy of every modality's content, of its style, and of both (Chen and Zhu 2022, Table 3).
 
     Each probe is fitted on what it is tested on: samples on samples (the paper's choice), means on means.
-    ``model`` has ``encode(name, x)``, a normal over [style, content], and ``style_dim``; where that is 0 only the
-    content is probed. The other arguments are those of :func:`mmlib.metrics.evaluate`.
+    ``model`` has ``encode(name, x)``, a normal over [style, content], whose styles have the sizes ``style_dims`` by
+    name; where that is 0 only the content is probed. The other arguments are those of :func:`mmlib.metrics.evaluate`.
 
     Returns:
         ``{name: {"content" | "style" | "both": {"sample": E, "mean": E}}}``, E as from
         :func:`mmlib.metrics.estimates.estimate`.
     """
-    s = model.style_dim
-    views = {"content": slice(s, None)} | ({"style": slice(s), "both": slice(None)} if s else {})
 
     def encode(batches) -> dict:
         found = {}
@@ -41,12 +39,13 @@ def style_content_accuracy(
             posteriors = [model.encode(name, batch[name]) for batch in batches]
             sample = torch.cat([q.rsample(1, generator)[0] for q in posteriors])
             mean = torch.cat([q.loc for q in posteriors])
-            found |= {(name, v): {"sample": sample[:, at], "mean": mean[:, at]} for v, at in views.items()}
+            for view, at in _views(model, name).items():
+                found[name, view] = {"sample": sample[:, at], "mean": mean[:, at]}
         return found
 
-    seen = {(name, view): [name] for name in model.modalities for view in views}
+    seen = {(name, view): [name] for name in model.modalities for view in _views(model, name)}
     table = latent_accuracies(model, split, train, encode, seen, max_rows, probe_rows, batch_size)
-    return {name: {view: table[name, view] for view in views} for name in model.modalities}
+    return {name: {view: table[name, view] for view in _views(model, name)} for name in model.modalities}
 
 
 @torch.no_grad()
@@ -63,11 +62,16 @@ def posterior_scales(model, split, max_rows: int | None = None, batch_size: int 
     table = {}
     for name in model.modalities:
         widths = torch.cat([model.encode(name, batch[name]).scale.cpu() for batch in batches])
-        style, content = widths.double().tensor_split([model.style_dim], -1)
-        sources = split.original(name, torch.cat(rows)).cpu()
-        views = {"content": content} | ({"style": style} if model.style_dim else {})
-        table[name] = {view: estimate(scale.mean(-1), sources) for view, scale in views.items()}
+        sources, views = split.original(name, torch.cat(rows)).cpu(), _views(model, name)
+        views.pop("both", None)
+        table[name] = {v: estimate(widths[:, at].double().mean(-1), sources) for v, at in views.items()}
     return table
+
+
+def _views(model, name: str) -> dict[str, slice]:
+    """Where content, style and both stand in a modality's code; without a style only the content."""
+    s = model.style_dims[name]
+    return {"content": slice(s, None)} | ({"style": slice(s), "both": slice(None)} if s else {})
 
 
 def released_coherence(

@@ -24,17 +24,17 @@ def swap(
 ) -> Tensor:
     """Every content with every style: images [R, C, *shape] of the modality ``to``.
 
-    ``model`` has ``encode(name, x)``, a normal over [style, content], ``decode`` and ``style_dim``. The contents
-    [R, *shape], a row each, are items of the modality ``content_of``, the same as ``to`` or another; the styles
-    [C, *shape], a column each, of ``to``. Codes are posterior means, with ``mean=False`` draws.
+    ``model`` has ``encode(name, x)``, a normal over [style, content], whose styles have the sizes ``style_dims`` by
+    name. The contents [R, *shape], a row each, are items of the modality ``content_of``, the same as ``to`` or another;
+    the styles [C, *shape], a column each, of ``to``. Codes are posterior means, with ``mean=False`` draws.
     """
     found = [model.encode(content_of, contents), model.encode(to, styles)]
     content, style = (q.loc if mean else q.rsample(1, generator)[0] for q in found)
-    content, style = content[:, model.style_dim :], style[:, : model.style_dim]
+    content, style = content[:, model.style_dims[content_of] :], style[:, : model.style_dims[to]]
     rows, columns = len(content), len(style)
     code = torch.cat([style.expand(rows, -1, -1), content[:, None].expand(-1, columns, -1)], -1)
-    params = model.decode(code.flatten(0, 1), [to])[to]
-    return model.modalities[to].likelihood.mean(params).unflatten(0, (rows, columns))
+    modality = model.modalities[to]
+    return modality.likelihood.mean(modality.decode(code))
 
 
 def shares(values: Tensor) -> dict[str, float]:

@@ -8,11 +8,13 @@ from mmlib.models.mmjsd import MMJSD
 from mmlib.models.mmvae import MMVAE
 from mmlib.models.mopoe import MoPoE
 from mmlib.models.mvae import MVAE
+from mmlib.models.telbo import TELBO
 
 MODELS = {
     "jmvae": JMVAE,
     "mvae": MVAE,
     "mmvae": MMVAE,
+    "telbo": TELBO,
     "mopoe": MoPoE,
     "mmjsd": MMJSD,
     "mmali": MMALI,

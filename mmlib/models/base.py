@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmlib import bounds
 from mmlib.bounds import LogWeights
 from mmlib.checks import one_of, per_name, whole
-from mmlib.distributions import Diagonal, Mixture, scale_from, standard
+from mmlib.distributions import Diagonal, Mixture, kl_divergence, scale_from, standard
 from mmlib.modality import (
     Batch,
     Mask,
@@ -259,14 +259,17 @@ class MultimodalVAE(MultimodalModel):
         It is drawn from the posterior [B, S] in ``styles``, or, where that has none, from the prior.
         """
         drawn, leading = {}, z.shape[:-1]
-        for name in names:
+        for name in (name for name in names if self.style_dims[name]):
             if name in styles:
                 many = styles[name].rsample(leading[:-1].numel(), generator)
-                drawn[name] = many.reshape(*leading, self.style_dims[name])
-            elif self.style_dims[name]:
+            else:
                 many = self.style_prior(name).rsample(leading.numel(), generator)
-                drawn[name] = many.reshape(*leading, self.style_dims[name])
+            drawn[name] = many.reshape(*leading, self.style_dims[name])
         return drawn
+
+    def style_kls(self, styles: Mapping[str, Diagonal]) -> dict[str, Tensor]:
+        """KL(q(s_m | x_m) || p(s_m)) of every style's posterior, [B] each, nats; 0 where not observed."""
+        return {name: kl_divergence(q, self.style_prior(name)) for name, q in styles.items()}
 
     def code(self, name: str, z: Tensor, styles: Mapping[str, Tensor]) -> Tensor:
         """What a modality's decoder takes, [style, shared code], [..., S + D]."""
@@ -339,3 +342,16 @@ class MultimodalVAE(MultimodalModel):
 def average_over_draws(values: Tensor, log_mixture: Tensor) -> Tensor:
     """Mean of ``values`` [R, K, B] over samples and, by weight, over components: [B]."""
     return bounds.elbo(values, log_mixture)
+
+
+def factorised_kl(shared: Tensor, styles: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    r"""KL of a shared code and of styles that are independent of it and of each other given x: [...], nats.
+
+    At weights of 1 it is the KL of all codes together, since posterior and prior factorise alike.
+
+    Equation: ``eq-factorised-kl``. Source: Sutter et al. 2020, supplement, Eq. 15; weights as in its Section C.3.2.
+        KL(q(c | X) || p(c)) + sum_m w_m KL(q(s_m | x_m) || p(s_m))
+
+    ``shared`` is [...], and so is what ``styles`` have for each modality with a style.
+    """
+    return shared + sum(weights[name] * kl for name, kl in styles.items())

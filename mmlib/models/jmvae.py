@@ -11,15 +11,62 @@ from mmlib.modality import Batch, Mask, Modality, all_observed, loc_and_raw, sta
 from mmlib.models.base import Codes, MultimodalVAE
 
 
-class JMVAE(MultimodalVAE):
-    """Joint multimodal VAE (JMVAE-kl): one encoder for everything, one for each modality alone.
+class JointEncoderVAE(MultimodalVAE):
+    """What models with an encoder for all modalities at once share: their posterior.
 
-    It knows a posterior given all modalities or exactly one; for other subsets it was never given an encoder, and it
-    trains on complete rows only.
+    They know a posterior given all modalities or exactly one; for other subsets they were never given an encoder.
 
     Args:
-        modalities: as of `MultimodalVAE`; so are ``latent_dim``, ``scale`` and ``learn_prior`` (N(0, I) in the paper).
+        modalities: as of `MultimodalVAE`; so are ``latent_dim``, ``scale`` and ``learn_prior``.
         joint_encoder: maps a complete batch (mapping of names) to (loc [B, D], raw scale [B, D]).
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        latent_dim: int,
+        joint_encoder: nn.Module,
+        scale: str = "softplus",
+        learn_prior: bool = False,
+    ) -> None:
+        super().__init__(modalities, latent_dim, "normal", scale, learn_prior)
+        self.joint_encoder = joint_encoder
+
+    def encode_joint(self, batch: Batch) -> Diagonal:
+        """Joint posterior q(z | x_1..M) of a complete batch: loc and scale [B, D]."""
+        output = self.joint_encoder({name: batch[name] for name in self.modalities})
+        rows = len(next(iter(batch.values())))
+        loc, raw = loc_and_raw("joint_encoder", output, (rows, self.latent_dim))
+        return Diagonal(loc, scale_from(raw, self.scale_rule))
+
+    def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
+        """The joint encoder's posterior in rows that give everything, the unimodal one in rows that give just one."""
+        experts, number = codes.experts, codes.observed.sum(0)  # [B]
+        complete = number == len(self.modalities)
+        if not bool((complete | (number == 1)).all()):
+            raise ValueError(
+                f"given is {', '.join(codes.given)} of {', '.join(self.modalities)}: {type(self).__name__} has a "
+                "posterior given all modalities or exactly one, and a row observes another subset"
+            )
+        first = codes.observed.int().argmax(0)  # [B], the modality of a row that observes just one
+        rows = torch.arange(len(first), device=first.device)
+        unimodal = Diagonal(experts.loc[first, rows], experts.scale[first, rows])
+        if not bool(complete.any()):
+            return single(unimodal)
+        joint = self.encode_joint({name: stand_in(x, mask[name]) for name, x in batch.items()})
+        use_joint = complete[:, None]
+        loc = torch.where(use_joint, joint.loc, unimodal.loc)
+        return single(Diagonal(loc, torch.where(use_joint, joint.scale, unimodal.scale)))
+
+
+class JMVAE(JointEncoderVAE):
+    """Joint multimodal VAE (JMVAE-kl): one encoder for everything, one for each modality alone.
+
+    It trains on complete rows only.
+
+    Args:
+        modalities: as of `JointEncoderVAE`; so are ``latent_dim``, ``joint_encoder``, ``scale`` and ``learn_prior``
+            (N(0, I) in the paper).
         alpha: weight of the penalty that pulls each unimodal posterior over the joint one.
         beta: weight of the KL to the prior.
 
@@ -39,35 +86,8 @@ class JMVAE(MultimodalVAE):
         scale: str = "softplus",
         learn_prior: bool = False,
     ) -> None:
-        super().__init__(modalities, latent_dim, "normal", scale, learn_prior)
-        self.joint_encoder = joint_encoder
+        super().__init__(modalities, latent_dim, joint_encoder, scale, learn_prior)
         self.alpha, self.beta = real("alpha", alpha, 0.0), real("beta", beta, 0.0)
-
-    def encode_joint(self, batch: Batch) -> Diagonal:
-        """Joint posterior q(z | x_1..M) of a complete batch: loc and scale [B, D]."""
-        output = self.joint_encoder({name: batch[name] for name in self.modalities})
-        rows = len(next(iter(batch.values())))
-        loc, raw = loc_and_raw("joint_encoder", output, (rows, self.latent_dim))
-        return Diagonal(loc, scale_from(raw, self.scale_rule))
-
-    def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
-        """The joint encoder's posterior in rows that give everything, the unimodal one in rows that give just one."""
-        experts, number = codes.experts, codes.observed.sum(0)  # [B]
-        complete = number == len(self.modalities)
-        if not bool((complete | (number == 1)).all()):
-            raise ValueError(
-                f"given is {', '.join(codes.given)} of {', '.join(self.modalities)}: JMVAE has a posterior given all "
-                "modalities or exactly one, and a row observes another subset"
-            )
-        first = codes.observed.int().argmax(0)  # [B], the modality of a row that observes just one
-        rows = torch.arange(len(first), device=first.device)
-        unimodal = Diagonal(experts.loc[first, rows], experts.scale[first, rows])
-        if not bool(complete.any()):
-            return single(unimodal)
-        joint = self.encode_joint({name: stand_in(x, mask[name]) for name, x in batch.items()})
-        use_joint = complete[:, None]
-        loc = torch.where(use_joint, joint.loc, unimodal.loc)
-        return single(Diagonal(loc, torch.where(use_joint, joint.scale, unimodal.scale)))
 
     def training_objective(
         self, batch: Batch, mask: Mask, generator: torch.Generator | None

@@ -99,6 +99,7 @@ class MMALI(MultimodalModel):
         content_dim, style_dim = whole("content_dim", content_dim), whole("style_dim", style_dim, 0)
         super().__init__(modalities, style_dim + content_dim, "normal", scale)
         self.content_dim, self.style_dim = content_dim, style_dim
+        self.style_dims = dict.fromkeys(self.modalities, style_dim)
         for name, modality in self.modalities.items():
             if modality.likelihood.params_shape(modality.shape) != modality.shape:
                 raise ValueError(

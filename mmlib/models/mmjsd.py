@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from mmlib.checks import one_of, per_name, positive, real
-from mmlib.distributions import Mixture, kl_divergence, mixture_of_experts, product_of_experts, single
+from mmlib.distributions import Mixture, mixture_of_experts, product_of_experts, single
 from mmlib.divergences import geometric_jensen_shannon, jensen_shannon, mixture_with_prior
 from mmlib.modality import Batch, Mask, Modality
-from mmlib.models.base import Codes, MultimodalVAE
+from mmlib.models.base import Codes, MultimodalVAE, factorised_kl
 
 DYNAMIC_PRIORS = ("product", "mixture")
 INFERENCES = ("product", "mixture")
@@ -91,14 +91,13 @@ class MMJSD(MultimodalVAE):
             divergence = geometric_jensen_shannon(everything)
         else:
             divergence = jensen_shannon(everything, everything.rsample_stratified(1, generator))
-        style_kls = {name: kl_divergence(q, self.style_prior(name)) for name, q in codes.styles.items()}
-        weighted = self.weighted(log_likelihood).values()
-        style_kl = sum(self.style_beta[name] * value for name, value in style_kls.items())
+        style_kls = self.style_kls(codes.styles)
         parts = {f"log_likelihood.{name}": value for name, value in log_likelihood.items()}
         parts["js_divergence"] = divergence
         if any(self.style_dims.values()):
             parts["style_kl"] = torch.zeros_like(divergence) + sum(style_kls.values())
-        return mmjsd_objective(weighted, divergence, style_kl, self.beta), parts
+        divergence = factorised_kl(divergence, style_kls, self.style_beta)
+        return mmjsd_objective(self.weighted(log_likelihood).values(), divergence, self.beta), parts
 
     def _pi(self, codes: Codes) -> Tensor:
         """Weights of the modalities given and, last, of the prior: [M + 1]."""
@@ -106,18 +105,15 @@ class MMJSD(MultimodalVAE):
         return torch.stack([codes.experts.loc.new_full((), share) for share in shares])
 
 
-def mmjsd_objective(
-    log_likelihoods: Iterable[Tensor], divergence: Tensor, style_kl: Tensor | float = 0.0, beta: float = 1.0
-) -> Tensor:
+def mmjsd_objective(log_likelihoods: Iterable[Tensor], divergence: Tensor, beta: float = 1.0) -> Tensor:
     r"""What mmJSD maximises: [B], nats.
 
     Equation: ``eq-mmjsd``. Source: Sutter et al. 2020, supplement, Eq. 18; weights as in its Section C.3.2.
-        L = sum_m lambda_m log p(x_m | s_m, c) - beta [JS_pi(q_1 .. q_M, p) + sum_m beta_m KL(q(s_m | x_m) || p(s_m))]
+        L = sum_m lambda_m log p(x_m | s_m, c) - beta [JS_pi(q_1 .. q_M, p) + sum_m w_m KL(q(s_m | x_m) || p(s_m))]
 
     Args:
         log_likelihoods: lambda_m log p(x_m | s_m, c), [B] each, c from the mixture of unimodal posteriors.
-        divergence: JS_pi of these and the prior, [B].
-        style_kl: of all styles, weighted, [B].
-        beta: weight of all of it.
+        divergence: JS_pi of these and the prior, and the KLs of the styles with their weights: [B].
+        beta: weight of the divergence.
     """
-    return sum(log_likelihoods) - beta * (divergence + style_kl)
+    return sum(log_likelihoods) - beta * divergence

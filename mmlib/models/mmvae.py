@@ -1,6 +1,6 @@
 """MMVAE: the posterior is a mixture of experts (Shi et al. 2019)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,11 +31,13 @@ class MMVAE(MultimodalVAE):
             ``"normalised"``: density detached, weights not squared, what the released code computes. The last two
             are biased for a mixture.
         k: draws from each expert.
+        style_dim: S, as of `MultimodalVAE`. Each expert's draws explain every modality with a style from its own
+            encoder; ``"elbo_own_decodes"`` pays the KL of the styles beside that of the experts.
 
     Raises:
         ValueError: for an unknown option, or an estimator that the objective does not have.
 
-    Source: Shi et al. 2019, Section 3; the released code where it says so.
+    Source: Shi et al. 2019, Section 3; the released code where it says so; styles, Sutter et al. 2020, supplement, C.1.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class MMVAE(MultimodalVAE):
         objective: str = "elbo",
         estimator: str = "plain",
         k: int = 1,
+        style_dim: int | Mapping[str, int] = 0,
     ) -> None:
-        super().__init__(modalities, latent_dim, posterior, scale, learn_prior)
+        super().__init__(modalities, latent_dim, posterior, scale, learn_prior, style_dim)
         self.objective = one_of("objective", objective, OBJECTIVES)
         self.estimator = one_of("estimator", estimator, ESTIMATORS)
         if estimator != "plain" and not objective.startswith("iwae"):
@@ -69,14 +72,14 @@ class MMVAE(MultimodalVAE):
         codes = self.codes(batch, mask, tuple(batch))
         posterior = self.infer(codes, batch, mask)
         if self.objective == "elbo_own_decodes":
-            return self._own_decodes(posterior, batch, mask, generator)
+            return self._own_decodes(codes, posterior, batch, mask, generator)
         detach = self.estimator != "plain"
         draws = self.draw_from(
             posterior, codes.styles, batch, mask, batch, self.k, generator, True, detach_posterior=detach
         )
         looser = self.objective == "iwae_looser"
         if self.estimator == "squared":
-            objective = bounds.dreg(draws.log_weights, draws.z, looser=looser)
+            objective = bounds.dreg(draws.log_weights, [draws.z, *draws.styles.values()], looser=looser)
         else:
             bound = {"elbo": bounds.elbo, "iwae": bounds.iwae, "iwae_looser": bounds.iwae_looser}
             objective = bound[self.objective](draws.log_weights)
@@ -84,15 +87,21 @@ class MMVAE(MultimodalVAE):
         parts["log_ratio"] = draws.log_posterior - draws.log_prior
         return objective, {name: average_over_draws(x, draws.log_mixture) for name, x in parts.items()}
 
-    def _own_decodes(self, posterior: Mixture, batch: Batch, mask: Mask, generator: torch.Generator | None):
+    def _own_decodes(
+        self, codes: Codes, posterior: Mixture, batch: Batch, mask: Mask, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict]:
         z = posterior.rsample_stratified(1, generator)[:, 0]  # [M, B, D]: row m from expert m
+        styles = self.draw_styles(codes.styles, batch, z[0], generator)
         log_likelihood = torch.stack(
-            [self.log_likelihood(name, z[m], batch[name], mask[name]) for m, name in enumerate(batch)]
+            [
+                self.log_likelihood(name, self.code(name, z[m], styles), batch[name], mask[name])
+                for m, name in enumerate(batch)
+            ]
         )
         weight = log_likelihood.new_tensor([self.modalities[name].weight for name in batch])[:, None]
         observed = torch.stack([mask[name] for name in batch])
         ratios = expert_ratios(posterior.components, z, observed)
-        kl = kl_divergence(posterior.components, self.prior)  # [M, B]
+        kl = kl_divergence(posterior.components, self.prior) + sum(self.style_kls(codes.styles).values())
         objective = elbo_own_decodes(weight * log_likelihood, ratios, kl, posterior.log_mixture)
         parts = {f"log_likelihood.{name}": value for name, value in zip(batch, log_likelihood, strict=True)}
         return objective, {**parts, "kl": average_over_draws(kl[:, None], posterior.log_mixture)}

@@ -17,7 +17,7 @@ from mmlib.distributions import (
     single,
 )
 from mmlib.modality import Batch, Mask, Modality, check_names
-from mmlib.models.base import Codes, MultimodalVAE, average_over_draws
+from mmlib.models.base import Codes, MultimodalVAE, average_over_draws, factorised_kl
 
 PRIOR_EXPERTS = ("never", "full", "always")
 INFERENCES = ("product", "mixture")
@@ -132,14 +132,15 @@ class MoPoE(MultimodalVAE):
             kl = (posterior.log_prob(draws.z) - self.prior.log_prob(draws.z))[:, 0]  # [S, B], at each draw
         else:
             kl = kl_divergence(posterior.components, self.prior)
-        style_kls = {name: kl_divergence(q, self.style_prior(name)) for name, q in codes.styles.items()}
-        weighted = self.weighted(log_likelihood).values()
-        style_kl = sum(self.style_beta[name] * value for name, value in style_kls.items())
+        style_kls = self.style_kls(codes.styles)
         parts = {f"log_likelihood.{name}": value for name, value in log_likelihood.items()}
         parts["kl"] = average_over_draws(kl[:, None], posterior.log_mixture)
         if any(self.style_dims.values()):
             parts["style_kl"] = torch.zeros_like(parts["kl"]) + sum(style_kls.values())
-        return mopoe_objective(weighted, kl, posterior.log_mixture, style_kl, self.beta), parts
+        kl = factorised_kl(kl, style_kls, self.style_beta)
+        return mopoe_objective(
+            self.weighted(log_likelihood).values(), kl, posterior.log_mixture, self.beta
+        ), parts
 
 
 @lru_cache(maxsize=64)
@@ -150,22 +151,17 @@ def membership(subsets: tuple[tuple[str, ...], ...], names: tuple[str, ...], dev
 
 
 def mopoe_objective(
-    log_likelihoods: Iterable[Tensor],
-    kl: Tensor,
-    log_mixture: Tensor,
-    style_kl: Tensor | float = 0.0,
-    beta: float = 1.0,
+    log_likelihoods: Iterable[Tensor], kl: Tensor, log_mixture: Tensor, beta: float = 1.0
 ) -> Tensor:
     r"""What MoPoE maximises, with the mean of the subsets' KLs in place of that of their mixture: [B], nats.
 
     Equation: ``eq-mopoe``. Source: Sutter et al. 2021, Section 3; released code.
-        L = sum_m lambda_m log p(x_m | z) - beta [mean_S KL(q_S || p) + sum_m beta_m KL(q(s_m | x_m) || p(s_m))]
+        L = sum_m lambda_m log p(x_m | z) - beta mean_S KL(q_S || p)
 
     Args:
         log_likelihoods: lambda_m log p(x_m | z), [B] each, z from one of the subsets.
-        kl: of each subset's product to the prior, [S, B].
+        kl: of each subset's product, and of the styles with their weights, to the prior: [S, B].
         log_mixture: log weights of the subsets, [S, B].
-        style_kl: of all styles, weighted, [B].
-        beta: weight of all of it.
+        beta: weight of the KLs.
     """
-    return sum(log_likelihoods) - beta * (average_over_draws(kl[:, None], log_mixture) + style_kl)
+    return sum(log_likelihoods) - beta * average_over_draws(kl[:, None], log_mixture)

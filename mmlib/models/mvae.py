@@ -1,15 +1,15 @@
 """MVAE: the posterior is a product of experts, trained on sub-sampled ELBOs (Wu and Goodman 2018)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from mmlib.checks import one_of, real, whole
+from mmlib.checks import one_of, per_name, real, whole
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, product_of_experts, single
 from mmlib.modality import Batch, Mask, Modality
-from mmlib.models.base import Codes, MultimodalVAE
+from mmlib.models.base import Codes, MultimodalVAE, factorised_kl
 
 TERMS = ("joint", "unimodal", "sampled")
 
@@ -31,11 +31,14 @@ class MVAE(MultimodalVAE):
         weigh_partial_terms: use lambda_m in every ELBO (as the paper writes); False drops it (to 1) outside the full
             term, as the released script for 19 modalities does (but for the image alone, whose weight is 1 there
             unless one asks for another).
+        style_dim: S, as of `MultimodalVAE`; a subset's ELBO has the styles of its own modalities.
+        style_beta: weight of the KL of a style within every KL term (``beta`` multiplies it, too); one for all or one
+            for each name.
 
     Raises:
         ValueError: for an unknown or missing term, or negative numbers.
 
-    Source: Wu and Goodman 2018, Sections 2.1 and 2.2.
+    Source: Wu and Goodman 2018, Sections 2.1 and 2.2; styles, Sutter et al. 2020, supplement, Section C.1.
     """
 
     def __init__(
@@ -48,13 +51,17 @@ class MVAE(MultimodalVAE):
         terms: Sequence[str] = TERMS,
         sampled: int = 1,
         weigh_partial_terms: bool = True,
+        style_dim: int | Mapping[str, int] = 0,
+        style_beta: float | Mapping[str, float] = 1.0,
     ) -> None:
-        super().__init__(modalities, latent_dim, "normal", scale, learn_prior)
+        super().__init__(modalities, latent_dim, "normal", scale, learn_prior, style_dim)
         if isinstance(terms, str) or not terms or not set(terms) <= set(TERMS):
             raise ValueError(f"terms is {terms!r}; expected some of {', '.join(TERMS)}")
         self.terms = tuple(terms)
         self.beta, self.sampled = real("beta", beta, 0.0), whole("sampled", sampled, 0)
         self.weigh_partial_terms = one_of("weigh_partial_terms", weigh_partial_terms, (True, False))
+        each = per_name("style_beta", style_beta, self.modalities)
+        self.style_beta = {name: real("style_beta", each[name], 0.0) for name in self.modalities}
 
     def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
         """The product of the prior and the experts that a row observes: one component, [1, B, D]."""
@@ -65,7 +72,8 @@ class MVAE(MultimodalVAE):
     ) -> tuple[Tensor, dict]:
         """`mvae_objective` of the ELBOs of this batch's subsets, a draw each."""
         names = tuple(batch)
-        experts, observed = self.experts(batch, mask, names)
+        codes = self.codes(batch, mask, names)
+        observed = codes.observed
         members = self._subsets(len(names), generator)  # [S, M] on the CPU, the first is everything
         holders = [column.nonzero()[:, 0].tolist() for column in members.T]  # subsets that hold each modality
         members = _on_device(members, observed.device)
@@ -75,7 +83,7 @@ class MVAE(MultimodalVAE):
             if not bool(counts.any(0).all()):  # such a row would train nothing
                 raise ValueError(f"terms is {self.terms}: no ELBO is left for some rows; add 'joint'")
         seen = members[..., None] & observed  # [S, M, B]
-        posteriors = [product_of_experts(experts, subset, self.prior) for subset in seen]
+        posteriors = [product_of_experts(codes.experts, subset, self.prior) for subset in seen]
         posterior = Diagonal(
             torch.stack([q.loc for q in posteriors]), torch.stack([q.scale for q in posteriors])
         )
@@ -84,13 +92,19 @@ class MVAE(MultimodalVAE):
         log_likelihood = {}
         nothing = torch.zeros_like(kl[0])
         for holding, name in zip(holders, names, strict=True):  # decode only for subsets with the modality
-            values = self.log_likelihood(name, torch.stack([z[s] for s in holding]), batch[name], mask[name])
+            shared = torch.stack([z[s] for s in holding])
+            code = self.code(name, shared, self.draw_styles(codes.styles, [name], shared, generator))
+            values = self.log_likelihood(name, code, batch[name], mask[name])
             at = dict(zip(holding, values, strict=True))
             log_likelihood[name] = torch.stack([at.get(s, nothing) for s in range(len(members))])
         weighted = [self._weights(name, members, kl) * value for name, value in log_likelihood.items()]
-        elbos = subset_elbo(weighted, kl, self.beta)
-        parts = {f"log_likelihood.{name}": value[0] for name, value in log_likelihood.items()}
-        return mvae_objective(elbos, counts), {**parts, "kl": kl[0]}
+        style_kls = self.style_kls(codes.styles)  # [B] each
+        held = {name: members[:, names.index(name), None] * value for name, value in style_kls.items()}
+        elbos = subset_elbo(weighted, factorised_kl(kl, held, self.style_beta), self.beta)
+        parts = {f"log_likelihood.{name}": value[0] for name, value in log_likelihood.items()} | {"kl": kl[0]}
+        if any(self.style_dims.values()):
+            parts["style_kl"] = nothing + sum(style_kls.values())
+        return mvae_objective(elbos, counts), parts
 
     def _weights(self, name: str, members: Tensor, like: Tensor) -> Tensor:
         """Likelihood weight of a modality in each subset's ELBO, [S, 1]."""

@@ -18,7 +18,7 @@ _ROLES = {
     ("hand", "mnist", "hand0", "mnist0"): (_COLOURS[0], "o", "-"),
     ("street", "svhn"): (_COLOURS[1], "s", "--"),
     ("hand90", "mnist90"): ("#6a3d9a", "s", "--"),
-    ("hand180", "mnist180"): (_COLOURS[9], "^", "-."),
+    ("hand180", "mnist180", "text"): (_COLOURS[9], "^", "-."),
     ("hand270", "mnist270"): ("#b2182b", "D", ":"),
 }
 MODALITIES = {name: drawn for names, drawn in _ROLES.items() for name in names}
@@ -27,6 +27,7 @@ MODELS = {
     "mvae": (_COLOURS[3], "v", "--"),
     "mmvae": (_COLOURS[4], "o", "-"),
     "mmali": (_COLOURS[5], "P", "-"),
+    "telbo": (_COLOURS[8], "X", ":"),
 }
 REFERENCES = {
     "exact": ("black", "", "-"),

@@ -4,7 +4,7 @@ import inspect
 
 import torch
 
-from mmlib.checks import look_up
+from mmlib.checks import look_up, per_name, whole
 from mmlib.data import LOADERS, DataSet, load
 from mmlib.metrics import Classifiers, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
@@ -40,17 +40,20 @@ def build_data(recipe: Recipe, cache=None) -> DataSet:
 def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMALI:
     """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
 
-    ``data`` may also be a mapping of modality names to shapes. Raises as :func:`check`, and for an impossible option.
+    ``data`` may also be a mapping of modality names to shapes, if there is no text. Raises as :func:`check`, and for an
+    impossible option.
     """
     shapes, options = getattr(data, "shapes", data), dict(check(recipe).model_options)
     likelihood = LIKELIHOODS[recipe.likelihood](recipe.likelihood_scale)
+    styles = per_name("style_dim", options.get("style_dim", 0), shapes)
+    shared = recipe.latent_dim - max(whole("style_dim", size, 0) for size in styles.values())
+    codes = {name: size + shared for name, size in styles.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
-        parts = modalities(shapes, recipe.latent_dim, recipe.width, likelihood, recipe.weights)
+        parts = modalities(data, codes, recipe.width, likelihood, recipe.weights)
         if "joint_encoder" in options:
             joint = JOINT_ENCODERS[options["joint_encoder"]]
-            options["joint_encoder"] = joint(shapes, recipe.latent_dim, recipe.width)
-        shared = recipe.latent_dim - options.get("style_dim", 0)
+            options["joint_encoder"] = joint(shapes, shared, recipe.width)
         return get_model(recipe.model)(parts, shared, **options)
 
 

@@ -28,11 +28,11 @@ class Recipe:
     #: the paper's data set, networks, objective and budget, as far as they are stated; what it leaves open is filled in
     #: as ``source`` says. Only such a recipe can reproduce a number: any other shows a direction
     faithful: bool = False
-    model_options: dict = field(default_factory=dict)  #: keywords; of JMVAE ``joint_encoder`` by name
+    model_options: dict = field(default_factory=dict)  #: keywords; ``joint_encoder`` by name
     data_options: dict = field(default_factory=dict)  #: keywords of the data set
-    latent_dim: int = (
-        20  #: D; of a model with styles that of [style, content], see ``style_dim`` of the model
-    )
+    #: size of the code; with styles that of [style, shared code], of the modality with the largest ``style_dim`` (an
+    #: option of the model), so that the shared code has what that one leaves
+    latent_dim: int = 20
     width: float = 1.0  #: factor on the widths of the networks; 1 is the paper
     likelihood: str = "laplace"  #: or ``"normal"`` or ``"bernoulli"``, for all modalities
     likelihood_scale: float = 0.75  #: of Laplace (b) or normal (standard deviation), in pixels

@@ -44,7 +44,7 @@ def of_split(split) -> dict[str, Simple]:
     if isinstance(split, PairedSplit):
         for name, items in split.items.items():
             observed = [] if split.observed is None else [split.observed[name]]
-            shown[name] = [digest(items.images, split.index[name], *observed)]
+            shown[name] = [digest(items.values, split.index[name], *observed)]
     else:
         for rows in torch.arange(len(split)).split(CHUNK):
             batch, mask = ready(split.batch(rows, None), split.mask(rows))
