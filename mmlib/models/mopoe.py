@@ -35,10 +35,10 @@ class MoPoE(MultimodalVAE):
         beta: weight of every KL term.
         subsets: names of each subset; None: all 2^M - 1. The full set alone is a product of experts (MVAE's posterior
             if the prior is one of them), the single modalities alone are a mixture of experts (MMVAE's).
-        prior_expert: where the prior is a factor: ``"never"``, as the paper writes; ``"full"``, in the product of all M
-            modalities only (the released code); ``"always"``.
-        inference: what the posterior of given modalities is. ``"product"``: that of exactly what a row observes, which
-            the paper and its code generate from; ``"mixture"``: that over its subsets, which is trained.
+        prior_expert: where the prior is a factor: ``"never"``, as the method is usually written; ``"full"``, in the
+            product of all M modalities only, as in the released code; ``"always"``.
+        inference: what the posterior of given modalities is. ``"product"``: that of exactly what a row observes, from
+            which the released code generates; ``"mixture"``: that over its subsets, which is trained.
         objective: ``"mean_kl"``, one draw from a subset chosen for each row, and the mean of the subsets' KLs, which is
             at least the KL of their mixture (the released code); ``"elbo"``, the mixture's own, with a draw and M
             decodes from each subset.
