@@ -122,9 +122,30 @@ class Mixture:
             chosen = torch.multinomial(self.log_mixture.exp().T, 1, generator=generator)  # [B, 1]
             return torch.gather(draws, 0, chosen.T[..., None].expand(1, -1, draws.shape[-1]))[0]
 
+    def choose(self, generator: torch.Generator | None = None) -> Diagonal:
+        """One component for each row, [B, D], drawn by its weights and shared out evenly over the rows.
+
+        Every row has each of its components with the right probability, whatever the order of rows; over a batch with
+        equal weights no two components are chosen in numbers that differ by more than one.
+        """
+        q = self.components
+        if len(q.loc) == 1:
+            return Diagonal(q.loc[0], q.scale[0], q.family)
+        upto = self.log_mixture.detach().float().exp().cumsum(0)  # [R, B]
+        u = systematic(upto.shape[1], upto.device, generator) * upto[-1]
+        chosen = (upto <= u).sum(0)[None, :, None].expand(1, -1, q.loc.shape[-1])  # the first beyond u
+        return Diagonal(q.loc.gather(0, chosen)[0], q.scale.gather(0, chosen)[0], q.family)
+
     def detach(self) -> Mixture:
         """The same mixture, cut from the graph."""
         return Mixture(self.components.detach(), self.log_mixture.detach())
+
+
+def systematic(n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """``n`` numbers in [0, 1), each of them uniform, one in every n-th part, in random order: [n]."""
+    drawn = torch.empty(n + 1, device=device).uniform_(generator=generator)
+    start, order = drawn[0], drawn[1:].argsort()
+    return ((order + start) / n).clamp(max=1 - torch.finfo(drawn.dtype).eps)
 
 
 def standard(size: int, like: Tensor, family: str = "normal") -> Diagonal:
@@ -138,15 +159,14 @@ def single(q: Diagonal) -> Mixture:
     return Mixture(components, q.loc.new_zeros(1, q.loc.shape[0]))
 
 
-def mixture_of_experts(experts: Diagonal, observed: Tensor) -> Mixture:
-    """Equal mixture over each row's observed experts.
+def mixture_of_experts(experts: Diagonal, observed: Tensor, weights: Tensor | None = None) -> Mixture:
+    """Mixture over each row's observed experts: equal, or by ``weights`` as of `geometric_mean`.
 
     Raises:
-        ValueError: if a row observes nothing.
+        ValueError: if a row observes nothing, or the weights have another shape or sign.
     """
-    _check_observed(experts, observed)
-    weights = observed.to(experts.loc.dtype)
-    return Mixture(experts, torch.log(weights / weights.sum(0)))
+    share = _shares(experts, observed, weights)
+    return Mixture(experts, torch.log(share.where(observed, 1)).masked_fill(~observed, -math.inf))
 
 
 def product_of_experts(experts: Diagonal, observed: Tensor, prior: Diagonal | None = None) -> Diagonal:
@@ -160,19 +180,51 @@ def product_of_experts(experts: Diagonal, observed: Tensor, prior: Diagonal | No
     Raises:
         ValueError: if an expert is not normal, or if a row has no factor at all.
     """
+    _check_observed(experts, observed, allow_none=prior is not None)
+    product = product_of_subsets(experts, observed, observed.new_ones(1, len(observed)), prior)
+    return Diagonal(product.loc[0], product.scale[0])
+
+
+def product_of_subsets(
+    experts: Diagonal,
+    observed: Tensor,
+    members: Tensor,
+    prior: Diagonal | None = None,
+    with_prior: Tensor | None = None,
+) -> Diagonal:
+    """`product_of_experts` of each of S subsets, of those members that a row observes: [S, B, D].
+
+    Where a row observes none of them and there is no prior, loc is 0 and scale 1.
+
+    Args:
+        experts: [M, B, D].
+        observed: bool [M, B].
+        members: bool [S, M], the experts of each subset.
+        prior: [D].
+        with_prior: bool [S, B], or what broadcasts to it: where the prior is a factor; None: everywhere.
+
+    Raises:
+        ValueError: if an expert is not normal.
+    """
     for name, factor in (("experts", experts), ("prior", prior)):
         if factor is not None and factor.family != "normal":
             raise ValueError(
                 f"{name} are {factor.family}; a product of experts has a closed form for normal only"
             )
-    _check_observed(experts, observed, allow_none=prior is not None)
+    _check_observed(experts, observed, allow_none=True)
     experts = experts.where(observed)
     precision = observed[..., None] / experts.scale**2  # [M, B, D]
-    total = precision.sum(0)
-    weighted = (precision * experts.loc).sum(0)
+    held = members.to(precision.dtype).T[..., None, None]  # [M, S, 1, 1]
+    # sums, not products of matrices, which autocast would round to three digits
+    total = sum(h * p for h, p in zip(held, precision, strict=True))  # [S, B, D]
+    weighted = sum(h * p for h, p in zip(held, precision * experts.loc, strict=True))
+    nothing = ~(members[..., None] & observed).any(1)  # [S, B]
     if prior is not None:
-        total = total + prior.scale**-2
-        weighted = weighted + prior.loc * prior.scale**-2
+        share = torch.ones_like(nothing) if with_prior is None else with_prior.expand_as(nothing)
+        nothing = nothing & ~share
+        total = total + share[..., None] * prior.scale**-2
+        weighted = weighted + share[..., None] * prior.loc * prior.scale**-2
+    total = total.masked_fill(nothing[..., None], 1)
     return Diagonal(weighted / total, total.rsqrt())
 
 
@@ -182,7 +234,8 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
     With equal weights it is the product of the K observed experts, without a prior, with its variance times K; it is
     never sharper than the sharpest of them.
 
-    Equation: ``eq-geometric-mean``. Source: Nielsen 2020; Chen and Zhu 2022, Proposed Method.
+    Equation: ``eq-geometric-mean``. Source: Nielsen 2020; Chen and Zhu 2022, Proposed Method; Sutter et al. 2020,
+    supplement, Eqs. 10 and 11, with the inverse that is missing there.
         precision = sum_m w_m / sigma_m^2,  mean = sum_m w_m mu_m / sigma_m^2 / precision,  sum_m w_m = 1
 
     The mean is [B, D]; weights are [M] or [M, B], positive where observed, and normalised over the experts that each
@@ -193,8 +246,16 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
     """
     if experts.family != "normal":
         raise ValueError(f"experts are {experts.family}; a geometric mean has a closed form for normal only")
-    _check_observed(experts, observed)
+    share = _shares(experts, observed, weights)
     experts = experts.where(observed)
+    precision = share[..., None] / experts.scale**2  # [M, B, D]
+    total = precision.sum(0)
+    return Diagonal((precision * experts.loc).sum(0) / total, total.rsqrt())
+
+
+def _shares(experts: Diagonal, observed: Tensor, weights: Tensor | None) -> Tensor:
+    """Weights [M] or [M, B], or equal ones, as shares of the experts that each row observes: [M, B]."""
+    _check_observed(experts, observed)
     share = observed.to(experts.loc.dtype)
     if weights is not None:
         if weights.shape not in (observed.shape, observed.shape[:1]):
@@ -203,12 +264,9 @@ def geometric_mean(experts: Diagonal, observed: Tensor, weights: Tensor | None =
                 f"{tuple(observed.shape[:1])} or {tuple(observed.shape)}"
             )
         share = (weights if weights.ndim == 2 else weights[:, None]).where(observed, 0)
-        if not bool((share > 0).eq(observed).all()):
+        if share.device.type == "cpu" and not bool((share > 0).eq(observed).all()):
             raise ValueError(f"weights are {weights.tolist()}; expected positive numbers")
-    share = share / share.sum(0)
-    precision = share[..., None] / experts.scale**2  # [M, B, D]
-    total = precision.sum(0)
-    return Diagonal((precision * experts.loc).sum(0) / total, total.rsqrt())
+    return share / share.sum(0)
 
 
 def _check_observed(experts: Diagonal, observed: Tensor, allow_none: bool = False) -> None:

@@ -35,6 +35,8 @@ DECODINGS = {  # per row and step, of m modalities with k draws: what theory say
     "jmvae": lambda m, k: m,
     "telbo": lambda m, k: 2 * m,
     "mmvae": lambda m, k: k * m * m,
+    "mopoe": lambda m, k: m,  # of 2^m - 1 subsets, whose products have a closed form
+    "mmjsd": lambda m, k: m,
     "mmali": lambda m, k: 2 * m,  # for either side
 }
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import mmlib
-from mmlib import bounds, distributions, metrics
+from mmlib import bounds, distributions, divergences, metrics
 from mmlib.bounds import LogWeights
 from mmlib.distributions import Diagonal, Mixture
-from mmlib.models import base, mmvae, mvae
+from mmlib.models import base, mmvae, mopoe, mvae
 
 R, K, B, D = 2, 4, 3, 5  # all different: an axis is known by its size
 OBSERVED = torch.tensor([[True, True, False], [True, False, True]])  # [R, B]
@@ -53,6 +53,7 @@ class Leaves(list):
         return Mixture(self.experts(), LOG_MIXTURE)
 
 
+SUBSETS = torch.tensor([[True, False], [False, True], [True, True]])
 PRIOR = Diagonal(torch.zeros(D).double(), torch.ones(D).double())
 CASES = {
     "bounds.elbo": lambda x: bounds.elbo(LogWeights(x.make(R, K, B), LOG_MIXTURE)),
@@ -70,9 +71,15 @@ CASES = {
     "distributions.product_of_experts": lambda x: parts(
         distributions.product_of_experts(x.experts(), OBSERVED, PRIOR)
     ),
+    "distributions.product_of_subsets": lambda x: parts(
+        distributions.product_of_subsets(x.experts(), OBSERVED, SUBSETS)
+    ),
     "distributions.geometric_mean": lambda x: parts(
         distributions.geometric_mean(x.experts(), OBSERVED, x.make(R, B, positive=True))
     ),
+    "divergences.mixture_with_prior": lambda x: divergences.mixture_with_prior(
+        x.experts(), OBSERVED, PRIOR
+    ).log_prob(torch.ones(B, D).double()),
     "metrics.likelihood.importance_log_likelihood": lambda x: metrics.importance_log_likelihood(
         x.make(R, B), LOG_MIXTURE, 5
     ),
@@ -82,12 +89,20 @@ CASES = {
         x.make(R, B), x.make(R, R, B, positive=True), x.make(R, B), LOG_MIXTURE
     ),
     "models.mvae.mvae_objective": lambda x: mvae.mvae_objective(x.make(R, B), OBSERVED),
+    "models.mopoe.mopoe_objective": lambda x: mopoe.mopoe_objective(
+        [torch.ones(B).double()], x.make(R, B), LOG_MIXTURE
+    ),
     "a mixture's density": lambda x: x.mixture().log_prob(torch.ones(B, D).double()),
     "a mixture's mean": lambda x: x.mixture().mean,
     "a mixture's strata": lambda x: (
         x.mixture().rsample_stratified(K, generator()) * OBSERVED[:, None, :, None]
     ),
     "a mixture's draw": lambda x: x.mixture().sample(generator()),
+    "a mixture's choice": lambda x: parts(x.mixture().choose(generator())),
+    "a mixture's geometric divergence": lambda x: divergences.geometric_jensen_shannon(x.mixture()),
+    "a mixture's divergence": lambda x: divergences.jensen_shannon(x.mixture(), x.make(R, K, B, D)),
+    "a mixture's upper bound": lambda x: divergences.jensen_shannon_upper(x.mixture()),
+    "a mixture's lower bound": lambda x: divergences.jensen_shannon_lower(x.mixture()),
 }
 # the checks of a batch itself (tests/test_modality.py, tests/test_every_model.py), and counting, which sees no number
 ELSEWHERE = ("modality.", "train.", "models.mvae.subset_counts")

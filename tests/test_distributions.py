@@ -1,5 +1,6 @@
 """Distributions: densities, draws, products, mixtures and divergences, against torch.distributions and quadrature."""
 
+import itertools
 import math
 
 import pytest
@@ -12,15 +13,19 @@ from torch.autograd import gradcheck
 from mmlib.distributions import (
     Diagonal,
     Mixture,
+    geometric_mean,
     kl_divergence,
     mixture_of_experts,
     product_of_experts,
+    product_of_subsets,
     scale_from,
     single,
     softmax_budget,
+    systematic,
 )
 from mmlib.lab import quadrature
 
+SUBSETS = [[m in s for m in range(3)] for size in (1, 2, 3) for s in itertools.combinations(range(3), size)]
 EXACT = {"atol": 1e-10, "rtol": 1e-10}  # float64, a handful of operations
 FAMILIES = {"normal": reference.Normal, "laplace": reference.Laplace}
 
@@ -171,6 +176,34 @@ def test_a_product_is_sharper_than_every_factor(scales):
     assert (q.scale <= 1).all()
 
 
+@pytest.mark.parametrize("prior", [None, diagonal(2, seed=5)], ids=["no prior", "prior"])
+def test_products_of_subsets_are_the_products_of_the_members_that_a_row_observes(prior):
+    experts, members = diagonal(3, 4, 2, grad=True), torch.tensor(SUBSETS)
+    observed = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]).bool()
+    with_prior = None if prior is None else torch.tensor(SUBSETS).all(1)[:, None]
+    q = product_of_subsets(experts, observed, members, prior, with_prior)
+    assert q.loc.shape == (7, 4, 2)
+    for s, b in itertools.product(range(7), range(4)):
+        seen = members[s] & observed[:, b]
+        share = prior is not None and s == 6
+        here = Diagonal(experts.loc[seen, b][:, None], experts.scale[seen, b][:, None])
+        expected = Diagonal(torch.zeros(1, 2).double(), torch.ones(1, 2).double())
+        if seen.any() or share:
+            expected = product_of_experts(here, torch.ones(len(here.loc), 1).bool(), prior if share else None)
+        torch.testing.assert_close(q.loc[s, b], expected.loc[0], **EXACT)
+        torch.testing.assert_close(q.scale[s, b], expected.scale[0], **EXACT)
+    gradients = torch.autograd.grad((q.loc + q.scale).sum(), [experts.loc, experts.scale])
+    assert all(g.isfinite().all() and (g[~observed] == 0).all() for g in gradients)
+
+
+def test_products_of_subsets_are_as_exact_under_autocast():
+    experts, observed = diagonal(3, 4, 2), torch.ones(3, 4).bool()
+    experts = Diagonal(experts.loc.float(), experts.scale.float())
+    plain = product_of_subsets(experts, observed, torch.tensor(SUBSETS))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(product_of_subsets(experts, observed, torch.tensor(SUBSETS)).loc, plain.loc)
+
+
 # --- mixtures --------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +274,62 @@ def test_plain_draws_choose_components_by_weight():
     assert abs(share - 0.8) < 4 * math.sqrt(0.16 / n)
 
 
+@pytest.mark.parametrize(("n", "components"), [(256, 3), (256, 7), (5, 7), (1, 2)])
+def test_equal_components_are_shared_out_evenly_over_the_rows(n, components):
+    loc = torch.arange(components).double()[:, None, None].expand(-1, n, 1)
+    mixture = Mixture(Diagonal(loc, torch.ones_like(loc)), torch.full((components, n), -math.log(components)))
+    for seed in range(20):
+        chosen = mixture.choose(torch.Generator().manual_seed(seed)).loc[:, 0]
+        counts = torch.bincount(chosen.long(), minlength=components)
+        assert counts.sum() == n and counts.max() - counts.min() <= 1
+
+
+def test_every_row_has_every_component_with_its_own_weight_and_never_one_that_it_lacks():
+    weights = torch.tensor([[0.2, 0.0, 1.0, 0.5], [0.5, 0.9, 0.0, 0.0], [0.3, 0.1, 0.0, 0.5]]).double()
+    loc, n = (
+        torch.arange(1, 4).double()[:, None, None].expand(-1, 4, 1),
+        8000,
+    )  # one that is lacking has loc 0
+    mixture, draw = Mixture(Diagonal(loc, torch.ones_like(loc)), weights.log()), torch.Generator()
+    draw.manual_seed(0)
+    chosen = torch.stack([mixture.choose(draw).loc[:, 0] for _ in range(n)])  # [n, 4]
+    shares = torch.stack([(chosen == r).double().mean(0) for r in (1, 2, 3)])
+    assert ((shares - weights).abs() <= 4.5 * (weights * (1 - weights) / n).sqrt() + 1e-6).all()
+
+
+def test_numbers_of_a_systematic_draw_are_one_in_every_part_and_in_random_order():
+    draw = torch.Generator().manual_seed(0)
+    drawn = torch.stack([systematic(6, torch.device("cpu"), draw) for _ in range(3000)])
+    assert (drawn.sort(1).values * 6).floor().eq(torch.arange(6)).all() and (drawn < 1).all()
+    assert ((drawn.mean(0) - 0.5).abs() < 4.5 / math.sqrt(12 * 3000)).all()  # uniform in every place
+    assert torch.equal(*(systematic(9, torch.device("cpu"), draw.manual_seed(3)) for _ in range(2)))
+
+
+def test_the_chosen_component_alone_learns():
+    components = diagonal(3, 4, 2, grad=True)
+    chosen = Mixture(components, log_weights_of(3, 4)).choose(torch.Generator().manual_seed(0))
+    by_loc, by_scale = torch.autograd.grad(
+        (chosen.loc + 2 * chosen.scale).sum(), [components.loc, components.scale]
+    )
+    taken = (components.loc == chosen.loc).to(by_loc)
+    assert torch.equal(by_loc, taken) and torch.equal(by_scale, 2 * taken) and taken.sum() == 8
+
+
+@pytest.mark.parametrize("weights", [[0.2, 0.3, 0.5], [2.0, 3.0, 5.0]])
+def test_weights_of_a_mixture_and_of_a_geometric_mean_are_shares_of_what_a_row_observes(weights):
+    experts, weights = diagonal(3, 3, 1), torch.tensor(weights, dtype=torch.float64)
+    observed = torch.tensor([[True, True, False], [True, False, True], [True, True, False]])
+    q = mixture_of_experts(experts, observed, weights)
+    expected = torch.tensor([[0.2, 2 / 7, 0], [0.3, 0, 1], [0.5, 5 / 7, 0]], dtype=torch.float64)
+    torch.testing.assert_close(q.log_mixture.exp(), expected, **EXACT)
+    on = quadrature.grid(-12, 12)
+    log_product = (expected * experts.where(observed).log_prob(on.z(3).unsqueeze(1))).sum(1)
+    mean, sd = moments(log_product, on)
+    centre = geometric_mean(experts, observed, weights)
+    torch.testing.assert_close(centre.loc[:, 0], mean, **EXACT)
+    torch.testing.assert_close(centre.scale[:, 0], sd, **EXACT)
+
+
 def test_a_single_posterior_is_a_mixture_of_one():
     q, z = diagonal(3, 2), numbers(5, 3, 2)
     torch.testing.assert_close(single(q).log_prob(z), q.log_prob(z), **EXACT)
@@ -297,6 +386,10 @@ def test_bad_arguments_are_named():
         product_of_experts(diagonal(2, 4, 1, family="laplace"), row)
     with pytest.raises(ValueError, match="prior are laplace"):
         product_of_experts(diagonal(2, 4, 1), row, Diagonal(ones[0], ones[0], "laplace"))
+    with pytest.raises(ValueError, match=r"weights have shape \(3,\); expected \(2,\) or \(2, 4\)"):
+        mixture_of_experts(diagonal(2, 4, 1), row, torch.ones(3))
+    with pytest.raises(ValueError, match="weights are .*expected positive numbers"):
+        mixture_of_experts(diagonal(2, 4, 1), row, torch.tensor([1.0, 0.0]))
     for combine in (product_of_experts, mixture_of_experts):
         with pytest.raises(ValueError, match="row without any modality"):
             combine(diagonal(2, 4, 1), torch.zeros(2, 4, dtype=torch.bool))

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmlib import bounds
+from mmlib import bounds, distributions
 from mmlib.bounds import LogWeights
 from mmlib.distributions import Diagonal, Mixture, mixture_of_experts
 from mmlib.lab import LinearGaussian, joint_encoder, modalities
@@ -296,6 +296,7 @@ def same_noise(monkeypatch):
     """Every random number is the same, so that a row can be held against itself in another batch."""
     monkeypatch.setattr(torch.Tensor, "normal_", lambda self, *_, **__: self.fill_(0.3))
     monkeypatch.setattr(torch.Tensor, "uniform_", lambda self, *_, **__: self.fill_(-0.4))
+    monkeypatch.setattr(distributions, "systematic", lambda n, *_: torch.full((n,), 0.3))
     monkeypatch.setattr(torch, "multinomial", lambda p, *_, **__: (p > 0).int().argmax(1, keepdim=True))
 
 

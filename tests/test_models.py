@@ -387,7 +387,7 @@ def test_rows_may_observe_different_modalities_and_each_gets_its_own_posterior(n
     assert made["b"].shape == batch["b"].shape and torch.isfinite(made["b"]).all()
 
 
-@pytest.mark.parametrize("name", ["jmvae", "mvae", "mmvae"])
+@pytest.mark.parametrize("name", ["jmvae", "mvae", "mmvae", "mopoe", "mmjsd"])
 def test_permuting_rows_permutes_posteriors_and_nothing_more(name):
     lab = lab_of()
     batch, model = rows_of(lab), build(name, lab)
@@ -413,7 +413,7 @@ def test_one_modality_is_the_plain_vae():
     lab = lab_of(1)
     batch = rows_of(lab)
     expected = lab.elbo(lab.diagonal_posterior(batch), batch)
-    for name in ("mvae", "mmvae", "jmvae"):
+    for name in ("mvae", "mmvae", "jmvae", "mopoe"):
         check_mean(
             many_losses(build(name, lab, **({"alpha": 0.0} if name == "jmvae" else {})), batch, 500),
             expected,

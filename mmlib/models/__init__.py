@@ -4,11 +4,21 @@ from mmlib.checks import look_up
 from mmlib.models.base import Codes, Draws, MultimodalVAE
 from mmlib.models.jmvae import JMVAE
 from mmlib.models.mmali import MMALI
+from mmlib.models.mmjsd import MMJSD
 from mmlib.models.mmvae import MMVAE
+from mmlib.models.mopoe import MoPoE
 from mmlib.models.mvae import MVAE
 from mmlib.models.telbo import TELBO
 
-MODELS = {"jmvae": JMVAE, "mvae": MVAE, "mmvae": MMVAE, "telbo": TELBO, "mmali": MMALI}
+MODELS = {
+    "jmvae": JMVAE,
+    "mvae": MVAE,
+    "mmvae": MMVAE,
+    "telbo": TELBO,
+    "mopoe": MoPoE,
+    "mmjsd": MMJSD,
+    "mmali": MMALI,
+}
 
 
 def get_model(name: str) -> type[MultimodalVAE] | type[MMALI]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmlib.checks import one_of, per_name, real, whole
-from mmlib.distributions import Diagonal, Mixture, kl_divergence, product_of_experts, single
+from mmlib.distributions import Mixture, kl_divergence, product_of_experts, product_of_subsets, single
 from mmlib.modality import Batch, Mask, Modality
 from mmlib.models.base import Codes, MultimodalVAE, factorised_kl
 
@@ -82,11 +82,7 @@ class MVAE(MultimodalVAE):
             counts = torch.cat([torch.zeros_like(counts[:1]), counts[1:]])
             if not bool(counts.any(0).all()):  # such a row would train nothing
                 raise ValueError(f"terms is {self.terms}: no ELBO is left for some rows; add 'joint'")
-        seen = members[..., None] & observed  # [S, M, B]
-        posteriors = [product_of_experts(codes.experts, subset, self.prior) for subset in seen]
-        posterior = Diagonal(
-            torch.stack([q.loc for q in posteriors]), torch.stack([q.scale for q in posteriors])
-        )
+        posterior = product_of_subsets(codes.experts, observed, members, self.prior)  # [S, B, D]
         z = posterior.rsample(1, generator)[0]  # [S, B, D]
         kl = kl_divergence(posterior, self.prior)  # [S, B]
         log_likelihood = {}

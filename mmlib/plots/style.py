@@ -28,6 +28,8 @@ MODELS = {
     "mmvae": (_COLOURS[4], "o", "-"),
     "mmali": (_COLOURS[5], "P", "-"),
     "telbo": (_COLOURS[8], "X", ":"),
+    "mopoe": ("#332288", "h", "-"),
+    "mmjsd": ("#8c1d40", ">", "--"),
 }
 REFERENCES = {
     "exact": ("black", "", "-"),
