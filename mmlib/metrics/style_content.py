@@ -9,7 +9,7 @@ from mmlib.metrics.classifiers import Classifiers
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.probes import latent_accuracies
 from mmlib.metrics.report import Report, evaluate
-from mmlib.metrics.split import batches_of
+from mmlib.metrics.split import batches_of, showing
 
 
 @torch.no_grad()
@@ -35,18 +35,23 @@ def style_content_accuracy(
     s = model.style_dim
     views = {"content": slice(s, None)} | ({"style": slice(s), "both": slice(None)} if s else {})
 
-    def encode(batches) -> dict:
-        found = {}
-        for name in model.modalities:
-            posteriors = [model.encode(name, batch[name]) for batch in batches]
-            sample = torch.cat([q.rsample(1, generator)[0] for q in posteriors])
-            mean = torch.cat([q.loc for q in posteriors])
-            found |= {(name, v): {"sample": sample[:, at], "mean": mean[:, at]} for v, at in views.items()}
-        return found
+    def encode(given, batches) -> dict:
+        (name,) = given
+        posteriors = [model.encode(name, batch[name]) for batch in batches]
+        sample = torch.cat([q.rsample(1, generator)[0] for q in posteriors])
+        mean = torch.cat([q.loc for q in posteriors])
+        return {
+            (view, kind): z[:, at]
+            for view, at in views.items()
+            for kind, z in (("sample", sample), ("mean", mean))
+        }
 
-    seen = {(name, view): [name] for name in model.modalities for view in views}
-    table = latent_accuracies(model, split, train, encode, seen, max_rows, probe_rows, batch_size)
-    return {name: {view: table[name, view] for view in views} for name in model.modalities}
+    alone = {name: [name] for name in model.modalities}
+    table = latent_accuracies(model, split, train, encode, alone, max_rows, probe_rows, batch_size)
+    return {
+        name: {view: {kind: found[view, kind] for kind in ("sample", "mean")} for view in views}
+        for name, found in table.items()
+    }
 
 
 @torch.no_grad()
@@ -59,14 +64,14 @@ def posterior_scales(model, split, max_rows: int | None = None, batch_size: int 
     Returns:
         ``{name: {"content" | "style": {"value", "se", "n", "clusters"}}}``; without styles only the content.
     """
-    rows, batches = zip(*batches_of(model, split, batch_size, max_rows), strict=True)
-    table = {}
+    table, batches = {}, list(batches_of(model, split, batch_size, max_rows))
     for name in model.modalities:
-        widths = torch.cat([model.encode(name, batch[name]).scale.cpu() for batch in batches])
-        style, content = widths.double().tensor_split([model.style_dim], -1)
-        sources = split.original(name, torch.cat(rows)).cpu()
-        views = {"content": content} | ({"style": style} if model.style_dim else {})
-        table[name] = {view: estimate(scale.mean(-1), sources) for view, scale in views.items()}
+        if shown := showing(split, batches, [name]):
+            widths = torch.cat([model.encode(name, batch[name]).scale.cpu() for _, batch in shown])
+            style, content = widths.double().tensor_split([model.style_dim], -1)
+            views = {"content": content} | ({"style": style} if model.style_dim else {})
+            sources = split.original(name, torch.cat([rows for rows, _ in shown])).cpu()
+            table[name] = {view: estimate(scale.mean(-1), sources) for view, scale in views.items()}
     return table
 
 
@@ -92,7 +97,6 @@ def released_coherence(
     styled.modalities = model.modalities
     styled.generate = partial(model.generate, style="source")
     styled.sample = partial(model.sample, style="shared")
-    found = evaluate(
-        styled, split, classifiers, generator, samples=samples, max_rows=max_rows, batch_size=batch_size
-    )
+    options = {"samples": samples, "max_rows": max_rows, "batch_size": batch_size, "subsets": False}
+    found = evaluate(styled, split, classifiers, generator, **options)
     return Report({key: found[key] for key in ("cross_coherence", "joint_coherence", "classes_generated")})
