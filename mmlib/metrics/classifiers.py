@@ -98,7 +98,7 @@ def as_classifiers(judges: object, names: Iterable[str]) -> object:
     """
     if isinstance(judges, Mapping):
         for name in judges:
-            one_of("classifiers has a judge for modality", name, names)
+            one_of("a modality that classifiers judge", name, names)
         judges = Classifiers(judges)
     check_has("classifiers", judges, ["predict"], "what train_classifiers(data) returns")
     if not judged(judges, names):
