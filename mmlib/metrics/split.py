@@ -73,7 +73,9 @@ def batches_of(
     check_split(argument, split, ("batch", "original"))
     having, names = getattr(split, "names", model.modalities), ", ".join(model.modalities)
     if not set(model.modalities) <= set(having):
-        raise ValueError(f"{argument} has modalities {', '.join(having)}; expected those of the model, {names}")
+        raise ValueError(
+            f"{argument} has modalities {', '.join(having)}; expected those of the model, {names}"
+        )
     batch_size = whole("batch_size", batch_size)
     among = torch.arange(len(split)) if among is None else among
     among = among if max_rows is None else among[: whole("max_rows", max_rows)]
