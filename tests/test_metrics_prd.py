@@ -204,5 +204,8 @@ def test_a_models_modalities_are_compared_with_the_rows_that_observe_them():
     prior = generation_curves(Copier(split), split, judges, **options)
     torch.testing.assert_close(prior["a"], precision_recall_curve(numbers(0.5, 0.5), numbers(1, 0)))
     assert list(generation_curves(Copier(split), split, judges, to=["b"], **options)) == ["b"]
+    split.seen[:] = False
+    assert generation_curves(Copier(split), split, judges, given=["b"], **options) == {}
+    assert list(generation_curves(Copier(split), split, judges, **options)) == ["a"]
     with pytest.raises(ValueError, match="without features"):
         generation_curves(Copier(split), split, Classifiers({"a": nn.Identity()}), **options)

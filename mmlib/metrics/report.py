@@ -126,7 +126,7 @@ def evaluate(
     # What is drawn first stays the first: numbers of two modalities, and of one, do not depend on the subsets.
     by_label = classifiers is not None and split.labels is not None
     if classifiers is not None:
-        report["classifier_accuracy"] = dict(getattr(classifiers, "accuracy", {}))
+        report["classifier_accuracy"] = dict(getattr(classifiers, "accuracy", None) or {})
         if by_label:
             table = coherence(batches, views)
             report["cross_coherence"] = {name: table[name] for name in names if name in table}
