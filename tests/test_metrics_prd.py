@@ -159,6 +159,7 @@ class Split:
         return len(self.seen)
 
     def batch(self, rows, device=None):
+        assert len(rows)  # the book's splits refuse none
         return {name: x[rows] for name, x in self.x.items()}
 
     def mask(self, rows):
