@@ -138,7 +138,7 @@ def test_kls_of_shared_code_and_styles_add_up_to_that_of_all_codes():
 
 @pytest.mark.equation("eq-factorised-kl")
 @pytest.mark.equation("eq-subset-elbo")
-@pytest.mark.parametrize(("beta", "style_beta"), [(1.0, 1.0), (0.5, {"a": 3.0, "b": 0.2})])
+@pytest.mark.parametrize(("beta", "style_beta"), [(1.0, {"a": 1.0, "b": 1.0}), (0.5, {"a": 3.0, "b": 0.2})])
 def test_mvae_objective_averages_to_the_sum_of_exact_subset_bounds_with_styles(beta, style_beta):
     lab = lab_of()
     batch = rows_of(lab)
@@ -149,7 +149,7 @@ def test_mvae_objective_averages_to_the_sum_of_exact_subset_bounds_with_styles(b
         plain = lab.elbo(whole_code(lab, shared, styles), batch, given)  # has all KLs once
         more = (1 - beta) * kl_divergence(shared, model.prior)
         for name, kl in model.style_kls(styles).items():
-            more = more + (1 - beta * model.style_beta[name]) * kl
+            more = more + (1 - beta * style_beta[name]) * kl
         expected = expected + plain + more
     check_mean(many_losses(model, batch, 4000), expected)
 
