@@ -154,6 +154,17 @@ def test_mvae_objective_averages_to_the_sum_of_exact_subset_bounds_with_styles(b
     check_mean(many_losses(model, batch, 4000), expected)
 
 
+@pytest.mark.parametrize("given", [("a",), ("b",), ("a", "b")])
+def test_the_mean_log_weight_is_the_exact_bound_given_any_subset(given):
+    lab = lab_of()
+    batch = rows_of(lab)
+    model = build("mvae", lab, shift=0.2, widen=1.2)
+    with torch.no_grad():
+        weights = model.log_weights(batch, 4000, given=given, generator=torch.Generator().manual_seed(0))
+    q = whole_code(lab, *posteriors(model, batch, given))  # styles that are not given: their prior
+    check_mean(weights.values[0], lab.elbo(q, batch).detach())
+
+
 def test_mvae_with_sampled_subsets_counts_the_styles_of_their_members_only():
     lab = lab_of(3)
     batch = rows_of(lab)
