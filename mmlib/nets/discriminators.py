@@ -276,10 +276,10 @@ def initialise(module: nn.Module, std: float) -> nn.Module:
 
 @contextlib.contextmanager
 def held(module: nn.Module) -> Iterator[None]:
-    """A discriminator as a fixed function: inside, no weight of it learns and no power iteration moves.
+    """A network as a fixed function: inside, no weight of it learns and no power iteration moves.
 
-    For the step of encoders and decoders, whose graph must not lead into the discriminator. On leaving everything is as
-    it was.
+    For what must not lead into it, such as the step of encoders and decoders into the discriminator. On leaving
+    everything is as it was.
     """
     parts = list(module.modules())
     found = (weight for part in parts for weight in part._parameters.values())
