@@ -25,7 +25,7 @@ def pixels(name: str, images: Tensor) -> Tensor:
         images = torch.as_tensor(images).detach().cpu()
     known = isinstance(images, Tensor) and images.ndim >= 3 and images.numel()
     if not known or images.shape[-3] not in (1, 3):
-        raise ValueError(f"{name} is {kind(images)}; expected images [..., C, H, W], C = 1 or 3")
+        raise ValueError(f"{name} is {kind(images)}; expected images [..., C, H, W], C = 1 or 3, to draw")
     if images.dtype == torch.uint8:
         images = images / 255
     images = images.float()
@@ -48,15 +48,16 @@ def to_image(x: Tensor) -> Tensor:
     return x.permute(1, 2, 0)
 
 
-def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tensor:
-    """Rows of images, each [N, C, H, W] in [0, 1] or as bytes, as one picture [H', W', 3].
+def tile(rows: Mapping[str, Tensor] | Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tensor:
+    """Rows of images, each [N, C, H, W] in [0, 1] or as bytes, as one picture [H', W', 3]; messages use their labels.
 
     Between them are ``gap`` white pixels; every image gets ``side`` pixels a side, default as many as the largest has.
 
     Raises:
         ValueError: as :func:`pixels`; if there is no row, or rows differ in length.
     """
-    rows = [pixels(f"row {i}", row) for i, row in enumerate(rows)]
+    named = rows.items() if isinstance(rows, Mapping) else ((f"row {i}", row) for i, row in enumerate(rows))
+    rows = [pixels(name, row) for name, row in named]
     if len({len(row) for row in rows}) != 1 or any(row.ndim != 4 for row in rows):
         shapes = ", ".join(str(tuple(row.shape)) for row in rows) or "none"
         raise ValueError(f"rows have shapes {shapes}; expected one or more, all [N, C, H, W] of the same N")
@@ -84,7 +85,7 @@ def image_grid(
     labels = [label.strip() for label in rows] if isinstance(rows, Mapping) else [""] * len(rows)
     labels = [label if label != above else "" for above, label in zip([None, *labels], labels, strict=False)]
     images = list(rows.values()) if isinstance(rows, Mapping) else list(rows)
-    picture = tile(images)
+    picture = tile(rows)
     n, height, width = len(images[0]), picture.shape[0], picture.shape[1]
     if ax is None:
         ax = _axes(len(images), n, margin=max(1.1, 0.075 * max(map(len, labels))))
@@ -148,6 +149,6 @@ def save_samples(model, path: Path | str, n: int = 12, seed: int = 0, device: st
     """Write samples from the prior as a small PNG: what a recorded run shows of itself."""
     from mmlib.seeding import generator
 
-    picture = tile(list(model.sample(n, generator(seed, device)).values()), side=64)
+    picture = tile(model.sample(n, generator(seed, device)), side=64)
     Image.fromarray((picture.numpy() * 255).round().astype("uint8")).save(data := io.BytesIO(), "png")
     return write_atomically(path, data.getvalue())
