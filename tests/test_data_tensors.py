@@ -62,7 +62,7 @@ def test_numbers_stay_symbols_are_int64_and_images_are_pixels():
     assert torch.equal(own.tensors["photo"], given["photo"])
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint16, bool])
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint16, bool])
 def test_any_integer_is_a_symbol_and_no_array_is_shared(dtype):
     array = np.array([0, 1, 1]).astype(dtype)
     own = TensorSplit({"x": array})
@@ -98,6 +98,8 @@ def test_a_row_with_any_nan_does_not_observe_the_modality_when_nan_means_missing
     assert torch.equal(own.batch(rows(2, 7))["a"], given["a"][[2, 7]].nan_to_num(0))
     scalars = TensorSplit({"x": torch.tensor([1.0, NAN]), "y": torch.zeros(2)}, missing="nan")
     assert scalars.observed["x"].tolist() == [True, False]
+    symbols = {"a": torch.zeros(2), "word": torch.tensor([-9, 3])}
+    assert TensorSplit(symbols, {"word": torch.tensor([False, True])}).symbols == {"word": 4}
     hidden = TensorSplit(given, observed={"a": ~given["a"].isnan().any(1)})  # said by a mask: it may be NaN
     assert torch.isfinite(hidden.batch(torch.arange(N))["a"]).all()
 
@@ -150,7 +152,7 @@ def test_whole_rows_are_complete():
             r"\['a'\] has NaN or infinity in row 1; .*missing='nan'",
         ),
         (
-            {"tensors": {"a": torch.tensor([[0.0], [torch.inf]])}, "missing": "nan"},
+            {"tensors": {"a": torch.tensor([NAN, torch.inf]), "b": torch.zeros(2)}, "missing": "nan"},
             "NaN or infinity in row 1",
         ),
         ({"tensors": {"a": torch.tensor([0, -1])}}, r"\['a'\] has symbols -1 to 0; expected symbols from 0"),
@@ -294,6 +296,7 @@ def test_rows_of_one_original_are_in_one_split_and_cluster():
 def test_symbols_of_all_splits_are_those_of_all_rows():
     data = from_tensors({"x": torch.arange(10)})
     assert [part.symbols for part in data.splits.values()] == [{"x": 10}] * 3
+    assert from_tensors({"x": torch.arange(10)}, symbols={"x": 12}).symbols == {"x": 12}
 
 
 def test_text_labels_become_classes_and_provenance_is_json():
@@ -317,7 +320,7 @@ def test_provenance_tells_data_apart():
 
 def test_standardising_uses_the_training_rows_that_observe_and_nothing_else():
     x = tables()["a"].double()
-    x[:, 1] = 0.1  # never changes, though its standard deviation is not exactly 0
+    x[:, 1] = 1.0
     observed = torch.arange(100) % 5 != 0
     x[~observed] = 1e9
     data = from_tensors({"a": x, "b": tables()["b"]}, observed={"a": observed}, standardise=True)
@@ -334,6 +337,18 @@ def test_standardising_uses_the_training_rows_that_observe_and_nothing_else():
     back = data.test.tensors["a"] * torch.tensor(used["sd"]) + torch.tensor(used["mean"])
     torch.testing.assert_close(back, plain.test.tensors["a"])
     assert list(data.provenance["standardised"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_never_changes_is_divided_by_1_whatever_rounding_makes_of_its_standard_deviation(dtype):
+    values = [0.0, 0.1, 0.7, 123.456, 1000.1, -1e6 / 3]
+    constants = {f"x{i}": torch.full((100,), value, dtype=dtype) for i, value in enumerate(values)}
+    assert any(x[:60].std() > 0 for x in constants.values())
+    nearly = torch.where(torch.arange(100) % 2 == 0, 1000.0, 1000.1).to(dtype)
+    data = from_tensors({**constants, "nearly": nearly}, torch.arange(100) % 2, standardise=True)
+    sd = {name: scale["sd"] for name, scale in data.provenance["standardised"].items()}
+    # float32 knows 1000.1 to 3e-5
+    assert sd.pop("nearly") == pytest.approx(0.05, abs=1e-4) and set(sd.values()) == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -366,7 +381,7 @@ def frame(n=40):
             "height": i + 0.5,
             "age": i,
             "town": np.where(i % 2, "Rome", "Bonn"),
-            "size": pandas.Categorical(np.where(i % 3, "small", "large"), ["small", "medium", "large"]),
+            "size": pandas.Categorical(np.where(i % 3, "small", "large"), ["small", "large", "medium"]),
             "smokes": i % 4 == 0,
             "who": i // 2,
             "ill": np.where(i % 2, "yes", "no"),
@@ -391,13 +406,13 @@ def test_columns_become_vectors_and_symbols():
     assert data.symbols == {"town": 2, "size": 3, "smokes": 2}
     assert data.provenance["categories"] == {
         "town": ["Bonn", "Rome"],
-        "size": ["small", "medium", "large"],
+        "size": ["small", "large", "medium"],
         "smokes": ["False", "True"],
     }
     assert joined["body"].dtype == torch.float32
     assert joined["body"][order].tolist() == [[i + 0.5, i] for i in range(40)]
     assert joined["town"][order].tolist() == [i % 2 for i in range(40)]
-    assert joined["size"][order].tolist() == [0 if i % 3 else 2 for i in range(40)]
+    assert joined["size"][order].tolist() == [0 if i % 3 else 1 for i in range(40)]
     assert joined["smokes"][order].tolist() == [int(i % 4 == 0) for i in range(40)]
     assert data.provenance["classes"] == ["no", "yes"] and data.provenance["columns"]["town"] == ["town"]
     assert json.loads(json.dumps(data.provenance)) == data.provenance
@@ -492,6 +507,20 @@ def test_rows_of_several_folders_are_files_of_one_name(folder):
             sketch[seen], (2 * photo + 1 - part.labels)[seen]
         )  # cat is 0 in colour, 1 in the alphabet
         assert torch.equal(seen, photo != 20)
+
+
+def test_images_are_scaled_without_stretching_and_grey_only_if_all_are(tmp_path):
+    for i in range(4):
+        save(tmp_path / "a" / f"{i}.png", 0, "L", (16, 8))
+    wide = Image.new("L", (16, 8), 100)
+    wide.paste(255, (4, 0, 12, 8))
+    wide.save(tmp_path / "a" / "4.png")
+    found = from_folder(tmp_path, 4, shares=(0.4, 0.3, 0.3)).splits.values()
+    pictures = torch.cat([part.tensors["image"] for part in found])
+    assert pictures.shape == (5, 1, 4, 4)
+    assert pictures[pictures > 0].min() > 200  # the border at 100 is cut off, but for what blends in
+    save(tmp_path / "b" / "colour.png", (255, 0, 0), "RGB", (16, 8))
+    assert from_folder(tmp_path, 4, shares=(0.4, 0.3, 0.3)).shapes == {"image": (3, 4, 4)}
 
 
 def test_judges_and_grids_take_images_of_ones_own(folder):

@@ -217,13 +217,14 @@ def _parts(rows: TensorSplit, shares: tuple[float, float, float], seed: int) -> 
 
 
 def _scale(train: TensorSplit, name: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every entry of a modality over the rows that observe it, `[*shape]` each."""
+    """Mean and standard deviation of every entry of a modality over the rows that observe it."""
     x = train.tensors[name]
     x = x if train.observed is None else x[train.observed[name]]
     if not len(x):
         raise ValueError(f"standardise names {name!r}, which no training row observes; expected some")
     mean, sd = x.mean(0), x.std(0, correction=0)
-    return mean, torch.where(sd > 1e-6 * mean.abs(), sd, torch.ones_like(sd))  # rounding is no change
+    rounding = 10 * torch.finfo(x.dtype).eps * mean.abs()  # what the sd of equal numbers may be
+    return mean, torch.where(sd > rounding, sd, torch.ones_like(sd))
 
 
 def _names(frame, column: str, others: str) -> tuple[Tensor, list[str]]:
