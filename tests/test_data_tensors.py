@@ -13,7 +13,6 @@ from torch import nn
 from mmlib import plots
 from mmlib.data import TensorSplit, from_folder, from_frame, from_tensors
 from mmlib.metrics import train_classifiers
-from mmlib.metrics.split import whole_rows
 from mmlib.modality import Modality, NormalLikelihood
 from mmlib.models import MODELS, MVAE
 from mmlib.seeding import generator
@@ -123,9 +122,8 @@ def test_select_to_and_with_missing_keep_everything_else():
         own.with_missing(0.5)
 
 
-def test_whole_rows_are_complete():
-    whole = whole_rows(split(observed=HIDDEN))
-    assert len(whole) == int(HIDDEN["a"].sum()) and whole.observed is None
+def test_what_is_complete_after_selecting_has_no_mask():
+    assert split(observed=HIDDEN).select(HIDDEN["a"]).observed is None
 
 
 @pytest.mark.parametrize(
