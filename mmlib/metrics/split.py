@@ -1,7 +1,6 @@
 """What every metric needs of a model and a split: batches on the right device, and networks that keep still."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -76,5 +75,4 @@ def whole_rows(split):
     rows = torch.stack(list(split.observed.values())).all(0).nonzero().flatten()
     if not len(rows):
         raise ValueError("split has no row that shows all modalities; expected at least one")
-    index = {name: items[rows] for name, items in split.index.items()}
-    return replace(split, index=index, labels=split.labels[rows], observed=None)
+    return split.select(rows)
