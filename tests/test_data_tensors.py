@@ -122,6 +122,10 @@ def test_select_to_and_with_missing_keep_everything_else():
         own.with_missing(0.5)
 
 
+def test_what_is_complete_after_selecting_has_no_mask():
+    assert split(observed=HIDDEN).select(HIDDEN["a"]).observed is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -79,8 +79,9 @@ def test_modalities_of_ones_own_have_looks_of_their_own():
         own = plots.colour(name, modality=True)
         assert own not in {plots.colour(known) for known in [*style.MODALITIES, *style.REFERENCES, "loss"]}
     for name in [*OWN, "blood pressure"]:
-        assert plots.colour(f"cross_coherence/sound/{name}") == plots.colour(name, modality=True)
-        assert plots.colour(f"text -> {name}") == plots.colour(name, modality=True)
+        assert plots.colour(f"cross_coherence/text/{name}") == plots.colour(name, modality=True)
+        assert plots.colour(f"hand -> {name}") == plots.colour(name, modality=True)
+        assert plots.colour(f"{name} -> hand") == plots.colour("hand")
     assert plots.look("mvae-elbo") == plots.look("mvae") and plots.look("hand", modality=True) == plots.look(
         "hand"
     )

@@ -61,7 +61,12 @@ def look(name: str, modality: bool = False) -> dict:
     neutral = (last == name and " " in name) or not NEUTRAL.isdisjoint(last.split("_"))
     if found:
         colour, marker, line = found[0]
-        colour = colour if found[0] in MODELS.values() else found[-1][0]
+        if found[0] not in MODELS.values():
+            to_own = known.keys().isdisjoint(
+                re.findall(r"[\w-]+", last)
+            )  # a direction, to a modality of your own
+            to_own = to_own and re.search(r"coherence/| -> | → ", name)
+            colour = look(last, modality=True)["color"] if to_own else found[-1][0]
     elif neutral and not modality:
         colour, marker, line = "0.3", ".", "-"
     else:
