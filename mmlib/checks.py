@@ -96,6 +96,19 @@ def per_name(argument: str, value: T | Mapping[str, T], names: Iterable[str]) ->
     return dict(value)
 
 
+def for_some(argument: str, value: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
+    """A value for some of the names, or for none.
+
+    Raises:
+        ValueError: if it is no mapping, or one that has another name.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{argument} is {kind(value)}; expected a mapping from some of {list(names)}")
+    if strange := sorted(map(str, {*value} - {*names})):
+        raise ValueError(f"{argument} names {strange}; expected some of {list(names)}")
+    return dict(value)
+
+
 def unknown(name: str, value: object, known: Iterable, listed: str = "") -> ValueError:
     """The error for a value that is not among those ``known``: names a few in full, of many the nearest.
 

@@ -27,12 +27,13 @@ class Modality(nn.Module):
         shape: shape of one observation, without the batch axis.
         encoder: maps x [B, *shape] to (loc [B, D], raw scale [B, D]).
         decoder: maps z [N, D] to the likelihood's parameters [N, *shape], symbols having a last axis of logits.
-        likelihood: one of the likelihoods of this module, or a subclass of `Likelihood`.
+        likelihood: one of those of `mmlib.likelihoods`, or a subclass of its `Likelihood`. Like the networks it is a
+            part of the model, with what it learns.
         weight: lambda_m, multiplies log p(x_m | z) in training objectives, never in a reported likelihood.
 
     Raises:
-        ValueError: for a name that PyTorch's ``ModuleDict`` cannot take, a shape that is none, a class in place of a
-            network or likelihood, or a weight that is not positive.
+        ValueError: for a name that PyTorch's ``ModuleDict`` cannot take, a shape that is none or that the likelihood
+            has no items of, a class in place of a network or likelihood, or a weight that is not positive.
     """
 
     def __init__(
@@ -51,9 +52,8 @@ class Modality(nn.Module):
             if isinstance(network, type) or not callable(network):
                 found = f"{role} of modality {name!r} is {network!r}"
                 raise ValueError(f"{found}; expected a network, an instance of it")
-        if not isinstance(likelihood, Likelihood):
-            found = f"likelihood of modality {name!r} is {likelihood!r}"
-            raise ValueError(f"{found}; expected an instance of a Likelihood")
+        check_likelihood(name, likelihood)
+        likelihood.params_shape(self.shape)  # refuses items that it has no density of
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.weight = positive("weight", weight)
 
@@ -77,6 +77,21 @@ class Modality(nn.Module):
             found = f"decoder of modality {self.name!r} gives shape {tuple(params.shape)}"
             raise ValueError(f"{found} for {expected[0]} codes; expected {expected}")
         return params.unflatten(0, z.shape[:-1])
+
+
+def check_likelihood(name: str, likelihood: object) -> Likelihood:
+    """What was given as the likelihood of a modality, if it is one.
+
+    Raises:
+        ValueError: for a class, anything else, or an instance that its constructor left half made.
+    """
+    if not isinstance(likelihood, Likelihood):
+        found = f"likelihood of modality {name!r} is {likelihood!r}"
+        raise ValueError(f"{found}; expected an instance of a Likelihood")
+    if "_parameters" not in vars(likelihood):
+        found = f"likelihood of modality {name!r} is a half-made {type(likelihood).__name__}"
+        raise ValueError(f"{found}; expected its constructor to begin with super().__init__()")
+    return likelihood
 
 
 def loc_and_raw(what: str, output: object, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,8 @@ import mmlib
 from mmlib import bounds, distributions, divergences, metrics
 from mmlib.bounds import LogWeights
 from mmlib.distributions import Diagonal, Mixture
+from mmlib.lab import LinearGaussian
+from mmlib.lab import modalities as lab_modalities
 from mmlib.models import base, mmvae, mopoe, mvae
 
 R, K, B, D = 2, 4, 3, 5  # all different: an axis is known by its size
@@ -54,6 +56,18 @@ class Leaves(list):
 
 
 SUBSETS = torch.tensor([[True, False], [False, True], [True, True]])
+
+
+def likelihood(estimator, leaves, **names):
+    """Of rows that lack a or b; all of them observe c."""
+    lab = LinearGaussian.make(dict.fromkeys("abc", D))
+    x = leaves.make(R, B, D).detach()
+    batch, mask = dict(zip("ab", x, strict=True)), dict(zip("ab", OBSERVED, strict=True))
+    batch["c"] = torch.ones(B, D).double()
+    model = mvae.MVAE(lab_modalities(lab, experts="likelihood", widen=1.3), 1).double()
+    return torch.stack(estimator(model, batch, k=3, mask=mask, generator=generator(), **names))
+
+
 PRIOR = Diagonal(torch.zeros(D).double(), torch.ones(D).double())
 CASES = {
     "bounds.elbo": lambda x: bounds.elbo(LogWeights(x.make(R, K, B), LOG_MIXTURE)),
@@ -82,6 +96,10 @@ CASES = {
     ).log_prob(torch.ones(B, D).double()),
     "metrics.likelihood.importance_log_likelihood": lambda x: metrics.importance_log_likelihood(
         x.make(R, B), LOG_MIXTURE, 5
+    ),
+    "metrics.likelihood.log_marginal": lambda x: likelihood(metrics.log_marginal, x),
+    "metrics.likelihood.log_conditional": lambda x: likelihood(
+        metrics.log_conditional, x, target=["a", "b"], given=["c"]
     ),
     "models.base.average_over_draws": lambda x: base.average_over_draws(x.make(R, K, B), LOG_MIXTURE),
     "models.mmvae.expert_ratios": lambda x: mmvae.expert_ratios(x.experts(), x.make(R, B, D), OBSERVED),

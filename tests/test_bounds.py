@@ -122,6 +122,23 @@ def test_effective_sample_size():
 
 @pytest.mark.equation("eq-dreg")
 @pytest.mark.parametrize("looser", [False, True])
+def test_dreg_weighs_samples_in_parts_as_it_weighs_the_whole(looser):
+    generator = torch.Generator().manual_seed(0)
+    loc = torch.randn(2, 1, 4, 3, generator=generator, dtype=torch.float64)
+    noise = torch.randn(2, 5, 4, 3, generator=generator, dtype=torch.float64)
+    gradients = []
+    for parts in (1, 2, 3):
+        leaf = loc.clone().requires_grad_()
+        samples = (leaf + noise).tensor_split(parts, -1)  # of different sizes
+        log_weights = (torch.cat(samples, -1) ** 3).sum(-1).neg().tanh()
+        value = bounds.dreg(log_weights, samples[0] if parts == 1 else samples, looser=looser)
+        gradients.append(torch.autograd.grad(value.sum(), leaf)[0])
+    assert all(torch.allclose(gradients[0], other, rtol=1e-12, atol=0) for other in gradients)
+    assert gradients[0].abs().min() > 0
+
+
+@pytest.mark.equation("eq-dreg")
+@pytest.mark.parametrize("looser", [False, True])
 def test_dreg_squares_the_weights_of_the_posterior_and_of_nothing_else(looser):
     lab, batch, p = plain_lab()
     loc, scale = (
@@ -520,3 +537,5 @@ def test_bad_arguments_are_named():
             bound(good, torch.zeros(3, 4))
     with pytest.raises(ValueError, match=r"z has shape \(2, 5, 4, 1\); expected \(2, 3, 4\)"):
         bounds.dreg(good, torch.zeros(2, 5, 4, 1))
+    with pytest.raises(ValueError, match=r"z has shape \(2, 5, 4, 1\); expected \(2, 3, 4\)"):
+        bounds.dreg(good, [torch.zeros(2, 3, 4, 2), torch.zeros(2, 5, 4, 1)])

@@ -204,6 +204,9 @@ class Pictures:
         self.labels = torch.arange(n) % 10
         self.style = torch.rand(n, generator=torch.Generator().manual_seed(0))
 
+    def __len__(self):
+        return len(self.labels)
+
     def batch(self, rows, device=None):
         content = self.labels[rows] / 10
         return {

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlib.book import claims, errata, ledger, ledger_text
-from mmlib.book.ledger_entries import UNITS, Cell
+from mmlib.book.ledger_entries import METRIC, UNITS, Cell
 from mmlib.book.ledger_rule import (
     BY_OUTCOME,
     DIRECTION,
@@ -425,6 +425,17 @@ def test_only_results_of_one_family_are_compared(small):
     assert small.joint().status == INCONCLUSIVE and small.joint().against is None
     small.record("small-mvae", 0.1, 0.11, 0.12)
     assert small.joint().status == DIRECTION
+
+
+def test_a_metric_may_be_that_of_a_subset():
+    for right in (
+        "subset_coherence/svhn,text/mnist",
+        "latent_accuracy/mnist,svhn/mean",
+        "latent_accuracy/all/mean",
+    ):
+        assert METRIC.fullmatch(f"test/{right}")
+    for wrong in ("subset_coherence/svhn/mnist", "subset_coherence/svhn,/mnist", "latent_accuracy/,/mean"):
+        assert not METRIC.fullmatch(f"test/{wrong}")
 
 
 def test_columns_may_have_recipes_and_rows_metrics_of_their_own(small):

@@ -1,6 +1,5 @@
 """Coherences, probes and clustered errors on toys that can be counted by hand."""
 
-import dataclasses
 import itertools
 import json
 import math
@@ -30,6 +29,7 @@ from mmlib.metrics import (
     joint_coherence,
     latent_accuracy,
     prior_predictions,
+    released_joint_coherence,
     synergy_coherence,
 )
 from mmlib.metrics.puppets import Puppet
@@ -181,6 +181,20 @@ def test_joint_coherence_counts_agreement():
         agreed = joint_coherence(torch.tensor(triples).T)
         expected = [float(len(set(triple)) == 1) for triple in triples]
         torch.testing.assert_close(agreed, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=0)
+
+
+def test_the_released_rule_of_joint_coherence_counts_lonely_first_modalities_too():
+    """All equally likely guesses of C classes: 1 - 2 (C - 1) / C^2 against 1 / C^2."""
+    for classes in (2, 3, 10):
+        guesses = torch.cartesian_prod(*[torch.arange(classes)] * 3).T
+        released = float(released_joint_coherence(guesses).mean())
+        assert released == pytest.approx(1 - 2 * (classes - 1) / classes**2)
+        assert float(joint_coherence(guesses).mean()) == pytest.approx(1 / classes**2)
+    assert released == pytest.approx(0.82)
+    some = torch.tensor([[0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 2, 0]])
+    assert released_joint_coherence(some).tolist() == [1, 0, 1, 1]
+    with pytest.raises(ValueError, match="expected \\[3, N\\]"):
+        released_joint_coherence(guesses[:2])
 
 
 def test_prior_predictions_are_the_models_draws_in_batches():
@@ -394,17 +408,15 @@ def test_a_float64_model_is_judged_by_float32_judges():
         ({"probe_rows": "all"}, "probe_rows is 'all'; expected"),
         ({"train": [1, 2]}, "train is"),
         ({"train": "data"}, "train is a whole data set; expected one of its splits"),
-        ({"train": "hidden"}, "no row that shows all modalities"),
+        ({"subsets": "all"}, "subsets is 'all'; expected one of True, False"),
         ({"samples": -1}, "samples is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
     ],
 )
 def test_what_is_measured_is_checked_before_anything_is(wrong, message):
     data = small_data()
-    never = {name: torch.zeros(len(data.train), dtype=torch.bool) for name in data.train.index}
-    meant = {"data": data, "hidden": dataclasses.replace(data.train, observed=never)}
-    if isinstance(wrong.get("train"), str):
-        wrong = {"train": meant[wrong["train"]]}
+    if wrong.get("train") == "data":
+        wrong = {"train": data}
     model, begun = small_model(data), []
     model.generate = lambda *_, **__: begun.append("generate")
     model.sample = lambda *_, **__: begun.append("sample")
@@ -413,40 +425,39 @@ def test_what_is_measured_is_checked_before_anything_is(wrong, message):
     assert not begun
 
 
-def test_splits_must_be_complete():
+def test_probes_are_fitted_on_the_rows_that_show_everything():
     data = small_data()
     partial = data.test.with_missing(0.5, torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="missing modalities"):
-        evaluate(small_model(data), partial, small_classifiers(data), samples=10)
-    whole = whole_rows(partial)
     seen = torch.stack(list(partial.observed.values())).all(0)
-    assert 0 < len(whole) == int(seen.sum()) < len(partial) and whole.observed is None
-    assert all(torch.equal(whole.index[name], partial.index[name][seen]) for name in whole.index)
-    assert torch.equal(whole.labels, partial.labels[seen]) and whole_rows(data.test) is data.test
-    report = evaluate(
-        small_model(data),
-        data.test,
-        small_classifiers(data),
-        torch.Generator().manual_seed(0),
-        train=partial,
-        samples=10,
+    found = whole_rows(partial, ["a", "b"])
+    assert torch.equal(found, seen.nonzero().flatten()) and 0 < len(found) < len(partial)
+    assert torch.equal(whole_rows(data.test, ["a", "b"]), torch.arange(60))
+    whole = replace(
+        partial,
+        index={n: x[seen] for n, x in partial.index.items()},
+        labels=partial.labels[seen],
+        observed=None,
     )
-    again = evaluate(
-        small_model(data),
-        data.test,
-        small_classifiers(data),
-        torch.Generator().manual_seed(0),
-        train=whole,
-        samples=10,
-    )
-    assert report == again  # probes are fitted on the rows that show everything
-    alone = replace(partial, observed={"a": seen, "b": ~seen})
-    with pytest.raises(ValueError, match="no row that shows all modalities"):
-        whole_rows(alone)
+
+    def report(train):
+        model, judges, g = small_model(data), small_classifiers(data), torch.Generator().manual_seed(0)
+        return evaluate(model, data.test, judges, g, train=train, samples=10)
+
+    assert report(partial) == report(whole)
+
+
+def test_batches_go_through_the_rows_in_order():
+    data = small_data()
     with pytest.raises(ValueError, match="max_rows"):
         next(batches_of(small_model(data), data.test, max_rows=0))
     rows = [len(chosen) for chosen, _ in batches_of(small_model(data), data.test, 25, max_rows=55)]
     assert rows == [25, 25, 5]
+    some = torch.tensor([3, 1, 8, 5])
+    rows = [chosen.tolist() for chosen, _ in batches_of(small_model(data), data.test, 2, 3, among=some)]
+    assert rows == [[3, 1], [8]]
+    other = replace(data.test, items={"a": data.test.items["a"]}, index={"a": data.test.index["a"]})
+    with pytest.raises(ValueError, match="split has modalities a; expected those of the model, a, b"):
+        batches_of(small_model(data), other)
 
 
 # --- puppets and figures --------------------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from mmlib.data import load
 from mmlib.data.core import DataSet, Items, PairedSplit
-from mmlib.metrics import classifiers, train_classifiers
-from mmlib.metrics.classifiers import shifted
+from mmlib.metrics import Classifiers, classifiers, train_classifiers
+from mmlib.metrics.classifiers import as_classifiers, judged, shifted
+from mmlib.nets import DigitClassifier
 
 QUICK = {"steps": 50, "batch_size": 32, "width": 0.15}
 
@@ -130,3 +132,57 @@ def test_judges_of_one_data_set_do_not_wait_for_those_of_another(tmp_path):
 
     facts = {"data": {}}
     assert classifiers._stored(tmp_path, "one", facts, make)["weight"] == 1
+
+
+# --- judges of one's own --------------------------------------------------------------------------------------------
+
+
+def test_any_function_to_logits_can_judge_and_need_not_know_its_accuracy():
+    judges = Classifiers({"a": lambda x: x.flatten(1)[:, :3]})
+    assert judges.predict("a", torch.eye(3)[[2, 0, 1]]).tolist() == [2, 0, 1]
+    assert judges.accuracy == {} and judges.to("cpu").networks == judges.networks
+    with pytest.raises(ValueError, match="gives shape \\(2,\\) for 2 items; expected class logits"):
+        Classifiers({"a": lambda x: x.flatten(1).sum(1)}).predict("a", torch.eye(3)[:2])
+
+
+def test_judges_of_a_mapping_are_held_against_the_modalities():
+    judge = nn.Linear(2, 3)
+    assert as_classifiers({"b": judge}, ["a", "b"]).networks == {"b": judge}
+    kept = Classifiers({"b": judge, "c": judge})
+    assert as_classifiers(kept, ["a", "b"]) is kept and judged(kept, ["a", "b"]) == ["b"]
+    for wrong, message in (
+        ({"hnad": judge}, "a modality that classifiers judge is 'hnad'; expected one of a, b"),
+        ({}, "classifiers judge nothing; expected one or more of a, b"),
+        (Classifiers({"c": judge}), "classifiers judge c; expected one or more of a, b"),
+        ([judge], "classifiers is of type list, without predict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            as_classifiers(wrong, ["a", "b"])
+    with pytest.raises(ValueError, match="classifiers judge b, c; expected one for 'a' too"):
+        classifiers.check_judges(kept, ["a", "b"])
+
+
+def test_the_last_layer_of_a_judge_maps_its_features_to_logits():
+    network = DigitClassifier((1, 8, 8), 3, 0.2).eval()
+    images = torch.rand(5, 1, 8, 8)
+    judges = Classifiers({"a": network, "b": nn.Flatten()})
+    features = judges.features("a", images.double())  # in any precision
+    torch.testing.assert_close(network.head(features), network(images))
+    with pytest.raises(ValueError, match="without features; expected a network with that method"):
+        judges.features("b", images)
+
+
+def test_a_judge_in_training_mode_judges_the_company_of_an_image_too():
+    """What is refused: batch statistics make the answer depend on other images, and change the network."""
+    torch.manual_seed(0)
+    network = DigitClassifier((1, 8, 8), 3, 0.2)
+    images = torch.rand(40, 1, 8, 8)
+    together = network(images)
+    assert not torch.allclose(together[:4], network(images[:4]), atol=0.01)  # rounding moves 1e-6
+    before = network.body[1].running_mean.clone()
+    network(images)
+    assert not torch.equal(before, network.body[1].running_mean)
+    network.eval()
+    torch.testing.assert_close(network(images)[:4], network(images[:4]))
+    with pytest.raises(ValueError, match="in training mode; call classifiers.networks\\['a'\\].eval"):
+        Classifiers({"a": network.train()}).predict("a", images)

@@ -22,6 +22,7 @@ GIVEN = {  # what is asked for besides, by name
     "data": {"a": (1, 8, 8), "b": (3, 8, 8)},
     "sizes": {"a": 3},
     "classes": 3,
+    "likelihood": likelihoods.LaplaceLikelihood(),
     "values": 2,
     "keep": 0.6,
     "latent_dim": 2,
@@ -48,7 +49,6 @@ def makers():
     others += [
         each for each in vars(nets).values() if getattr(each, "__module__", "").startswith("mmlib.nets.")
     ]
-    others.remove(nets.encoder_for)
     others += [*likelihood_classes(), LinearGaussian.make, Game.make, quadrature.grid, play, Layers]
     others += [shared_code.with_shared_code, shared_code.with_styles, shared_code.best_keep]
     for make in others:

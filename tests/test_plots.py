@@ -69,6 +69,24 @@ def test_what_belongs_to_no_modality_is_neutral(name):
     assert plots.colour(f"{name}.sound") == plots.colour("sound") != "0.3"
 
 
+OWN = ["hand-written", "street-view", "blood_pressure", "größe", "3d-scan", "12lead", "mvae_like", "left"]
+
+
+def test_modalities_of_ones_own_have_looks_of_their_own():
+    drawn = {plots.colour(name) for name in [*style.MODALITIES, *OWN, "loss"]}
+    assert len(drawn) == len({plots.colour(name) for name in style.MODALITIES}) + len(OWN) + 1
+    for name in [*OWN, "blood pressure", "hand of God", "both eyes", "error", "paper"]:
+        own = plots.colour(name, modality=True)
+        assert own not in {plots.colour(known) for known in [*style.MODALITIES, *style.REFERENCES, "loss"]}
+    for name in [*OWN, "blood pressure"]:
+        assert plots.colour(f"cross_coherence/text/{name}") == plots.colour(name, modality=True)
+        assert plots.colour(f"hand -> {name}") == plots.colour(name, modality=True)
+        assert plots.colour(f"{name} -> hand") == plots.colour("hand")
+    assert plots.look("mvae-elbo") == plots.look("mvae") and plots.look("hand", modality=True) == plots.look(
+        "hand"
+    )
+
+
 def test_panels_are_as_wide_as_the_column():
     figure, axes = plots.panels(2, rows=3, height=2.0)
     assert axes.shape == (3, 2) and figure.get_size_inches().tolist() == [plots.WIDTH, 6.0]
@@ -114,6 +132,11 @@ def test_pictures_are_made_of_images():
     for row in (torch.rand(2, 5, 5), torch.rand(2, 2, 5, 5), [1.0], None):
         with pytest.raises(ValueError, match=r"row 0 is .*; expected images"):
             grids.tile([row])
+
+
+def test_what_is_no_image_is_named_by_its_label():
+    with pytest.raises(ValueError, match=r"blood is of type Tensor of shape \(2, 7\); expected images"):
+        plots.image_grid({"photo": torch.rand(2, 1, 5, 5), "blood": torch.rand(2, 7)})
 
 
 def test_to_image():

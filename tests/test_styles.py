@@ -138,7 +138,7 @@ def test_kls_of_shared_code_and_styles_add_up_to_that_of_all_codes():
 
 @pytest.mark.equation("eq-factorised-kl")
 @pytest.mark.equation("eq-subset-elbo")
-@pytest.mark.parametrize(("beta", "style_beta"), [(1.0, 1.0), (0.5, {"a": 3.0, "b": 0.2})])
+@pytest.mark.parametrize(("beta", "style_beta"), [(1.0, {"a": 1.0, "b": 1.0}), (0.5, {"a": 3.0, "b": 0.2})])
 def test_mvae_objective_averages_to_the_sum_of_exact_subset_bounds_with_styles(beta, style_beta):
     lab = lab_of()
     batch = rows_of(lab)
@@ -149,9 +149,20 @@ def test_mvae_objective_averages_to_the_sum_of_exact_subset_bounds_with_styles(b
         plain = lab.elbo(whole_code(lab, shared, styles), batch, given)  # has all KLs once
         more = (1 - beta) * kl_divergence(shared, model.prior)
         for name, kl in model.style_kls(styles).items():
-            more = more + (1 - beta * model.style_beta[name]) * kl
+            more = more + (1 - beta * style_beta[name]) * kl
         expected = expected + plain + more
     check_mean(many_losses(model, batch, 4000), expected)
+
+
+@pytest.mark.parametrize("given", [("a",), ("b",), ("a", "b")])
+def test_the_mean_log_weight_is_the_exact_bound_given_any_subset(given):
+    lab = lab_of()
+    batch = rows_of(lab)
+    model = build("mvae", lab, shift=0.2, widen=1.2)
+    with torch.no_grad():
+        weights = model.log_weights(batch, 4000, given=given, generator=torch.Generator().manual_seed(0))
+    q = whole_code(lab, *posteriors(model, batch, given))  # styles that are not given: their prior
+    check_mean(weights.values[0], lab.elbo(q, batch).detach())
 
 
 def test_mvae_with_sampled_subsets_counts_the_styles_of_their_members_only():

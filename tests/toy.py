@@ -19,7 +19,7 @@ class ToySplit:
         self.hidden = None
 
     def __len__(self):
-        return len(self.x["left"])
+        return len(next(iter(self.x.values())))
 
     def batch(self, rows, device=None):
         return {name: x[rows.to(x.device)].to(device or x.device) for name, x in self.x.items()}

@@ -57,7 +57,7 @@ NUMBER = re.compile(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?")
 TIME = re.compile(r"(\d+) ?h ?(\d\d) ?min", re.IGNORECASE)
 METRIC = re.compile(
     r"test/((released_coherence/)?joint_coherence|(released_coherence/)?cross_coherence/\w+/\w+"
-    r"|joint_accuracy|latent_accuracy/\w+/\w+|synergy_coherence/\w+"
+    r"|joint_accuracy|latent_accuracy/\w+(,\w+)*/\w+|synergy_coherence/\w+|subset_coherence/\w+(,\w+)+/\w+"
     r"|classes_generated/\w+/count|log_likelihood/(joint|marginal/\w+|conditional/\w+/\w+)"
     r"|style_content_accuracy/\w+/(content|style|both)/(sample|mean)"
     r"|correlation/[\w/]+|mutual_information/\w+)"

@@ -1,4 +1,4 @@
-"""Data sets by name: embedded ones that are made in seconds, and the papers' own where their files are at hand."""
+"""Data sets by name, embedded ones and the papers' own, and what makes one of a user's tensors, table or images."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import os
 from mmlib.checks import look_up
 
 from .batches import rows_at
-from .core import DataSet, Items, PairedSplit
+from .core import DataSet, Items, PairedSplit, Split
 from .hand_street import load_hand_street
 from .mnist_svhn import load_mnist_svhn
 from .multi import load_multi_hand, load_multi_mnist
+from .own import from_folder, from_frame, from_tensors
 from .pairing import pairing_options
 from .readers import DataFileError
+from .tensors import TensorSplit
 from .text import load_hand_street_text, load_mnist_svhn_text
 
 LOADERS = {

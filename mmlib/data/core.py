@@ -74,8 +74,90 @@ class Items:
         return Items(*moved, self.symbols)
 
 
+class Split:
+    """What training and metrics ask of a split, whatever its rows are made of: `PairedSplit` or `TensorSplit`.
+
+    Each kind has ``shapes`` and ``symbols`` of its modalities, ``labels`` int64 ``[N]`` (or None), ``observed`` (bool
+    ``[N]`` by name, or None when every row is complete), a ``device``, and the methods ``gather``, ``original``,
+    ``select`` and ``to``.
+    """
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the modalities, in order."""
+        return list(self.shapes)
+
+    def batch(self, rows: Tensor, device=None) -> dict[str, Tensor]:
+        """What ``rows`` (int64 ``[B]``) show: float32 ``[B, C, H, W]`` in [0, 1] of images, int64 of symbols.
+
+        Modalities that ``mask`` hides are included; the model drops them. The batch is on ``device``, by default where
+        the split is.
+
+        Raises:
+            ValueError: when ``rows`` is empty, of another type, or leaves the split.
+        """
+        return self.gather(self._checked(rows), device)
+
+    def mask(self, rows: Tensor) -> dict[str, Tensor] | None:
+        """Which modalities ``rows`` observe: bool ``[B]`` each (True = observed), or None when all rows are complete.
+
+        Raises:
+            ValueError: as in `batch`.
+        """
+        if self.observed is None:
+            return None
+        rows = self._checked(rows)
+        return {name: seen[rows] for name, seen in self.observed.items()}
+
+    def with_missing(
+        self, fraction: float, generator: torch.Generator | None = None, may_miss: Sequence[str] | None = None
+    ) -> Split:
+        """A split in which a fraction of the rows is only partly observed.
+
+        ``round(fraction * P)`` rows, drawn without replacement, lose modalities: each of them keeps a non-empty proper
+        subset of its modalities, all such subsets being equally likely. No row loses everything.
+        Hiding is a property of the row: an item hidden in one row may be visible in another row that shows it too.
+        ``may_miss`` names the modalities that may be hidden; default: all.
+
+        Raises:
+            ValueError: when ``fraction`` leaves [0, 1], ``may_miss`` is empty or names no modality of the split, or
+                some rows already miss modalities.
+        """
+        fraction = real("fraction", fraction, 0, 1)
+        may_miss = self.names if may_miss is None else may_miss
+        may_miss = [may_miss] if isinstance(may_miss, str) else list(may_miss)
+        unknown = [name for name in may_miss if name not in self.names]
+        if unknown or not may_miss:
+            raise ValueError(f"may_miss is {may_miss}; expected one or more of {self.names}")
+        if self.observed is not None:
+            raise ValueError("split already misses modalities; expected complete rows")
+        p, everything = len(self), 2 ** len(self.names) - 1
+        # Every pattern as the bits of an integer: bit i set = modality i observed.
+        always = sum(1 << i for i, name in enumerate(self.names) if name not in may_miss)
+        patterns = [bits for bits in range(1, everything) if bits & always == always]
+        if not patterns:
+            raise ValueError("with_missing needs at least two modalities: a row must keep one of them")
+        losers = torch.randperm(p, generator=generator)[: round(fraction * p)]
+        bits = torch.full((p,), everything)
+        bits[losers] = torch.tensor(patterns)[torch.randint(len(patterns), losers.shape, generator=generator)]
+        bits = bits.to(self.device)
+        return self._with(observed={name: (bits >> i) % 2 == 1 for i, name in enumerate(self.names)})
+
+    def _checked(self, rows: Tensor) -> Tensor:
+        rows = checked("rows", rows, torch.int64, "N")
+        if len(rows) == 0:
+            raise ValueError("rows is empty; expected at least one row number")
+        low, high = int(rows.min()), int(rows.max())
+        if low < 0 or high >= len(self):
+            raise ValueError(f"rows spans {low} to {high}; expected row numbers from 0 to {len(self) - 1}")
+        return rows.to(self.device)
+
+    def _with(self, **changes) -> Split:
+        return replace(self, **changes)
+
+
 @dataclass(frozen=True)
-class PairedSplit:
+class PairedSplit(Split):
     """Rows of a split: row ``p`` shows one item of every modality, all of the same class.
 
     Pairing is an index, not a copy: ``index[name][p]`` says which item of modality ``name`` row ``p`` shows.
@@ -118,11 +200,6 @@ class PairedSplit:
         return len(self.labels)
 
     @property
-    def names(self) -> list[str]:
-        """Names of the modalities, in order."""
-        return list(self.items)
-
-    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one item of each modality, ``(C, H, W)`` of an image."""
         return {name: item.shape for name, item in self.items.items()}
@@ -132,66 +209,23 @@ class PairedSplit:
         """How many different symbols there are, for each modality that is made of symbols."""
         return {name: item.symbols for name, item in self.items.items() if item.symbols is not None}
 
-    def batch(self, rows: Tensor, device=None) -> dict[str, Tensor]:
-        """What ``rows`` (int64 ``[B]``) show: float32 ``[B, C, H, W]`` in [0, 1] of images, int64 of symbols.
-
-        Items of modalities that ``mask`` hides are included; the model drops them. The batch is on ``device``, by
-        default where the items are.
-
-        Raises:
-            ValueError: when ``rows`` is empty, of another type, or leaves the split.
-        """
-        return self.gather(self._checked(rows), device)
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.labels.device
 
     def gather(self, rows: Tensor, device=None) -> dict[str, Tensor]:
         """As `batch`, for row numbers that are known to be right and lie where the items do; nothing is checked."""
         return {name: item.batch(self.index[name][rows], device) for name, item in self.items.items()}
 
-    def mask(self, rows: Tensor) -> dict[str, Tensor] | None:
-        """Which modalities ``rows`` observe: bool ``[B]`` each (True = observed), or None when all rows are complete.
-
-        Raises:
-            ValueError: as in `batch`.
-        """
-        if self.observed is None:
-            return None
-        rows = self._checked(rows)
-        return {name: seen[rows] for name, seen in self.observed.items()}
-
     def original(self, name: str, rows: Tensor) -> Tensor:
         """Source numbers int64 ``[B]`` of the items that ``rows`` show in modality ``name``, for clustered errors."""
         return self.items[name].original[self.index[name][self._checked(rows)]]
 
-    def with_missing(
-        self, fraction: float, generator: torch.Generator | None = None, may_miss: Sequence[str] | None = None
-    ) -> PairedSplit:
-        """A split in which a fraction of the rows is only partly observed.
-
-        ``round(fraction * P)`` rows, drawn without replacement, lose modalities: each of them keeps a non-empty proper
-        subset of its modalities, all such subsets being equally likely. No row loses everything.
-        Hiding is a property of the row: an item hidden in one row may be visible in another row that shows it too.
-        ``may_miss`` names the modalities that may be hidden; default: all.
-
-        Raises:
-            ValueError: when ``fraction`` leaves [0, 1], or ``may_miss`` is empty or names no modality of the split.
-        """
-        fraction = real("fraction", fraction, 0, 1)
-        may_miss = self.names if may_miss is None else may_miss
-        may_miss = [may_miss] if isinstance(may_miss, str) else list(may_miss)
-        unknown = [name for name in may_miss if name not in self.names]
-        if unknown or not may_miss:
-            raise ValueError(f"may_miss is {may_miss}; expected one or more of {self.names}")
-        p, everything = len(self), 2 ** len(self.names) - 1
-        # Every pattern as the bits of an integer: bit i set = modality i observed.
-        always = sum(1 << i for i, name in enumerate(self.names) if name not in may_miss)
-        patterns = [bits for bits in range(1, everything) if bits & always == always]
-        if not patterns:
-            raise ValueError("with_missing needs at least two modalities: a row must keep one of them")
-        losers = torch.randperm(p, generator=generator)[: round(fraction * p)]
-        bits = torch.full((p,), everything)
-        bits[losers] = torch.tensor(patterns)[torch.randint(len(patterns), losers.shape, generator=generator)]
-        bits = bits.to(self.labels.device)
-        return replace(self, observed={name: (bits >> i) % 2 == 1 for i, name in enumerate(self.names)})
+    def select(self, rows: Tensor) -> PairedSplit:
+        """The rows at ``rows`` (int64 or bool ``[n]``) alone, of the same items."""
+        index = {name: items[rows] for name, items in self.index.items()}
+        return replace(self, index=index, labels=self.labels[rows], observed=observed_at(self.observed, rows))
 
     def to(self, device) -> PairedSplit:
         """The same split with every tensor on ``device``."""
@@ -201,19 +235,10 @@ class PairedSplit:
 
         return PairedSplit(move(self.items), move(self.index), self.labels.to(device), move(self.observed))
 
-    def _checked(self, rows: Tensor) -> Tensor:
-        rows = checked("rows", rows, torch.int64, "N")
-        if len(rows) == 0:
-            raise ValueError("rows is empty; expected at least one row number")
-        low, high = int(rows.min()), int(rows.max())
-        if low < 0 or high >= len(self):
-            raise ValueError(f"rows spans {low} to {high}; expected row numbers from 0 to {len(self) - 1}")
-        return rows.to(self.labels.device)
-
 
 @dataclass(frozen=True)
 class DataSet:
-    """Three paired splits and where they come from.
+    """Three splits and where they come from.
 
     Every choice is made on ``validation``; ``test`` is read once for each recorded run.
 
@@ -224,9 +249,9 @@ class DataSet:
     """
 
     name: str
-    train: PairedSplit
-    validation: PairedSplit
-    test: PairedSplit
+    train: Split
+    validation: Split
+    test: Split
     provenance: dict
 
     @property
@@ -240,13 +265,19 @@ class DataSet:
         return self.train.symbols
 
     @property
-    def splits(self) -> dict[str, PairedSplit]:
+    def splits(self) -> dict[str, Split]:
         """The three splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def to(self, device) -> DataSet:
         """The same data set with every tensor on ``device``."""
         return replace(self, **{name: split.to(device) for name, split in self.splits.items()})
+
+
+def observed_at(observed: Mapping[str, Tensor] | None, rows: Tensor) -> dict[str, Tensor] | None:
+    """What ``rows`` observe, bool ``[n]`` by modality, or None where that is everything."""
+    at = {name: seen[rows] for name, seen in (observed or {}).items()}
+    return None if all(bool(seen.all()) for seen in at.values()) else at
 
 
 def check_split(argument: str, split: object, needs: tuple[str, ...] = ("batch", "mask", "to")) -> None:

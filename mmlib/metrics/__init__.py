@@ -14,6 +14,7 @@ from mmlib.metrics.coherence import (
     cross_coherence,
     joint_coherence,
     prior_predictions,
+    released_joint_coherence,
     synergy_coherence,
 )
 from mmlib.metrics.estimates import clustered_standard_error, estimate
@@ -24,6 +25,14 @@ from mmlib.metrics.likelihood import (
     laplace_ceiling,
     log_conditional,
     log_marginal,
+)
+from mmlib.metrics.prd import (
+    f_scores,
+    generation_curves,
+    histograms,
+    mean_of_curve,
+    precision_recall,
+    precision_recall_curve,
 )
 from mmlib.metrics.probes import Probe, fit_probe, latent_accuracy
 from mmlib.metrics.puppets import Puppet

@@ -14,8 +14,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,11 +23,11 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmlib.checks import check_has, positive, whole
+from mmlib.checks import check_has, one_of, positive, whole
 from mmlib.data.batches import rows_at
 from mmlib.data.cache import cache_root, digest, generated
 from mmlib.metrics.estimates import estimate
-from mmlib.metrics.split import check_mode, device_of, precision_of
+from mmlib.metrics.split import cast, check_mode, device_of, precision_of
 from mmlib.nets.classifiers import DigitClassifier
 from mmlib.nets.text import TextClassifier
 from mmlib.seeding import check_device, child, generator
@@ -38,16 +38,18 @@ HELD_OUT = ("validation", "test")
 
 @dataclass(frozen=True)
 class Classifiers:
-    """A classifier for each modality and how good it is.
+    """A classifier for each modality, or for some of them, and how good it is.
 
     Attributes:
-        networks: name -> network that gives class logits, in evaluation mode.
-        accuracy: name -> ``{"validation": E, "test": E}``, E as from :func:`mmlib.metrics.estimates.estimate`.
+        networks: name -> network, in evaluation mode, or other function that takes items [B, *shape] to class logits
+            [B, C]; class c is the label c.
+        accuracy: name -> ``{"validation": E, "test": E}``, E as from :func:`mmlib.metrics.estimates.estimate`; empty
+            where nobody has measured it.
         seconds: that training took, when it was done.
     """
 
-    networks: dict[str, nn.Module]
-    accuracy: dict[str, dict[str, dict]]
+    networks: Mapping[str, Callable[[Tensor], Tensor]]
+    accuracy: Mapping[str, dict[str, dict]] = field(default_factory=dict)
     seconds: float = 0.0
 
     @torch.no_grad()
@@ -59,17 +61,65 @@ class Classifiers:
             items: images [B, *shape] in [0, 1]; of texts symbols, int64 [B, L], or their probabilities [B, L, symbols].
 
         Raises:
-            ValueError: for an unknown modality, or a network in training mode.
+            ValueError: for an unknown modality, a network in training mode, or one that gives no logits.
         """
-        if name not in self.networks:
-            raise ValueError(f"name is {name!r}; expected one of {list(self.networks)}")
-        network = self.networks[name]
-        check_mode(network, f"classifiers.networks[{name!r}]")
-        return network(items if items.dtype == torch.int64 else items.to(precision_of(network))).argmax(-1)
+        logits = self._judge(name)(self._fitting(name, items))
+        if logits.ndim != 2 or len(logits) != len(items):
+            found = f"classifiers.networks[{name!r}] gives shape {tuple(logits.shape)} for {len(items)} items"
+            raise ValueError(f"{found}; expected class logits [B, C]")
+        return logits.argmax(-1)
+
+    @torch.no_grad()
+    def features(self, name: str, images: Tensor) -> Tensor:
+        """What the last layer of a judge sees of images [B, *shape]: [B, F].
+
+        Raises:
+            ValueError: as :meth:`predict`, or if the network has no method ``features``.
+        """
+        network = self._judge(name)
+        what = f"classifiers.networks[{name!r}]"
+        check_has(what, network, ["features"], "a network with that method, such as a DigitClassifier")
+        return network.features(self._fitting(name, images))
 
     def to(self, device) -> "Classifiers":
         """The same classifiers on ``device`` (networks are moved in place, as PyTorch does)."""
-        return replace(self, networks={name: net.to(device) for name, net in self.networks.items()})
+        moved = {n: net.to(device) if isinstance(net, nn.Module) else net for n, net in self.networks.items()}
+        return replace(self, networks=moved)
+
+    def _judge(self, name: str) -> Callable[[Tensor], Tensor]:
+        if name not in self.networks:
+            raise ValueError(f"name is {name!r}; expected one of {list(self.networks)}")
+        network = self.networks[name]
+        if isinstance(network, nn.Module):
+            check_mode(network, f"classifiers.networks[{name!r}]")
+        return network
+
+    def _fitting(self, name: str, images: Tensor) -> Tensor:
+        network = self.networks[name]
+        return cast({name: images}, precision_of(network) if isinstance(network, nn.Module) else None)[name]
+
+
+def as_classifiers(judges: object, names: Iterable[str]) -> object:
+    """Judges as metrics take them: those of a mapping name -> network become :class:`Classifiers`, others stay.
+
+    Raises:
+        ValueError: if they are no judges, or a mapping has one for a modality that is not among ``names``.
+    """
+    if isinstance(judges, Mapping):
+        for name in judges:
+            one_of("a modality that classifiers judge", name, names)
+        judges = Classifiers(judges)
+    check_has("classifiers", judges, ["predict"], "what train_classifiers(data) returns")
+    if not judged(judges, names):
+        found = ", ".join(judges.networks) or "nothing"
+        raise ValueError(f"classifiers judge {found}; expected one or more of {', '.join(names)}")
+    return judges
+
+
+def judged(classifiers: object, names: Iterable[str]) -> list[str]:
+    """Those of the names for which there is a judge; judges without ``networks`` judge everything."""
+    networks = getattr(classifiers, "networks", None)
+    return [name for name in names if networks is None or name in networks]
 
 
 def check_judges(classifiers: object, names: Iterable[str]) -> list[str]:
@@ -80,10 +130,10 @@ def check_judges(classifiers: object, names: Iterable[str]) -> list[str]:
     """
     check_has("classifiers", classifiers, ["predict"], "what train_classifiers(data) returns")
     names = list(names)
-    missing = [name for name in names if name not in getattr(classifiers, "networks", names)]
+    missing = set(names) - set(judged(classifiers, names))
     if missing:
-        judged = ", ".join(classifiers.networks)
-        raise ValueError(f"classifiers judge {judged}; expected one for {missing[0]!r} too")
+        known = ", ".join(classifiers.networks)
+        raise ValueError(f"classifiers judge {known}; expected one for {min(missing)!r} too")
     return names
 
 

@@ -7,29 +7,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmlib.data.core import check_split
 from mmlib.distributions import Diagonal
-from mmlib.metrics.split import batches_of
+from mmlib.metrics.split import batches_of, whole_rows
 
 
 @torch.no_grad()
 def unimodal_posteriors(
     model, split, max_rows: int = 1000, batch_size: int = 500
-) -> tuple[dict[str, Diagonal], Tensor]:
+) -> tuple[dict[str, Diagonal], Tensor | None]:
     """The posterior given each modality alone, and the labels: name -> loc and scale [N, D], and int64 [N].
 
-    In every model of the library a posterior that sees one modality has one component. Of the rows, which must be
-    complete, the first ``max_rows`` are used.
+    In every model of the library a posterior that sees one modality has one component. Of the rows that observe
+    everything the first ``max_rows`` are used. Labels are None where the split has none.
 
     Raises:
-        ValueError: if rows miss modalities, or a network with batch norm or dropout is in training mode.
+        ValueError: if there is no such row, or a network with batch norm or dropout is in training mode.
     """
-    pairs = list(batches_of(model, split, batch_size, max_rows))
+    check_split("split", split, ("batch", "original"))
+    among = whole_rows(split, list(model.modalities))
+    if not len(among):
+        raise ValueError("split has no row that observes all modalities; expected at least one")
+    pairs = list(batches_of(model, split, batch_size, max_rows, among=among))
     found = {}
     for name in model.modalities:
         parts = [model.posterior({name: batch[name]}, given=[name]).components for _, batch in pairs]
         loc, scale = (torch.cat([getattr(q, key)[0] for q in parts]).cpu() for key in ("loc", "scale"))
         found[name] = Diagonal(loc, scale, parts[0].family)
-    return found, split.labels[torch.cat([rows for rows, _ in pairs])].cpu()
+    labels = split.labels
+    return found, labels if labels is None else labels[torch.cat([rows for rows, _ in pairs])].cpu()
 
 
 def wasserstein(p: Diagonal, q: Diagonal) -> Tensor:

@@ -7,16 +7,19 @@ the decoder's likelihood, without observation noise; the code is one posterior s
 Directions are never ambiguous here: the first name is what the model is *given*, the second what it *generates*.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
 from mmlib.checks import real, whole
-from mmlib.metrics.classifiers import Classifiers
+from mmlib.metrics.classifiers import Classifiers, judged
 
 
 def predictions(generated: dict[str, Tensor], classifiers: Classifiers) -> Tensor:
-    """Predicted class of every modality of a generated batch: int64 [M, B], in the order of the batch."""
-    return torch.stack([classifiers.predict(name, images) for name, images in generated.items()])
+    """Predicted class of every modality of a generated batch that has a judge: int64 [M, B], in its order."""
+    names = judged(classifiers, generated)
+    return torch.stack([classifiers.predict(name, generated[name]) for name in names])
 
 
 @torch.no_grad()
@@ -24,33 +27,32 @@ def cross_coherence(
     model,
     batch: dict[str, Tensor],
     labels: Tensor,
-    given: str,
+    given: str | Collection[str],
     classifiers: Classifiers,
     generator: torch.Generator | None = None,
     mean: bool = False,
 ) -> Tensor:
-    r"""One row of the matrix [given][generated]: show the model one modality, let it generate all of them.
+    r"""One row of the matrix [given][generated]: show the model one modality, or several, let it generate all of them.
 
-    The entry for the given modality itself is the coherence of the reconstruction.
+    The entry for a given modality itself is the coherence of the reconstruction.
 
     Equation: ``eq-cross-coherence``. Source: Shi et al. 2019, Section 4.1; Shi et al. 2021, Section 4.2 (c).
         C[a][b] = (1/P) sum_p 1{ h_b(xhat_b) = y_p },  z ~ q(z | x_a),  xhat_b = E[x_b | z]
 
     Args:
         model: any model with ``modalities`` and ``generate``.
-        batch: name -> [B, *shape].
+        batch: name -> [B, *shape], of what is given at least.
         labels: int64 [B].
-        given: the modality that the model sees.
-        classifiers: one for each modality.
+        given: the modality that the model sees, or several: a is then a subset.
+        classifiers: one for each modality that is to be judged.
         generator: source of the posterior draws.
         mean: decode the posterior's mean instead of a draw.
 
     Returns:
-        [M, B], 1 where the label predicted for the generated modality is right, else 0.
+        [M, B] for the M modalities judged, 1 where the label predicted for what was generated is right, else 0.
     """
-    generated = model.generate(
-        batch, given=[given], to=list(model.modalities), generator=generator, mean=mean
-    )
+    given, to = [given] if isinstance(given, str) else list(given), judged(classifiers, model.modalities)
+    generated = model.generate(batch, given=given, to=to, generator=generator, mean=mean)
     return (predictions(generated, classifiers) == labels).double()
 
 
@@ -70,16 +72,14 @@ def synergy_coherence(
 
     Arguments and result are those of :func:`cross_coherence`.
     """
-    names = list(model.modalities)
-    generated = model.generate(batch, given=names, to=names, generator=generator, mean=mean)
-    return (predictions(generated, classifiers) == labels).double()
+    return cross_coherence(model, batch, labels, list(model.modalities), classifiers, generator, mean)
 
 
 @torch.no_grad()
 def prior_predictions(
     model, n: int, classifiers: Classifiers, generator: torch.Generator | None = None, batch_size: int = 500
 ) -> Tensor:
-    """Predicted classes of ``n`` draws from the prior: int64 [M, n], modalities in the model's order."""
+    """Predicted classes of ``n`` draws from the prior: int64 [M, n], judged modalities in the model's order."""
     n, batch_size = whole("n", n), whole("batch_size", batch_size)
     sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
     return torch.cat([predictions(model.sample(size, generator), classifiers) for size in sizes], dim=1)
@@ -105,6 +105,30 @@ def joint_coherence(predicted: Tensor) -> Tensor:
     if predicted.ndim != 2 or predicted.shape[0] < 2 or predicted.shape[1] == 0:
         raise ValueError(f"predicted has shape {tuple(predicted.shape)}; expected [M, N] with M >= 2, N >= 1")
     return (predicted == predicted[0]).all(0).double()
+
+
+def released_joint_coherence(predicted: Tensor) -> Tensor:
+    r"""The joint coherence of three modalities as the code released with mmJSD counts it: not a measure to use.
+
+    It compares two comparisons, (m == s) == (m == t), so that a draw also counts whose first modality disagrees with
+    both others. Guesses that are independent and uniform over C classes score 1 - 2 (C - 1) / C^2, 0.82 for ten, where
+    chance is 1 / C^2, 0.01. :func:`joint_coherence` asks all to agree, as the paper says.
+
+    Source: the released code of Sutter et al. 2020; its supplement, Section C.2.2, has the other rule.
+
+    Args:
+        predicted: int64 [3, N], predicted classes of three modalities; the first is the one compared with.
+
+    Returns:
+        [N], 1 where the two comparisons agree, else 0.
+
+    Raises:
+        ValueError: if there are not three modalities, or no draw.
+    """
+    if predicted.ndim != 2 or predicted.shape[0] != 3 or predicted.shape[1] == 0:
+        raise ValueError(f"predicted has shape {tuple(predicted.shape)}; expected [3, N] with N >= 1")
+    m, s, t = predicted
+    return ((m == s) == (m == t)).double()
 
 
 def classes_generated(

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmlib.checks import positive, whole
 from mmlib.metrics.estimates import estimate
-from mmlib.metrics.split import batches_of
-from mmlib.modality import check_names
+from mmlib.metrics.split import batches_of, observed
+from mmlib.modality import Batch, Mask, check_names
 
 
 class LogLikelihood(NamedTuple):
@@ -87,8 +87,11 @@ def log_marginal(
     generator: torch.Generator | None = None,
     given: Collection[str] | None = None,
     chunk: int = 50,
+    mask: Mask | None = None,
 ) -> LogLikelihood:
     """Importance-sampled log p(x_names), with everything else integrated out.
+
+    Rows may observe different modalities: in each, it is the likelihood of what it observes of ``names``.
 
     Args:
         model: any model with ``draw``.
@@ -99,20 +102,26 @@ def log_marginal(
         given: modalities that the proposal sees; default: ``names``. Any choice estimates the same log p(x_names);
             a foreign proposal is only worse, it does not make the likelihood conditional.
         chunk: samples a component decoded at once.
+        mask: bool [B] by name, True = observed; None or an absent name: all are. Every row must observe something of
+            ``given``.
 
     Returns:
         Value, Monte Carlo error and effective sample size, [B] each, float64.
 
     Raises:
-        ValueError: if ``k`` or ``chunk`` is less than 1, or a name is not in the batch.
+        ValueError: if ``k`` or ``chunk`` is less than 1, a name is not in the batch, or a row observes none of
+            ``given``.
     """
     k, chunk = whole("k", k), whole("chunk", chunk)
     names = check_names(batch, batch if names is None else names, "names")
     given = names if given is None else check_names(batch, given, "given")
     seen = {name: x for name, x in batch.items() if name in names or name in given}
+    mask = None if mask is None else {name: mask[name] for name in mask if name in seen}
     once, twice = [], []  # log sums of w and of w^2, [R, B] for each chunk
     for start in range(0, k, chunk):
-        draws = model.draw(seen, min(chunk, k - start), given=given, target=names, generator=generator)
+        draws = model.draw(
+            seen, min(chunk, k - start), given=given, target=names, mask=mask, generator=generator
+        )
         log_weights = draws.log_weights.values.double()
         once.append(torch.logsumexp(log_weights, dim=1))
         twice.append(torch.logsumexp(2 * log_weights, dim=1))
@@ -140,10 +149,12 @@ def log_conditional(
     k: int = 1000,
     generator: torch.Generator | None = None,
     chunk: int = 50,
+    mask: Mask | None = None,
 ) -> LogLikelihood:
     """Importance-sampled log p(x_target | x_given), truly conditional: the joint minus what is given.
 
-    The modalities ``target`` are explained, those ``given`` are known; the rest is as for :func:`log_marginal`.
+    The modalities ``target`` are explained, those ``given`` are known, in each row what it observes of them; the rest
+    is as for :func:`log_marginal`.
 
     Returns:
         Value, Monte Carlo error (of both parts) and the smaller effective sample size, [B] each, float64.
@@ -154,8 +165,8 @@ def log_conditional(
     target, given = check_names(batch, target, "target"), check_names(batch, given, "given")
     if set(target) & set(given):
         raise ValueError(f"target is {target} and given is {given}; expected two disjoint sets of names")
-    joint = log_marginal(model, batch, target + given, k, generator, chunk=chunk)
-    known = log_marginal(model, batch, given, k, generator, chunk=chunk)
+    joint = log_marginal(model, batch, target + given, k, generator, chunk=chunk, mask=mask)
+    known = log_marginal(model, batch, given, k, generator, chunk=chunk, mask=mask)
     return _conditional(joint, known)
 
 
@@ -170,6 +181,10 @@ def evaluate_likelihoods(
 ) -> dict:
     """Joint, marginal and conditional log-likelihoods of a split, per item and in nats, as a nested dict.
 
+    Where rows observe different modalities, the joint likelihood is of what each row observes, a marginal one over the
+    rows that observe its modality, and a conditional one over those that observe both; ``n`` says how many rows these
+    are, and where there is none there is no entry. Means over different rows are not comparable with one another.
+
     ``k`` and ``chunk`` are those of :func:`log_marginal`, the other arguments those of :func:`mmlib.metrics.evaluate`.
 
     Returns:
@@ -179,35 +194,54 @@ def evaluate_likelihoods(
     """
     batches = batches_of(model, split, batch_size, max_rows)
     names = tuple(model.modalities)
-    chosen = {tuple(sorted(some)) for size in (1, 2, len(names)) for some in combinations(names, size)}
+    everything = tuple(sorted(names))
+    chosen = {tuple(sorted(some)) for size in (1, 2) for some in combinations(names, size)} | {everything}
     parts: dict[tuple, list[LogLikelihood]] = {subset: [] for subset in sorted(chosen)}
-    rows = []
-    for numbers, batch in batches:
-        rows.append(numbers)
+    numbers, masks = [], []
+    for rows, batch in batches:
+        numbers.append(rows)
+        masks.append(observed(split, rows, names))
         for subset, found in parts.items():
-            found.append(log_marginal(model, batch, subset, k, generator, chunk=chunk))
-    complete = {some: LogLikelihood(*map(torch.cat, zip(*part, strict=True))) for some, part in parts.items()}
-    clusters = {name: split.original(name, torch.cat(rows)).cpu() for name in names}
+            mask = dict(zip(names, masks[-1], strict=True))
+            seen = torch.stack([mask[name] for name in subset])
+            seen = seen.any(0) if subset == everything else seen.all(0)
+            found.append(_of_rows(seen, model, batch, mask, subset, k, generator, chunk))
+    rows, mask = torch.cat(numbers), dict(zip(names, torch.cat(masks, 1), strict=True))
+    table = {some: LogLikelihood(*map(torch.cat, zip(*part, strict=True))) for some, part in parts.items()}
 
-    def entry(subset: tuple, result: LogLikelihood) -> dict:
-        value, error, effective = (column.cpu() for column in result)
+    def entry(subset: tuple, result: LogLikelihood, seen: Tensor) -> dict:
+        value, error, effective = (column[seen] for column in result)
         return {
-            **estimate(value, *(clusters[name] for name in subset)),
+            **estimate(value, *(split.original(name, rows[seen]).cpu() for name in subset)),
             "monte_carlo_error": float(error.square().sum().sqrt() / len(error)),
             "effective_samples": float(effective.median()),
         }
 
-    everything = tuple(sorted(names))
+    anything = torch.stack(list(mask.values())).any(0)
     report = {
         "k": k,
-        "joint": entry(everything, complete[everything]),
-        "marginal": {name: entry((name,), complete[name,]) for name in names},
+        "joint": entry(everything, table[everything], anything),
+        "marginal": {name: entry((name,), table[name,], mask[name]) for name in names if mask[name].any()},
         "conditional": {name: {} for name in names},
     }
     for given, target in permutations(names, 2):
         both = tuple(sorted([given, target]))
-        report["conditional"][given][target] = entry(both, _conditional(complete[both], complete[given,]))
+        if (seen := mask[given] & mask[target]).any():
+            result = _conditional(table[both], table[given,])
+            report["conditional"][given][target] = entry(both, result, seen)
     return report
+
+
+def _of_rows(seen: Tensor, model, batch: Batch, mask: Mask, subset: tuple, k: int, generator, chunk: int):
+    """The likelihood of the rows ``seen`` (bool [B], on the CPU), also there, and NaN in the others."""
+    columns = torch.full((3, len(seen)), math.nan, dtype=torch.float64)
+    if seen.any():
+        device = next(iter(batch.values())).device
+        here, mask = seen.to(device), {name: x[seen].to(device) for name, x in mask.items()}
+        batch = {name: x[here] for name, x in batch.items()}
+        found = log_marginal(model, batch, subset, k, generator, chunk=chunk, mask=mask)
+        columns[:, seen] = torch.stack(found).cpu()
+    return LogLikelihood(*columns)
 
 
 def _conditional(joint: LogLikelihood, given: LogLikelihood) -> LogLikelihood:

@@ -5,7 +5,7 @@ codes): convex, so that nothing depends on a learning rate or a number of epochs
 and judged on the split being evaluated.
 """
 
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from mmlib.checks import whole
 from mmlib.data.core import check_split
 from mmlib.metrics.estimates import estimate
-from mmlib.metrics.split import batches_of, whole_rows
+from mmlib.metrics.split import batches_of, showing, whole_rows
 
 
 @dataclass(frozen=True)
@@ -77,32 +77,56 @@ def latent_accuracies(
     model,
     split,
     train,
-    encode: Callable[[list[dict[str, Tensor]]], dict[Hashable, dict[str, Tensor]]],
-    seen: Mapping[Hashable, Collection[str]],
+    encode: Callable[[Collection[str], list[dict[str, Tensor]]], dict[Hashable, Tensor]],
+    views: Mapping[Hashable, Collection[str]],
     max_rows: int | None = None,
     probe_rows: int = 5000,
     batch_size: int = 500,
-) -> dict[Hashable, dict[str, dict]]:
-    """Latent accuracy of several kinds of code. Each probe is fitted on what it is tested on: samples on samples.
+) -> dict[Hashable, dict[Hashable, dict]]:
+    """Latent accuracy of the codes of several views. Each probe is fitted on what it is tested on: samples on samples.
 
-    ``encode`` takes all batches of a split to kind of code -> ``{"sample": [P, D], "mean": [P, D]}``; ``seen`` says
-    which modalities each kind comes from. The other arguments are those of :func:`mmlib.metrics.evaluate`.
+    A view is tested on the rows that observe all that it is given. Its probe is fitted on rows of ``train`` that
+    observe everything, so that all views have the same; where there are none, on those that observe what it is given.
+
+    Args:
+        model: has ``modalities``.
+        split: to be judged on.
+        train: to fit on.
+        encode: takes what a view is given, and all batches of it, to kind of code -> [P, D].
+        views: view -> names of the modalities that it is given.
+        max_rows: as of :func:`mmlib.metrics.evaluate`; so are the next two.
+        probe_rows: of ``train``.
+        batch_size: rows at once.
 
     Returns:
-        Kind of code -> ``{"sample": E, "mean": E}``, E as from :func:`mmlib.metrics.estimates.estimate`.
+        View -> kind of code -> E, as from :func:`mmlib.metrics.estimates.estimate`; without the views that no row of
+        ``split`` observes, or for which ``train`` shows fewer than two classes.
     """
     probe_rows = whole("probe_rows", probe_rows)
     check_split("train", train, ("batch", "labels"))
-    parts = []
-    for source, limit in ((whole_rows(train), probe_rows), (split, max_rows)):
-        rows, batches = zip(*batches_of(model, source, batch_size, limit), strict=True)
-        rows = torch.cat(rows)
-        parts.append((encode(batches), source.labels[rows].cpu()))
-    (fitted, fitted_labels), (codes, labels) = parts
+    among = whole_rows(train, list(model.modalities))
+    among = among if len(among) else None
+    fitted = _codes(encode, views, train, batches_of(model, train, batch_size, probe_rows, "train", among))
+    tested = _codes(encode, views, split, batches_of(model, split, batch_size, max_rows))
+    table: dict = {}
+    for view, given in views.items():
+        if view not in tested or view not in fitted or len(fitted[view][0].unique()) < 2:
+            continue
+        (labels, codes, _), (truth, fresh, rows) = fitted[view], tested[view]
+        sources = [split.original(name, rows).cpu() for name in given]
+        table[view] = {}
+        for kind, z in fresh.items():
+            probe = fit_probe(codes[kind].cpu(), labels)
+            table[view][kind] = estimate(latent_accuracy(probe, z.cpu(), truth), *sources)
+    return table
 
-    def accuracy(kind: Hashable, draw: str) -> dict:
-        probe = fit_probe(fitted[kind][draw].cpu(), fitted_labels)
-        sources = [split.original(name, rows).cpu() for name in seen[kind]]
-        return estimate(latent_accuracy(probe, codes[kind][draw].cpu(), labels), *sources)
 
-    return {kind: {draw: accuracy(kind, draw) for draw in codes[kind]} for kind in seen}
+def _codes(encode: Callable, views: Mapping, split, batches: Iterable) -> dict[Hashable, tuple]:
+    """View -> labels, codes and row numbers of the rows that observe what it is given, where there are such rows."""
+    found, batches = {}, list(batches)
+    for view, given in views.items():
+        if shown := showing(split, batches, given):
+            rows, parts = zip(*shown, strict=True)
+            rows = torch.cat(rows)
+            found[view] = split.labels[rows].cpu(), encode(given, list(parts)), rows
+    return found

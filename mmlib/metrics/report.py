@@ -1,23 +1,24 @@
 """All metrics of one model on one split, as plain numbers, and as a table that fits a page."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from itertools import combinations
 
 import torch
+from torch import Tensor
 
-from mmlib.checks import whole
+from mmlib.checks import one_of, whole
 from mmlib.data.core import check_split
-from mmlib.metrics.classifiers import Classifiers, check_judges
+from mmlib.metrics.classifiers import Classifiers, as_classifiers, judged
 from mmlib.metrics.coherence import (
     classes_generated,
     cross_coherence,
     joint_coherence,
     prior_predictions,
-    synergy_coherence,
 )
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.probes import latent_accuracies
-from mmlib.metrics.split import batches_of, whole_rows
+from mmlib.metrics.split import batches_of, observing
 
 JOINT = "all"  # the name under which the posterior that sees everything is reported
 
@@ -29,6 +30,10 @@ class Report(dict):
     ``classes_generated[name or "jointly"]``, ``latent_accuracy[name or "all"]["sample" or "mean"]`` and
     ``classifier_accuracy[name]["validation" or "test"]``. Every estimate is
     ``{"value", "se", "n", "clusters"}``.
+
+    With three modalities or more, subsets that are neither one modality nor all are named by their members in the
+    model's order, joined by commas: ``subset_coherence["a,b"][generated]``, ``latent_accuracy["a,b"]["sample"]``.
+    ``left_out[what]`` says why something is missing; without it nothing is.
     """
 
     def value(self, *path: str) -> float:
@@ -54,117 +59,190 @@ class Report(dict):
 def evaluate(
     model,
     split,
-    classifiers: Classifiers,
+    classifiers: Classifiers | Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     generator: torch.Generator | None = None,
     train=None,
     samples: int = 5000,
     max_rows: int | None = None,
     probe_rows: int = 5000,
     batch_size: int = 500,
+    subsets: bool = True,
 ) -> Report:
     """Coherences, latent accuracies and classes generated of a model on one split.
 
+    Rows may observe different modalities. Whatever is given to the model comes from the rows that observe all of it, be
+    it one modality, several, or all; what it generates need not be observed, since the label judges. ``n`` of each
+    estimate says how many rows these are.
+
     Args:
         model: any model of the library; in evaluation mode if it has batch norm or dropout.
-        split: the split to measure on: validation for choices, test once for a recorded run.
-        classifiers: judges, on the model's device.
+        split: the split to measure on: validation for choices, test once for a recorded run. Without labels (None),
+            what needs them is left out.
+        classifiers: judges on the model's device, as :class:`mmlib.metrics.Classifiers` or as a mapping, name ->
+            network or function from items to class logits. Only what has a judge is judged; None leaves out coherence.
         generator: source of all draws, on the model's device.
-        train: the training split, on whose complete rows the linear probes are fitted; None leaves out latent
-            accuracy.
+        train: the training split, on which the linear probes are fitted, as in
+            :func:`mmlib.metrics.probes.latent_accuracies`; None leaves out latent accuracy.
         samples: draws from the prior.
         max_rows: use only the first rows of ``split``; default: all.
         probe_rows: rows of ``train`` on which the probes are fitted.
         batch_size: rows at once.
+        subsets: of three modalities or more, let the model also see those subsets that are neither one nor all.
 
     Raises:
-        ValueError: before anything is measured, if an argument is wrong, a network with batch norm or dropout is in
-            training mode, or rows miss modalities.
+        ValueError: before anything is measured, if an argument is wrong, or a network with batch norm or dropout is in
+            training mode.
     """
     check_split("split", split, ("batch", "labels", "original"))
     batches = batches_of(model, split, batch_size, max_rows)
-    names = check_judges(classifiers, model.modalities)
+    names = list(model.modalities)
     samples, probe_rows = whole("samples", samples), whole("probe_rows", probe_rows)
+    one_of("subsets", subsets, (True, False))
+    if classifiers is not None:
+        classifiers = as_classifiers(classifiers, names)
     if train is not None:
         check_split("train", train, ("batch", "labels"))
-        batches_of(model, whole_rows(train), batch_size, probe_rows, "train")
-    rows, cross, synergy = [], {name: [] for name in names}, []
-    for chosen, batch in batches:
-        rows.append(chosen)
-        labels = split.labels[chosen].to(next(iter(batch.values())).device)
-        for name in names:
-            cross[name].append(cross_coherence(model, batch, labels, name, classifiers, generator).cpu())
-        if len(names) > 1:
-            synergy.append(synergy_coherence(model, batch, labels, classifiers, generator).cpu())
-    rows = torch.cat(rows)
-    sources = {name: split.original(name, rows).cpu() for name in names}
-    report = Report(rows=len(rows), classifier_accuracy=classifiers.accuracy, cross_coherence={})
-    for given in names:
-        table = torch.cat(cross[given], dim=1)  # [M, P]
-        report["cross_coherence"][given] = {
-            name: estimate(right, sources[given]) for name, right in zip(names, table, strict=True)
-        }
-    predicted = prior_predictions(model, samples, classifiers, generator, batch_size).cpu()
-    if len(names) > 1:
-        both = zip(names, torch.cat(synergy, dim=1), strict=True)
-        report["synergy_coherence"] = {name: estimate(right, *sources.values()) for name, right in both}
-        report["joint_coherence"] = estimate(joint_coherence(predicted))
-        report["classes_generated"] = classes_generated(predicted, names)
-    if train is not None:
-        views = {name: [name] for name in names} | ({JOINT: names} if len(names) > 1 else {})
-        report["latent_accuracy"] = latent_accuracies(
-            model,
-            split,
-            train,
-            partial(encoded, model, views, generator),
-            views,
-            max_rows,
-            probe_rows,
-            batch_size,
-        )
-    return report
+        batches_of(model, train, batch_size, probe_rows, "train")
+    views = {name: [name] for name in names} | ({JOINT: names} if len(names) > 1 else {})
+    sizes = range(2, len(names)) if subsets else ()
+    between = {",".join(some): list(some) for size in sizes for some in combinations(names, size)}
+    report = Report(rows=len(split) if max_rows is None else min(max_rows, len(split)))
+    left_out = _left_out(names, split, classifiers, train)
+
+    def coherence(batches, views: Mapping[str, list[str]]) -> dict[str, dict]:
+        table = _coherence(model, split, batches, views, classifiers, generator)
+        missing = {f"coherence given {view}": "no row observes that" for view in views if view not in table}
+        left_out.update(missing)
+        return table
+
+    def latent(views: Mapping[str, list[str]]) -> dict[str, dict]:
+        encode = partial(encoded, model, generator)
+        rows = max_rows, probe_rows, batch_size
+        table = latent_accuracies(model, split, train, encode, views, *rows)
+        few = "no row observes that, or those of train show fewer than two classes"
+        left_out.update({f"latent_accuracy of {view}": few for view in views if view not in table})
+        return table
+
+    # What is drawn first stays the first: numbers of two modalities, and of one, do not depend on the subsets.
+    by_label = classifiers is not None and split.labels is not None
+    if classifiers is not None:
+        report["classifier_accuracy"] = dict(getattr(classifiers, "accuracy", None) or {})
+        if by_label:
+            table = coherence(batches, views)
+            report["cross_coherence"] = {name: table[name] for name in names if name in table}
+            if JOINT in table:
+                report["synergy_coherence"] = table[JOINT]
+        predicted = prior_predictions(model, samples, classifiers, generator, batch_size).cpu()
+        if len(predicted) > 1:
+            classes = 1 + max(int(x.max()) for x in (predicted, split.labels) if x is not None)
+            report["joint_coherence"] = estimate(joint_coherence(predicted))
+            report["classes_generated"] = classes_generated(predicted, judged(classifiers, names), classes)
+    probed = train is not None and train.labels is not None and split.labels is not None
+    if probed:
+        report["latent_accuracy"] = latent(views)
+    if between and by_label:
+        report["subset_coherence"] = coherence(batches_of(model, split, batch_size, max_rows), between)
+    if between and probed:
+        report["latent_accuracy"] |= latent(between)
+    return Report(report | {"left_out": left_out}) if left_out else report
+
+
+def _left_out(names: list[str], split, classifiers, train) -> dict[str, str]:
+    """What cannot be measured, and why: known before anything is."""
+    found = {}
+    if classifiers is None:
+        found["coherence"] = "there are no classifiers"
+    else:
+        having = judged(classifiers, names)
+        found |= {f"coherence of {name}": "no classifier" for name in names if name not in having}
+        if len(having) < 2 <= len(names):
+            found["joint_coherence"] = "it takes classifiers of two modalities"
+        if split.labels is None:
+            found["cross_coherence, synergy_coherence"] = "split has no labels"
+    if train is None:
+        if classifiers is None:
+            found["latent_accuracy"] = "there is no train to fit probes on"
+    else:
+        for argument, rows in (("split", split), ("train", train)):
+            if rows.labels is None:
+                found["latent_accuracy"] = f"{argument} has no labels"
+    return found
+
+
+def _coherence(
+    model, split, batches, views: Mapping[str, list[str]], classifiers, generator
+) -> dict[str, dict]:
+    """View -> generated modality -> estimate, for every view that some row observes; each batch is read once."""
+    right, rows = ({view: [] for view in views} for _ in range(2))
+    for numbers, batch in batches:
+        for view, given in views.items():
+            seen, shown = observing(split, numbers, batch, given)
+            if len(seen):
+                labels = split.labels[seen].to(next(iter(shown.values())).device)
+                right[view].append(cross_coherence(model, shown, labels, given, classifiers, generator).cpu())
+                rows[view].append(seen)
+    having, table = judged(classifiers, model.modalities), {}
+    for view, given in views.items():
+        if rows[view]:
+            sources = [split.original(name, torch.cat(rows[view])).cpu() for name in given]
+            found = zip(having, torch.cat(right[view], dim=1), strict=True)
+            table[view] = {name: estimate(row, *sources) for name, row in found}
+    return table
 
 
 @torch.no_grad()
 def encoded(
-    model, views: Mapping[str, list[str]], generator: torch.Generator | None, batches
-) -> dict[str, dict]:
-    """Codes of several batches from the posterior of every view, which is given the modalities that it names.
+    model, generator: torch.Generator | None, given: Collection[str], batches: list[dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Codes [P, D] of several batches from the posterior that is ``given`` some modalities.
 
     Returns:
-        View -> ``{"sample": [P, D], "mean": [P, D]}``: one draw a row, and the posterior's mean.
+        ``{"sample", "mean"}``: one draw a row, and the posterior's mean.
     """
-    found = {}
-    for view, given in views.items():
-        posteriors = [model.posterior({n: batch[n] for n in given}, given=given) for batch in batches]
-        found[view] = {
-            "sample": torch.cat([posterior.sample(generator) for posterior in posteriors]),
-            "mean": torch.cat([posterior.mean for posterior in posteriors]),
-        }
-    return found
+    posteriors = [model.posterior(batch, given=given) for batch in batches]
+    return {
+        "sample": torch.cat([posterior.sample(generator) for posterior in posteriors]),
+        "mean": torch.cat([posterior.mean for posterior in posteriors]),
+    }
 
 
 def format_report(report: Mapping) -> str:
-    """The report as text: per cent, standard errors behind +-, the matrix as [given] rows and [generated] columns."""
-    names = list(report["cross_coherence"])
-    lines = [f"{'per cent':<24}" + "".join(f"{name:>14}" for name in names)]
+    """The report as text: per cent, standard errors behind +-, the matrix as [given] rows and [generated] columns.
 
-    def row(title: str, estimates) -> None:
-        lines.append(f"{title:<24}" + "".join(f"{_percent(entry):>14}" for entry in estimates))
+    What is missing has no row or no entry; the last lines say why.
+    """
+    cross, between = report.get("cross_coherence", {}), report.get("subset_coherence", {})
+    latent, judges = report.get("latent_accuracy", {}), report.get("classifier_accuracy", {})
+    tables = [*cross.values(), *between.values(), report.get("synergy_coherence", {})]
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    names += [name for name in latent if name not in (*names, JOINT) and "," not in name]
+    lines = [f"{'per cent':<24}" + "".join(f"{name:>14}" for name in names)] if names else []
 
-    row("classifier, real images", [report["classifier_accuracy"][name]["test"] for name in names])
-    for given in names:
-        row(f"given {given}", [report["cross_coherence"][given][name] for name in names])
+    def row(title: str, table: Mapping) -> None:
+        entries = (_percent(table[name]) if name in table else "" for name in names)
+        lines.append(f"{title:<24}" + "".join(f"{entry:>14}" for entry in entries))
+
+    tested = {name: accuracy["test"] for name, accuracy in judges.items() if "test" in accuracy}
+    if tested:
+        row("classifier, real images", tested)
+    for given, table in {**cross, **between}.items():
+        row(f"given {given}", table)
     if "synergy_coherence" in report:
-        row("given all (synergy)", [report["synergy_coherence"][name] for name in names])
-    for kind in ("sample", "mean"):
-        if "latent_accuracy" in report:
-            row(f"latent, {kind}", [report["latent_accuracy"][name][kind] for name in names])
+        row("given all (synergy)", report["synergy_coherence"])
+    if latent:
+        for kind in ("sample", "mean"):
+            row(f"latent, {kind}", {name: found[kind] for name, found in latent.items()})
+    if between or any("," in view for view in latent):
+        for view in [view for view in latent if view not in names]:
+            kinds = ", ".join(f"{kind} {_percent(entry)}" for kind, entry in latent[view].items())
+            lines.append(f"{f'latent, {view}':<24}  {kinds}")
     if "joint_coherence" in report:
         classes = report["classes_generated"]
         counts = ", ".join(f"{name} {entry['count']}" for name, entry in classes.items())
         least = f"(share at least {classes['jointly']['threshold']:.0%})"
         lines.append(f"{'from the prior (joint)':<24}{_percent(report['joint_coherence']):>14}")
         lines.append(f"{'classes generated':<24}  {counts} {least}")
+    lines += [f"left out: {what} ({why})" for what, why in report.get("left_out", {}).items()]
     return "\n".join(lines)
 
 

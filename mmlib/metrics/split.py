@@ -1,7 +1,10 @@
-"""What every metric needs of a model and a split: batches on the right device, and networks that keep still."""
+"""What every metric needs of a model and a split: batches on the right device, and networks that keep still.
 
-from collections.abc import Iterator
-from dataclasses import replace
+Rows may observe different modalities. What is given to a model comes from the rows that observe it, and only from them;
+what is generated need not be observed.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -43,38 +46,70 @@ def check_mode(model: nn.Module, what: str = "model") -> None:
 
 
 def batches_of(
-    model: nn.Module, split, batch_size: int = 500, max_rows: int | None = None, argument: str = "split"
+    model: nn.Module,
+    split,
+    batch_size: int = 500,
+    max_rows: int | None = None,
+    argument: str = "split",
+    among: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Row numbers and batches of a split in order, on the model's device and in its precision.
 
-    ``max_rows`` stops after so many rows: those of a split are shuffled once and for all. ``argument`` is what the
-    caller's caller calls the split.
+    What a row does not observe is in the batch, too: :func:`observing` takes it out.
+
+    Args:
+        model: has ``modalities``.
+        split: has ``batch`` and ``original``.
+        batch_size: rows at once.
+        max_rows: stop after so many rows: those of a split are shuffled once and for all.
+        argument: what the caller's caller calls the split.
+        among: int64, numbers of the rows to go through; default: all.
 
     Raises:
-        ValueError: at once, if an argument is wrong, rows miss modalities, or as :func:`check_mode`.
+        ValueError: at once, if an argument is wrong, or as :func:`check_mode`.
     """
     check_has("model", model, ("modalities", "named_modules"), "a model")
     check_mode(model)
     check_split(argument, split, ("batch", "original"))
-    if getattr(split, "observed", None) is not None:
-        expected = "a complete one, as metrics choose what is given"
-        raise ValueError(f"{argument} has missing modalities; expected {expected}")
+    having, names = getattr(split, "names", model.modalities), ", ".join(model.modalities)
+    if not set(model.modalities) <= set(having):
+        raise ValueError(
+            f"{argument} has modalities {', '.join(having)}; expected those of the model, {names}"
+        )
     batch_size = whole("batch_size", batch_size)
-    n = len(split) if max_rows is None else min(whole("max_rows", max_rows), len(split))
+    among = torch.arange(len(split)) if among is None else among
+    among = among if max_rows is None else among[: whole("max_rows", max_rows)]
     device, dtype = device_of(model), precision_of(model)
-    return ((rows, cast(split.batch(rows, device), dtype)) for rows in torch.arange(n).split(batch_size))
+    parts = among.split(batch_size) if len(among) else ()
+    return ((rows, cast(split.batch(rows, device), dtype)) for rows in parts)
 
 
-def whole_rows(split):
-    """The rows of a split that show every modality: what a probe is fitted on where others hide something.
+def observed(split, rows: Tensor, names: Collection[str]) -> Tensor:
+    """Which of the named modalities each of these ``rows`` [B] observes: bool [len(names), B], on the CPU."""
+    mask = split.mask(rows) if hasattr(split, "mask") else None
+    everything = torch.ones(len(rows), dtype=torch.bool)
+    return torch.stack([everything if mask is None else mask.get(n, everything).cpu() for n in names])
 
-    Raises:
-        ValueError: if there is none.
-    """
-    if getattr(split, "observed", None) is None:
-        return split
-    rows = torch.stack(list(split.observed.values())).all(0).nonzero().flatten()
-    if not len(rows):
-        raise ValueError("split has no row that shows all modalities; expected at least one")
-    index = {name: items[rows] for name, items in split.index.items()}
-    return replace(split, index=index, labels=split.labels[rows], observed=None)
+
+def observing(
+    split, rows: Tensor, batch: dict[str, Tensor], names: Collection[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Those ``rows`` [B] that observe all of ``names``, perhaps none, and of their ``batch`` these modalities."""
+    seen, shown = observed(split, rows, names).all(0), {name: batch[name] for name in names}
+    if bool(seen.all()):
+        return rows, shown
+    return rows[seen], {name: x[seen.to(x.device)] for name, x in shown.items()}
+
+
+def showing(
+    split, batches: Iterable[tuple[Tensor, dict[str, Tensor]]], names: Collection[str]
+) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Of row numbers and batches of a split what :func:`observing` leaves of each, without those that it empties."""
+    pairs = (observing(split, rows, batch, names) for rows, batch in batches)
+    return [(rows, batch) for rows, batch in pairs if len(rows)]
+
+
+def whole_rows(split, names: Collection[str]) -> Tensor:
+    """Numbers of the rows of a split that observe all of ``names``, int64, perhaps none."""
+    rows = torch.arange(len(split))
+    return rows[observed(split, rows, names).all(0)]

@@ -9,7 +9,7 @@ from mmlib.metrics.classifiers import Classifiers
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.probes import latent_accuracies
 from mmlib.metrics.report import Report, evaluate
-from mmlib.metrics.split import batches_of
+from mmlib.metrics.split import batches_of, showing
 
 
 @torch.no_grad()
@@ -33,19 +33,23 @@ def style_content_accuracy(
         :func:`mmlib.metrics.estimates.estimate`.
     """
 
-    def encode(batches) -> dict:
-        found = {}
-        for name in model.modalities:
-            posteriors = [model.encode(name, batch[name]) for batch in batches]
-            sample = torch.cat([q.rsample(1, generator)[0] for q in posteriors])
-            mean = torch.cat([q.loc for q in posteriors])
-            for view, at in _views(model, name).items():
-                found[name, view] = {"sample": sample[:, at], "mean": mean[:, at]}
-        return found
+    def encode(given, batches) -> dict:
+        (name,) = given
+        posteriors = [model.encode(name, batch[name]) for batch in batches]
+        sample = torch.cat([q.rsample(1, generator)[0] for q in posteriors])
+        mean = torch.cat([q.loc for q in posteriors])
+        return {
+            (view, kind): z[:, at]
+            for view, at in _views(model, name).items()
+            for kind, z in (("sample", sample), ("mean", mean))
+        }
 
-    seen = {(name, view): [name] for name in model.modalities for view in _views(model, name)}
-    table = latent_accuracies(model, split, train, encode, seen, max_rows, probe_rows, batch_size)
-    return {name: {view: table[name, view] for view in _views(model, name)} for name in model.modalities}
+    alone = {name: [name] for name in model.modalities}
+    table = latent_accuracies(model, split, train, encode, alone, max_rows, probe_rows, batch_size)
+    return {
+        name: {view: {kind: found[view, kind] for kind in ("sample", "mean")} for view in _views(model, name)}
+        for name, found in table.items()
+    }
 
 
 @torch.no_grad()
@@ -58,13 +62,16 @@ def posterior_scales(model, split, max_rows: int | None = None, batch_size: int 
     Returns:
         ``{name: {"content" | "style": {"value", "se", "n", "clusters"}}}``; without styles only the content.
     """
-    rows, batches = zip(*batches_of(model, split, batch_size, max_rows), strict=True)
-    table = {}
+    table, batches = {}, list(batches_of(model, split, batch_size, max_rows))
     for name in model.modalities:
-        widths = torch.cat([model.encode(name, batch[name]).scale.cpu() for batch in batches])
-        sources, views = split.original(name, torch.cat(rows)).cpu(), _views(model, name)
-        views.pop("both", None)
-        table[name] = {v: estimate(widths[:, at].double().mean(-1), sources) for v, at in views.items()}
+        if shown := showing(split, batches, [name]):
+            widths = torch.cat([model.encode(name, batch[name]).scale.cpu() for _, batch in shown])
+            sources, views = (
+                split.original(name, torch.cat([rows for rows, _ in shown])).cpu(),
+                _views(model, name),
+            )
+            views.pop("both", None)
+            table[name] = {v: estimate(widths[:, at].double().mean(-1), sources) for v, at in views.items()}
     return table
 
 
@@ -96,7 +103,6 @@ def released_coherence(
     styled.modalities = model.modalities
     styled.generate = partial(model.generate, style="source")
     styled.sample = partial(model.sample, style="shared")
-    found = evaluate(
-        styled, split, classifiers, generator, samples=samples, max_rows=max_rows, batch_size=batch_size
-    )
+    options = {"samples": samples, "max_rows": max_rows, "batch_size": batch_size, "subsets": False}
+    found = evaluate(styled, split, classifiers, generator, **options)
     return Report({key: found[key] for key in ("cross_coherence", "joint_coherence", "classes_generated")})

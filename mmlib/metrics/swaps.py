@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmlib.checks import whole
 from mmlib.metrics.classifiers import Classifiers, check_judges
-from mmlib.metrics.split import device_of
+from mmlib.metrics.split import device_of, whole_rows
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def swap_scores(
     rows: int = 100,
     columns: int = 100,
 ) -> dict:
-    """What decides about an image, the content of one item or the style of another, on the first items of a split.
+    """What decides about an image, the content of one item or the style of another, on the first whole rows of a split.
 
     The contents of ``rows`` items meet the styles of the ``columns`` next ones, as in :func:`swap`, so that no item
     meets itself. ``statistics`` are name -> function of images: what of the look is measured.
@@ -106,10 +106,17 @@ def swap_scores(
         ``{"class": {"content", "style"}, name: {"rows", "columns", "rest", "correlation"}}``. For the class: the share
         of images whose class is that of the content's item, and that of the style's item, where the two differ. For a
         statistic: :func:`shares` of its variance, and its Pearson correlation with that of the style's own image.
+
+    Raises:
+        ValueError: if there are too few rows, or no judge.
     """
     device, _ = device_of(model), check_judges(classifiers, [to])
     rows, columns = whole("rows", rows), whole("columns", columns)
-    first, then = torch.arange(rows), torch.arange(rows, rows + columns)
+    among = whole_rows(split, [content_of, to])[: rows + columns]
+    if len(among) < rows + columns:
+        expected = f"at most {len(among)}, the rows that observe {content_of} and {to}"
+        raise ValueError(f"rows and columns are {rows + columns} together; expected {expected}")
+    first, then = among.tensor_split([rows])
     donors = split.batch(then, device)[to]
     images = swap(model, split.batch(first, device)[content_of], donors, content_of, to)
     seen = classifiers.predict(to, images.flatten(0, 1)).unflatten(0, (rows, columns)).cpu()

@@ -45,7 +45,14 @@ class MMALI(MultimodalModel):
 
     A code is [style, content]: every modality has a style of its own, all share the content. In training all
     encoder distributions q(X) q(c | x_i) prod_j q(s_j | x_j) and the decoder distribution are matched at once. There is
-    no density: decoders are deterministic, and what they give is the mean of the modality's likelihood.
+    no density: decoders are deterministic, and what they give is the mean of the modality's likelihood, so that a scale
+    which the likelihood could learn stays where it is. The mean of symbols is no symbol. Give them as one-hot vectors:
+
+    >>> from mmlib.nets import modalities
+    >>> words = torch.tensor([2, 0, 1])
+    >>> batch = {"image": torch.rand(3, 1, 8, 8), "word": F.one_hot(words, 3).float()}
+    >>> parts = modalities({"image": (1, 8, 8), "word": (3,)}, latent_dim=5)
+    >>> loss, _ = MMALI(parts, content_dim=5, layers="small").generator_loss(batch)
 
     Args:
         modalities: at least one; their codes have ``style_dim + content_dim`` entries. One modality makes plain ALI.
@@ -70,7 +77,7 @@ class MMALI(MultimodalModel):
         scale: rule for the encoders' scales, see ``distributions.scale_from``.
 
     Raises:
-        ValueError: for bad names, sizes, weights or options.
+        ValueError: for bad names, sizes, weights or options, or a likelihood whose mean is no item.
 
     Source: Chen and Zhu 2022; the released code where it says so.
     """
@@ -101,10 +108,12 @@ class MMALI(MultimodalModel):
         self.content_dim, self.style_dim = content_dim, style_dim
         self.style_dims = dict.fromkeys(self.modalities, style_dim)
         for name, modality in self.modalities.items():
-            if modality.likelihood.params_shape(modality.shape) != modality.shape:
-                raise ValueError(
-                    f"modality {name!r} has {type(modality.likelihood).__name__}; expected one whose mean is an item"
+            likelihood = modality.likelihood
+            if likelihood.discrete or likelihood.params_shape(modality.shape) != modality.shape:
+                expected = (
+                    "one whose mean is an item: give symbols as one-hot vectors with a NormalLikelihood"
                 )
+                raise ValueError(f"modality {name!r} has {type(likelihood).__name__}; expected {expected}")
         self.game = one_of("loss", loss, LOSSES)
         one_of("dependence", dependence, HEADS)
         each = per_name("reconstruction", reconstruction, self.modalities)

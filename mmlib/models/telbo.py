@@ -30,8 +30,8 @@ class TELBO(JointEncoderVAE):
     Raises:
         ValueError: for a negative weight.
 
-    Source: Vedantam et al. 2018 and its released code, where the likelihoods of the single terms have weights of their
-    own; here these are lambda_m, as in the joint term.
+    Source: Vedantam et al. 2018 and its released code, where a row's terms are averaged, not added, and the likelihoods
+    of the single terms have weights of their own; here these are lambda_m, as in the joint term.
     """
 
     def __init__(

@@ -1,13 +1,18 @@
-"""The papers' networks, and one call that puts them together as modalities."""
+"""The papers' networks and plain ones, and one call that puts them together as modalities."""
 
+import copy
 import math
 from collections.abc import Mapping
 
-from mmlib.checks import per_name, sizes
-from mmlib.modality import BernoulliLikelihood, CategoricalLikelihood, LaplaceLikelihood, Modality, Shapes
+from torch import nn
+
+from mmlib.checks import for_some, kind, per_name
+from mmlib.modality import Likelihood, Modality, Shapes, check_likelihood
+from mmlib.nets.choice import described, fitting_networks, likelihood_for
 from mmlib.nets.classifiers import DigitClassifier
-from mmlib.nets.joint import ImageJointEncoder, JointEncoder, encoder_for
+from mmlib.nets.joint import ImageJointEncoder, JointEncoder
 from mmlib.nets.mnist import MnistDecoder, MnistEncoder
+from mmlib.nets.plain import PlainDecoder, PlainEncoder, SymbolEncoder
 from mmlib.nets.svhn import SvhnDecoder, SvhnEncoder
 from mmlib.nets.text import TextClassifier, TextDecoder, TextEncoder
 
@@ -23,33 +28,40 @@ def pixel_weights(shapes: Shapes) -> dict[str, float]:
 
 
 def modalities(
-    data, latent_dim: int | Mapping[str, int], width: float = 1.0, likelihood=None, weights="pixels"
+    data,
+    latent_dim: int | Mapping[str, int],
+    width: float = 1.0,
+    likelihood: Likelihood | Mapping[str, Likelihood] | None = None,
+    weights="pixels",
+    networks: Mapping[str, tuple[nn.Module, nn.Module]] | None = None,
 ) -> list[Modality]:
-    """The papers' encoder, decoder and likelihood for every modality of a data set.
+    """An encoder, a decoder and a likelihood for every modality of a data set.
 
-    Colour images get the convolutional networks of SVHN, texts those of `mmlib.nets.text` and a categorical likelihood,
-    everything else the perceptrons of MNIST.
+    Images get the papers' networks, convolutions in colour and perceptrons in grey, and so do texts of 4, 8, 16, ...
+    symbols; other symbols and vectors get perceptrons, see `mmlib.nets.plain`. Numbers should be of the order of 1:
+    standardise a table first.
 
     Args:
-        data: a data set (anything with ``shapes``, and ``symbols`` if it has texts) or a mapping name -> shape.
+        data: a data set (anything with ``shapes`` and, if there are symbols, ``symbols``, numbers of classes by name)
+            or a mapping name -> shape.
         latent_dim: size of the code, of [style, shared code] where there are styles: one for all, or a mapping
             name -> size.
         width: factor on the layer widths; 1 is the paper.
-        likelihood: one for all but texts, or a mapping name -> likelihood; default ``LaplaceLikelihood(0.75)``. With a
-            Bernoulli likelihood the decoder gives logits instead of passing through the sigmoid.
+        likelihood: one for all, of which each gets a copy (symbols only if it is for integers), or a mapping
+            name -> likelihood for some. Default: ``LaplaceLikelihood(0.75)`` for images, ``CategoricalLikelihood``
+            for symbols, ``NormalLikelihood`` with a learned scale for each number of a vector. The decoder gives what
+            the likelihood asks for; where that is the mean of an image it lies in (0, 1).
         weights: ``"pixels"`` (see :func:`pixel_weights`), a mapping name -> weight, or None for 1 everywhere.
+        networks: a mapping name -> (encoder, decoder), see `Modality`, for some modalities.
 
     Raises:
-        ValueError: if a mapping misses a modality or names an unknown one, or ``weights`` is another string.
+        ValueError: if a mapping names an unknown modality or ``weights`` misses one, ``weights`` is another string, or
+            a likelihood or pair of networks is none.
     """
-    shapes = getattr(data, "shapes", data)
-    if not isinstance(shapes, Mapping):
-        raise ValueError(f"data is {data!r}; expected a data set or a mapping from names to shapes")
-    shapes = {name: sizes(f"shape of {name!r}", shape, 1) for name, shape in shapes.items()}
-    symbols = getattr(data, "symbols", {})
-    likelihoods = per_name("likelihood", likelihood or LaplaceLikelihood(0.75), shapes)
-    if not isinstance(likelihood, Mapping):
-        likelihoods |= {name: CategoricalLikelihood(classes) for name, classes in symbols.items()}
+    shapes, symbols = described(data)
+    one = None if isinstance(likelihood, Mapping) else likelihood
+    named = {} if one is likelihood else for_some("likelihood", likelihood, shapes)
+    networks = for_some("networks", networks or {}, shapes)
     if isinstance(weights, str):
         if weights != "pixels":
             raise ValueError(f"weights is {weights!r}; expected 'pixels', a mapping or None")
@@ -58,13 +70,15 @@ def modalities(
     codes = per_name("latent_dim", latent_dim, shapes)
     built = []
     for name, shape in shapes.items():
-        if name in symbols:
-            encoder = TextEncoder(shape, codes[name], width, symbols[name])
-            networks = encoder, TextDecoder((*shape, symbols[name]), codes[name], width)
+        classes = symbols.get(name)
+        if name in named:
+            chosen = check_likelihood(name, named[name])
+        elif one is None or (classes is not None and not check_likelihood(name, one).discrete):
+            chosen = likelihood_for(shape, classes)
         else:
-            sigmoid = not isinstance(likelihoods[name], BernoulliLikelihood)
-            encoder = encoder_for(shape)(shape, codes[name], width)
-            decoder = SvhnDecoder if isinstance(encoder, SvhnEncoder) else MnistDecoder
-            networks = encoder, decoder(shape, codes[name], width, sigmoid)
-        built.append(Modality(name, shape, *networks, likelihoods[name], weights[name]))
+            chosen = copy.deepcopy(check_likelihood(name, one))
+        pair = networks[name] if name in networks else fitting_networks(shape, chosen, codes[name], width)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"networks[{name!r}] is {kind(pair)}; expected an encoder and a decoder")
+        built.append(Modality(name, shape, *pair, chosen, weights[name]))
     return built

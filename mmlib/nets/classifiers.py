@@ -45,4 +45,12 @@ class DigitClassifier(nn.Module):
         Raises:
             ValueError: if the images have another shape.
         """
-        return self.head(torch.flatten(self.body(check_items(x, self.shape)), 1))
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer sees of images [B, *shape] in [0, 1]: [B, F].
+
+        Raises:
+            ValueError: as the logits.
+        """
+        return torch.flatten(self.body(check_items(x, self.shape)), 1)

@@ -25,9 +25,9 @@ from torch.nn.utils import parametrizations, parametrize
 
 from mmlib.checks import look_up, positive, whole
 from mmlib.modality import Batch, Shape, Shapes
+from mmlib.nets.choice import networks_for
 from mmlib.nets.common import check_shape, scaled
-from mmlib.nets.joint import encoder_for
-from mmlib.nets.svhn import SvhnEncoder, channel_plan
+from mmlib.nets.svhn import SvhnEncoder, channel_plan, map_sizes
 
 SLOPE = 0.2  # of the LeakyReLU below zero
 HEADS = ("perceptron", "inner")
@@ -85,7 +85,7 @@ class Layers:
 
     def convolves(self, shape: Shape) -> bool:
         """Whether items of this shape go through convolutions."""
-        return self.convolutions and encoder_for(shape) is SvhnEncoder
+        return self.convolutions and networks_for(shape)[0] is SvhnEncoder
 
     def normalised(self, layer: nn.Module) -> nn.Module:
         """The layer with its weight kept at the largest singular value ``multiplier``."""
@@ -116,7 +116,7 @@ class Layers:
         for before, after in pairwise(channels):
             convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
             layers += [self.normalised(convolution), nn.LeakyReLU(SLOPE)]
-        last = self.normalised(nn.Conv2d(channels[-1], self.features, 4))
+        last = self.normalised(nn.Conv2d(channels[-1], self.features, map_sizes(shape)[-1]))
         return nn.Sequential(*layers, last, nn.LeakyReLU(SLOPE), nn.Flatten())
 
     def branches_of(self, shapes: Shapes) -> nn.ModuleDict:
@@ -276,10 +276,10 @@ def initialise(module: nn.Module, std: float) -> nn.Module:
 
 @contextlib.contextmanager
 def held(module: nn.Module) -> Iterator[None]:
-    """A discriminator as a fixed function: inside, no weight of it learns and no power iteration moves.
+    """A network as a fixed function: inside, no weight of it learns and no power iteration moves.
 
-    For the step of encoders and decoders, whose graph must not lead into the discriminator. On leaving everything is as
-    it was.
+    For what must not lead into it, such as the step of encoders and decoders into the discriminator. On leaving
+    everything is as it was.
     """
     parts = list(module.modules())
     found = (weight for part in parts for weight in part._parameters.values())

@@ -9,15 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmlib.modality import Batch, Shape, Shapes, module_name
-from mmlib.nets.common import Encoder, check_items, check_shape, scaled
-from mmlib.nets.mnist import MnistEncoder
-from mmlib.nets.svhn import SvhnEncoder, channel_plan, downsampler
-
-
-def encoder_for(shape: Shape) -> type[MnistEncoder] | type[SvhnEncoder]:
-    """The paper's encoder for items of this shape: convolutions for a colour image, else the perceptron."""
-    return SvhnEncoder if len(shape) == 3 and shape[0] > 1 else MnistEncoder
+from mmlib.modality import Batch, Shapes, module_name
+from mmlib.nets.choice import described, networks_for
+from mmlib.nets.common import Encoder, check_items, scaled
+from mmlib.nets.svhn import channel_plan, downsampler, map_sizes
 
 
 def check_complete(batch: Batch, shapes: Shapes) -> dict[str, Tensor]:
@@ -39,19 +34,20 @@ def check_complete(batch: Batch, shapes: Shapes) -> dict[str, Tensor]:
 class JointEncoder(Encoder):
     """Features of every modality, concatenated, one hidden ReLU layer, two linear heads.
 
-    The trunks are those of the unimodal encoders (without their heads), with weights of their own. ``shapes`` is a
-    mapping modality name -> shape of one item, of any number of modalities. The layer that joins the features has 512
-    units, as in Suzuki et al. 2016.
+    The trunks are those of the unimodal encoders (without their heads), with weights of their own. ``data`` is a data
+    set or a mapping modality name -> shape of one item, of any number of modalities. The layer that joins the features
+    has 512 units, as in Suzuki et al. 2016.
     """
 
-    def __init__(self, shapes: Shapes, latent_dim: int = 20, width: float = 1.0):
+    def __init__(self, data, latent_dim: int = 20, width: float = 1.0):
         super().__init__(latent_dim)
+        shapes, symbols = described(data)
         if not shapes:
-            raise ValueError("shapes is empty; expected at least one modality")
-        self.shapes = {module_name(name): check_shape(shape) for name, shape in shapes.items()}
+            raise ValueError("data is empty; expected at least one modality")
+        self.shapes = {module_name(name): shape for name, shape in shapes.items()}
         self.trunks = nn.ModuleDict()
         for name, shape in self.shapes.items():
-            encoder = encoder_for(shape)(shape, latent_dim, width)
+            encoder = networks_for(shape, symbols.get(name))[0](shape, latent_dim=latent_dim, width=width)
             del encoder.loc, encoder.raw_scale  # only the trunk is used
             self.trunks[name] = encoder
         joined = sum(trunk.feature_dim for trunk in self.trunks.values())
@@ -70,30 +66,31 @@ class ImageJointEncoder(Encoder):
     """Two images side by side through one stack of convolutions (Shi et al. 2021, Table 4a).
 
     Both are brought to the side and the channels of the larger one (bilinear; a grey image repeats its channel: the
-    paper says 3x32x32 and leaves the way open) and concatenated along the width, the first of ``shapes`` at the left.
+    paper says 3x32x32 and leaves the way open) and concatenated along the width, the first of ``data`` at the left.
     At ``width=1`` with (1, 28, 28) and (3, 32, 32) the layers are those of the table: stride-2 convolutions from
     3x32x64 to 128x4x8, a 1x4 convolution to 128x4x4, 4x4 heads.
     """
 
-    def __init__(self, shapes: Shapes, latent_dim: int = 20, width: float = 1.0):
+    def __init__(self, data, latent_dim: int = 20, width: float = 1.0):
         super().__init__(latent_dim)
-        self.shapes = {name: check_shape(shape) for name, shape in shapes.items()}
+        self.shapes, _ = described(data)
         if len(self.shapes) != 2 or any(len(shape) != 3 for shape in self.shapes.values()):
-            raise ValueError(f"shapes is {dict(shapes)}; expected exactly two images (channels, side, side)")
+            raise ValueError(f"data has {self.shapes}; expected exactly two images (channels, side, side)")
         self.channels = max(shape[0] for shape in self.shapes.values())
         self.side = max(max(shape[1:]) for shape in self.shapes.values())
         narrow = [name for name, shape in self.shapes.items() if shape[0] not in (1, self.channels)]
         if narrow:
-            found = f"shapes[{narrow[0]!r}] is {self.shapes[narrow[0]]}"
+            found = f"shape of {narrow[0]!r} is {self.shapes[narrow[0]]}"
             raise ValueError(f"{found}; expected 1 or {self.channels} channels")
-        plan = channel_plan((self.channels, self.side, self.side), width)
+        image = self.channels, self.side, self.side
+        plan, last = channel_plan(image, width), map_sizes(image)[-1]
         self.convolutions = nn.Sequential(
             downsampler(self.channels, plan),  # [B, 128, 4, 8]
             nn.Conv2d(plan[-1], plan[-1], (1, 4), stride=(1, 2), padding=(0, 1)),  # [B, 128, 4, 4]
             nn.ReLU(),
         )
-        self.loc = nn.Conv2d(plan[-1], self.latent_dim, 4)
-        self.raw_scale = nn.Conv2d(plan[-1], self.latent_dim, 4)
+        self.loc = nn.Conv2d(plan[-1], self.latent_dim, last)
+        self.raw_scale = nn.Conv2d(plan[-1], self.latent_dim, last)
 
     def canvas(self, batch: Batch) -> Tensor:
         """The two images side by side: [B, channels, side, 2 side]."""
@@ -105,5 +102,5 @@ class ImageJointEncoder(Encoder):
         return torch.cat(images, dim=-1)
 
     def features(self, batch: Batch) -> Tensor:
-        """A map [B, channels, 4, 4] of both images."""
+        """A map [B, channels, 4, 4], or so, of both images."""
         return self.convolutions(self.canvas(batch))

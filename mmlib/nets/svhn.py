@@ -1,10 +1,12 @@
-"""The convolutional networks of Shi et al. 2021, Table 3b, for square colour images of side 8, 16, 32, ...
+"""The convolutional networks of Shi et al. 2021, Table 3b, for images of any size from 8x8.
 
 At ``width=1`` and shape (3, 32, 32) they are the layers of the table: three 4x4 convolutions with stride 2 (32,
-64 and 128 channels) and a 4x4 head; the decoder mirrors them. Another side s has log2(s) - 2 such convolutions, so
-that the head always sees a 4x4 map. Memory stays in the ordinary layout: channels-last is only 5 to 10 % faster here.
+64 and 128 channels) and a 4x4 head; the decoder mirrors them. Images of another size are halved, rounding down, until
+the shorter side is below 8, and the head sees what is left: 4x4 of a square whose side is a power of two. Memory stays
+in the ordinary layout: channels-last is only 5 to 10 % faster here.
 """
 
+import math
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -13,18 +15,27 @@ from mmlib.modality import Shape
 from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, scaled
 
 
-def channel_plan(shape: Shape, width: float) -> list[int]:
-    """Channels of the stride-2 convolutions between a square image and a 4x4 map: 32, 64, 128, ... times ``width``.
+def map_sizes(shape: Shape) -> list[tuple[int, int]]:
+    """Height and width of an image, and after each stride-2 convolution.
 
     Raises:
-        ValueError: if the shape is not (channels, side, side) with a side of 8, 16, 32, ...
+        ValueError: if the shape is not (channels, height, width) with sides of at least 8.
     """
-    if len(shape) != 3 or shape[1] != shape[2]:
-        raise ValueError(f"shape is {shape}; expected a square image (channels, side, side)")
-    side = shape[1]
-    if side < 8 or side & (side - 1):
-        raise ValueError(f"shape is {shape}; expected a side that is a power of two, at least 8")
-    return [scaled(32 * 2**level, width) for level in range(side.bit_length() - 3)]
+    if len(shape) != 3 or min(shape[1:]) < 8:
+        raise ValueError(f"shape is {shape}; expected (channels, height, width), sides of at least 8")
+    sizes = [shape[1:]]
+    while min(sizes[-1]) >= 8:
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    return sizes
+
+
+def channel_plan(shape: Shape, width: float) -> list[int]:
+    """Channels of the stride-2 convolutions of an image of this shape: 32, 64, 128, ... times ``width``.
+
+    Raises:
+        ValueError: as `map_sizes`.
+    """
+    return [scaled(32 * 2**level, width) for level in range(len(map_sizes(shape)) - 1)]
 
 
 def downsampler(in_channels: int, channels: list[int]) -> nn.Sequential:
@@ -37,34 +48,36 @@ def downsampler(in_channels: int, channels: list[int]) -> nn.Sequential:
 
 
 class SvhnEncoder(Encoder):
-    """Stride-2 convolutions down to a 4x4 map, then two 4x4 convolutions as heads."""
+    """Stride-2 convolutions down to a 4x4 map, or so, then two convolutions of its size as heads."""
 
     def __init__(self, shape: Shape = (3, 32, 32), latent_dim: int = 20, width: float = 1.0):
         super().__init__(latent_dim)
         self.shape = check_shape(shape)
-        channels = channel_plan(self.shape, width)
-        self.feature_dim = channels[-1] * 4 * 4
+        channels, last = channel_plan(self.shape, width), map_sizes(self.shape)[-1]
+        self.feature_dim = channels[-1] * math.prod(last)
         self.convolutions = downsampler(self.shape[0], channels)
-        self.loc = nn.Conv2d(channels[-1], self.latent_dim, 4)
-        self.raw_scale = nn.Conv2d(channels[-1], self.latent_dim, 4)
+        self.loc = nn.Conv2d(channels[-1], self.latent_dim, last)
+        self.raw_scale = nn.Conv2d(channels[-1], self.latent_dim, last)
 
     def features(self, x: Tensor) -> Tensor:
-        """The 4x4 map [B, channels, 4, 4] of a batch [B, *shape]; ``feature_dim`` numbers for each item."""
+        """The last map, [B, channels, 4, 4] or so, of a batch [B, *shape]; ``feature_dim`` numbers for each item."""
         return self.convolutions(check_items(x, self.shape))
 
 
 class SvhnDecoder(Decoder):
-    """A 4x4 transposed convolution on the code, then stride-2 transposed convolutions up to the image."""
+    """A transposed convolution of the code to a 4x4 map, or so, then stride-2 ones up to the image."""
 
     def __init__(
         self, shape: Shape = (3, 32, 32), latent_dim: int = 20, width: float = 1.0, sigmoid: bool = True
     ):
         super().__init__(shape, latent_dim, sigmoid)
-        channels = channel_plan(self.shape, width)[::-1]
-        layers: list[nn.Module] = [nn.ConvTranspose2d(self.latent_dim, channels[0], 4), nn.ReLU()]
-        for before, after in pairwise(channels):
-            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
-        layers.append(nn.ConvTranspose2d(channels[-1], self.shape[0], 4, stride=2, padding=1))
+        sizes = map_sizes(self.shape)[::-1]  # from the smallest
+        channels = [*channel_plan(self.shape, width)[::-1], self.shape[0]]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(self.latent_dim, channels[0], sizes[0])]
+        for (before, after), size in zip(pairwise(channels), sizes[1:], strict=True):
+            odd = size[0] % 2, size[1] % 2  # what halving rounded off
+            grow = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, output_padding=odd)
+            layers += [nn.ReLU(), grow]
         self.convolutions = nn.Sequential(*layers)
 
     def pixels(self, z: Tensor) -> Tensor:

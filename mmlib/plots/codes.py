@@ -24,12 +24,13 @@ def code_map(
         figure, axes = panels(2, height=3.5)
         figure.suptitle(title)
     for name, points in places.items():
-        dots = {"marker": look(name)["marker"], "s": 9, "linewidths": 0, "alpha": 0.5}
-        axes[0].scatter(*points.T, c=[DIGITS[digit] for digit in labels], **dots)
-        axes[1].scatter(*points.T, color=colour(name), label=name, **dots)
+        style = look(name, modality=True)
+        shade, dots = style["color"], {"marker": style["marker"], "s": 9, "linewidths": 0, "alpha": 0.5}
+        axes[0].scatter(*points.T, c=[DIGITS[digit % len(DIGITS)] for digit in labels], **dots)
+        axes[1].scatter(*points.T, color=shade, label=name, **dots)
         for digit in labels.unique().tolist():
             middle = points[labels == digit].median(0).values
-            text = axes[0].text(*middle, digit, color=colour(name), weight="bold", ha="center", va="center")
+            text = axes[0].text(*middle, digit, color=shade, weight="bold", ha="center", va="center")
             text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     for ax, told in zip(axes, ("digit", "modality"), strict=True):
         ax.set(xticks=[], yticks=[], aspect="equal", title=f"colour: {told}")
@@ -76,10 +77,10 @@ def class_tree(
         leaves = dendrogram(tree, color_threshold=0, above_threshold_color="0.3", ax=ax)["leaves"]
     ax.set_xticks(ax.get_xticks(), [groups[leaf][1] for leaf in leaves], rotation=0, weight="bold")
     for text, leaf in zip(ax.get_xticklabels(), leaves, strict=True):
-        text.set_color(colour(groups[leaf][0]))
+        text.set_color(colour(groups[leaf][0], modality=True))
     ax.set(ylim=(0.9 * tree[0, 2], 1.02 * tree[-1, 2]), ylabel="mean $W_2$", title=title)
     ax.grid(False)
     names = dict.fromkeys(name for name, _ in groups)
-    handles = [Patch(color=colour(name), label=name) for name in names]
+    handles = [Patch(color=colour(name, modality=True), label=name) for name in names]
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1)
     return ax

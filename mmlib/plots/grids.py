@@ -32,7 +32,7 @@ def pixels(name: str, images: Tensor) -> Tensor:
         images = torch.as_tensor(images).detach().cpu()
     known = isinstance(images, Tensor) and images.ndim >= 3 and images.numel()
     if not known or images.shape[-3] not in (1, 3):
-        raise ValueError(f"{name} is {kind(images)}; expected images [..., C, H, W], C = 1 or 3")
+        raise ValueError(f"{name} is {kind(images)}; expected images [..., C, H, W], C = 1 or 3, to draw")
     if images.dtype == torch.uint8:
         images = images / 255
     images = images.float()
@@ -105,8 +105,10 @@ def written(text: Tensor, side: int = PAGE) -> Tensor:
     return 0.9 * (1 - page.clamp(0, 1))[:, None]
 
 
-def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tensor:
+def tile(rows: Mapping[str, Tensor] | Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tensor:
     """Rows of images, each [N, C, H, W] in [0, 1] or as bytes, or of texts, as one picture [H', W', 3].
+
+    Messages use their labels.
 
     Between them are ``gap`` white pixels; every item gets ``side`` pixels a side, default as many as the largest image
     has, or 128 where a row holds texts (see :func:`written`).
@@ -114,10 +116,11 @@ def tile(rows: Sequence[Tensor], gap: int = 2, side: int | None = None) -> Tenso
     Raises:
         ValueError: as :func:`pixels`; if there is no row, or rows differ in length.
     """
-    if side is not None or any(map(is_text, rows)):
+    named = rows if isinstance(rows, Mapping) else {f"row {i}": row for i, row in enumerate(rows)}
+    if side is not None or any(map(is_text, named.values())):
         side = PAGE if side is None else whole("side", side)
-    rows = [written(row, side) if is_text(row) else row for row in rows]
-    rows = [pixels(f"row {i}", row) for i, row in enumerate(rows)]
+    drawn = {name: written(row, side) if is_text(row) else row for name, row in named.items()}
+    rows = [pixels(name, row) for name, row in drawn.items()]
     if len({len(row) for row in rows}) != 1 or any(row.ndim != 4 for row in rows):
         shapes = ", ".join(str(tuple(row.shape)) for row in rows) or "none"
         raise ValueError(f"rows have shapes {shapes}; expected one or more, all [N, C, H, W] of the same N")
@@ -146,7 +149,7 @@ def image_grid(
     labels = [label.strip() for label in rows] if isinstance(rows, Mapping) else [""] * len(rows)
     labels = [label if label != above else "" for above, label in zip([None, *labels], labels, strict=False)]
     images = list(rows.values()) if isinstance(rows, Mapping) else list(rows)
-    picture = tile(images)
+    picture = tile(rows)
     n, height, width = len(images[0]), picture.shape[0], picture.shape[1]
     if ax is None:
         ax = _axes(len(images), n, margin=max(1.1, 0.075 * max(map(len, labels))))
@@ -210,6 +213,6 @@ def save_samples(model, path: Path | str, n: int = 12, seed: int = 0, device: st
     """Write samples from the prior as a small PNG: what a recorded run shows of itself."""
     from mmlib.seeding import generator
 
-    picture = tile(list(model.sample(n, generator(seed, device)).values()), side=64)
+    picture = tile(model.sample(n, generator(seed, device)), side=64)
     Image.fromarray((picture.numpy() * 255).round().astype("uint8")).save(data := io.BytesIO(), "png")
     return write_atomically(path, data.getvalue())

@@ -45,20 +45,29 @@ DIGITS = (
 NEUTRAL = {"loss", "objective", "elbo", "iwae", "kl", "joint", "both", "prior", "total", "penalty", "error"}
 
 
-def look(name: str) -> dict:
+def look(name: str, modality: bool = False) -> dict:
     """Colour, marker and line style: keywords for ``Axes.plot``.
 
     A model's name at the head decides. A direction, such as ``"hand -> street"``, ``"hand to street"`` or
     ``"cross_coherence/hand/street"``, has the colour of what is generated, and marker and line of what is given.
-    Losses and sentences are neutral; an unknown single word is a modality of your own, with a colour of its own.
+    Losses and sentences are neutral; any other word is a modality of your own, with a colour of its own. With
+    ``modality`` the whole name is one modality's, whatever words it is made of.
     """
-    known = {**MODALITIES, **MODELS, **REFERENCES}
-    found = [known[word] for word in re.findall(r"[a-z0-9_]+", name.lower()) if word in known]
-    last = re.split(r"[/.]", name.lower())[-1]
+    name = name.lower()
+    known = MODALITIES if modality else {**MODALITIES, **MODELS, **REFERENCES}
+    words = [name] if modality else re.findall(rf"\b(?:{'|'.join(MODELS)})\b|\w+(?:-\w+)*", name)
+    found = [known[word] for word in words if word in known]
+    last = name if modality else re.split(r"[/.]| -> | → ", name)[-1]
+    neutral = (last == name and " " in name) or not NEUTRAL.isdisjoint(last.split("_"))
     if found:
         colour, marker, line = found[0]
-        colour = colour if found[0] in MODELS.values() else found[-1][0]
-    elif last in NEUTRAL or not re.fullmatch(r"[a-z]+[0-9]*", last):
+        if found[0] not in MODELS.values():
+            to_own = known.keys().isdisjoint(
+                re.findall(r"[\w-]+", last)
+            )  # a direction, to a modality of your own
+            to_own = to_own and re.search(r"coherence/| -> | → ", name)
+            colour = look(last, modality=True)["color"] if to_own else found[-1][0]
+    elif neutral and not modality:
         colour, marker, line = "0.3", ".", "-"
     else:
         spot = crc32(last.encode())
@@ -67,9 +76,9 @@ def look(name: str) -> dict:
     return {"color": colour, "marker": marker, "linestyle": line}
 
 
-def colour(name: str) -> str:
-    """The colour of a modality, direction, model or reference, as hexadecimal or grey level."""
-    return look(name)["color"]
+def colour(name: str, modality: bool = False) -> str:
+    """The colour of a modality, direction, model or reference, as hexadecimal or grey level; arguments of `look`."""
+    return look(name, modality)["color"]
 
 
 def panels(columns: int = 1, rows: int = 1, height: float = 2.6, **options):

@@ -40,7 +40,7 @@ def build_data(recipe: Recipe, cache=None) -> DataSet:
 def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMALI:
     """The recipe's model with the initial weights of ``seed``; the caller's global random state is left alone.
 
-    ``data`` may also be a mapping of modality names to shapes, if there is no text. Raises as :func:`check`, and for an
+    ``data`` may also be a mapping of modality names to shapes, none of symbols. Raises as :func:`check`, and for an
     impossible option.
     """
     shapes, options = getattr(data, "shapes", data), dict(check(recipe).model_options)
@@ -53,7 +53,7 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMA
         parts = modalities(data, codes, recipe.width, likelihood, recipe.weights)
         if "joint_encoder" in options:
             joint = JOINT_ENCODERS[options["joint_encoder"]]
-            options["joint_encoder"] = joint(shapes, shared, recipe.width)
+            options["joint_encoder"] = joint(data, shared, recipe.width)
         return get_model(recipe.model)(parts, shared, **options)
 
 

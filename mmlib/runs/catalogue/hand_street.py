@@ -15,7 +15,8 @@ OWN = ("the book's own, embedded data", "embedded digits of 16x16 pixels, networ
 SETTINGS = {"batch_size": 64, "learning_rate": 2e-3}
 for _name in ("jmvae", "telbo"):
     _add(_name, _name, *OWN, steps=4_000, model_options={"joint_encoder": "features"}, **SETTINGS)
-_add("mvae", "mvae", *OWN, steps=4_000, **SETTINGS)
+for _name in ("mvae", "mopoe", "mmjsd"):
+    _add(_name, _name, *OWN, steps=4_000, **SETTINGS)
 _add("mmvae-elbo", "mmvae", *OWN, steps=4_000, model_options={"objective": "elbo"}, **SETTINGS)
 for _objective in ("iwae", "iwae_looser"):
     for _estimator in ("plain", "squared", "normalised"):

@@ -1,0 +1,37 @@
+"""Recipes on hand-street-text, three embedded modalities: one protocol for all models, and sweeps of mmJSD."""
+
+from mmlib.runs.catalogue.hand_street import SETTINGS
+from mmlib.runs.recipe import Recipe
+
+RECIPES: list[Recipe] = []
+REDUCED = "embedded digits of 16x16 pixels, networks of half width, 3,000 steps, K = 200 for likelihoods"
+PROTOCOL = {**SETTINGS, "dataset": "hand-street-text", "reduced": REDUCED, "width": 0.5, "steps": 3_000}
+PROTOCOL |= {"likelihood_rows": 100, "likelihood_k": 200}
+SOURCE = "Sutter et al. 2020, supplement, {}, on the book's own, embedded data"
+TABLES = "Tables 9 to 11"
+
+
+def _add(name: str, model: str, shows: str = TABLES, **options) -> None:
+    source = SOURCE.format(shows)
+    RECIPES.append(
+        Recipe(f"hand-street-text-{name}", model, source=source, model_options=options, **PROTOCOL)
+    )
+
+
+# Normal posteriors and a fixed prior throughout, so that models differ in what they combine and nothing else.
+MODELS = {
+    "mvae": {},
+    "mmvae": {"posterior": "normal", "scale": "softplus", "learn_prior": False},
+    "mopoe": {},
+    "mmjsd": {},
+}
+for _model, _options in MODELS.items():
+    _add(_model, _model, **_options)
+    _add(f"{_model}-styles", _model, **_options, style_dim=4)  # the paper's sizes: 4 and 16 of 20 numbers
+
+for _beta in (0.5, 2.0, 5.0):
+    _add(f"mmjsd-beta-{_beta:g}", "mmjsd", "Figure 1", beta=_beta)
+for _style in (2, 8):
+    _add(f"mmjsd-styles-{_style}", "mmjsd", "Figure 3", style_dim=_style)
+for _prior in (0.1, 0.4, 0.7):
+    _add(f"mmjsd-prior-{_prior:g}", "mmjsd", "Figure 4", weights=round((1 - _prior) / 3, 4))
