@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mmlib.modality import Batch, Shape, Shapes, module_name
 from mmlib.nets.common import Encoder, check_items, check_shape, scaled
+from mmlib.nets.convolutions import ToCode
 from mmlib.nets.mnist import MnistEncoder
 from mmlib.nets.svhn import SvhnEncoder, channel_plan, downsampler
 
@@ -92,8 +93,8 @@ class ImageJointEncoder(Encoder):
             nn.Conv2d(plan[-1], plan[-1], (1, 4), stride=(1, 2), padding=(0, 1)),  # [B, 128, 4, 4]
             nn.ReLU(),
         )
-        self.loc = nn.Conv2d(plan[-1], self.latent_dim, 4)
-        self.raw_scale = nn.Conv2d(plan[-1], self.latent_dim, 4)
+        self.loc = ToCode(plan[-1], self.latent_dim, 4)
+        self.raw_scale = ToCode(plan[-1], self.latent_dim, 4)
 
     def canvas(self, batch: Batch) -> Tensor:
         """The two images side by side: [B, channels, side, 2 side]."""
