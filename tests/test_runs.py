@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -257,8 +258,10 @@ def test_every_recipe_builds_a_model_that_learns(name):
     """One step on three random rows: finite, and a gradient for every parameter that learns."""
     recipe = RECIPES[name]
     angles = range(0, 90 * recipe.data_options.get("modalities", 2), 90)
+    street = {"hand": (1, 16, 16), "street": (3, 16, 16)}
     shapes = {
-        "hand-street": {"hand": (1, 16, 16), "street": (3, 16, 16)},
+        "hand-street": street,
+        "hand-street-text": {**street, "text": (8,)},
         "mnist-svhn": {"mnist": (1, 28, 28), "svhn": (3, 32, 32)},
         "multi-hand": {f"hand{angle}": (1, 8, 8) for angle in angles},
         "multi-mnist": {f"mnist{angle}": (1, 28, 28) for angle in angles},
@@ -269,9 +272,11 @@ def test_every_recipe_builds_a_model_that_learns(name):
     if recipe.model == "mmali":
         options["width"] = 0.25  # of the discriminators
     recipe = dataclasses.replace(recipe, width=0.25, model_options=options)
-    model = build.build_model(recipe, shapes, seed=0)
+    data = SimpleNamespace(shapes=shapes, symbols={"text": 71} if "text" in shapes else {})
+    model = build.build_model(recipe, data, seed=0)
     draw = torch.Generator().manual_seed(0)
     batch = {name: torch.rand(3, *shape, generator=draw) for name, shape in shapes.items()}
+    batch |= {n: torch.randint(k, (3, *shapes[n]), generator=draw) for n, k in data.symbols.items()}
     sides = [model.discriminator_loss, model.generator_loss] if recipe.model == "mmali" else [model.loss]
     for side in sides:
         loss, _ = side(batch, generator=draw)
