@@ -180,9 +180,15 @@ def product_of_experts(experts: Diagonal, observed: Tensor, prior: Diagonal | No
     Raises:
         ValueError: if an expert is not normal, or if a row has no factor at all.
     """
+    _check_normal(experts, prior)
     _check_observed(experts, observed, allow_none=prior is not None)
-    product = product_of_subsets(experts, observed, observed.new_ones(1, len(observed)), prior)
-    return Diagonal(product.loc[0], product.scale[0])
+    experts = experts.where(observed)
+    precision = observed[..., None] / experts.scale**2  # [M, B, D]
+    total, weighted = precision.sum(0), (precision * experts.loc).sum(0)
+    if prior is not None:
+        total = total + prior.scale**-2
+        weighted = weighted + prior.loc * prior.scale**-2
+    return Diagonal(weighted / total, total.rsqrt())
 
 
 def product_of_subsets(
@@ -206,11 +212,7 @@ def product_of_subsets(
     Raises:
         ValueError: if an expert is not normal.
     """
-    for name, factor in (("experts", experts), ("prior", prior)):
-        if factor is not None and factor.family != "normal":
-            raise ValueError(
-                f"{name} are {factor.family}; a product of experts has a closed form for normal only"
-            )
+    _check_normal(experts, prior)
     _check_observed(experts, observed, allow_none=True)
     experts = experts.where(observed)
     precision = observed[..., None] / experts.scale**2  # [M, B, D]
@@ -267,6 +269,13 @@ def _shares(experts: Diagonal, observed: Tensor, weights: Tensor | None) -> Tens
         if share.device.type == "cpu" and not bool((share > 0).eq(observed).all()):
             raise ValueError(f"weights are {weights.tolist()}; expected positive numbers")
     return share / share.sum(0)
+
+
+def _check_normal(experts: Diagonal, prior: Diagonal | None) -> None:
+    for name, factor in (("experts", experts), ("prior", prior)):
+        if factor is not None and factor.family != "normal":
+            found = f"{name} are {factor.family}"
+            raise ValueError(f"{found}; a product of experts has a closed form for normal only")
 
 
 def _check_observed(experts: Diagonal, observed: Tensor, allow_none: bool = False) -> None:

@@ -122,8 +122,8 @@ CASES = {
     "a mixture's upper bound": lambda x: divergences.jensen_shannon_upper(x.mixture()),
     "a mixture's lower bound": lambda x: divergences.jensen_shannon_lower(x.mixture()),
 }
-# the checks of a batch itself (tests/test_modality.py, tests/test_every_model.py), and counting, which sees no number
-ELSEWHERE = ("modality.", "train.", "models.mvae.subset_counts")
+# checks of a batch (tests/test_modality.py, tests/test_every_model.py); counting and data, which compute nothing
+ELSEWHERE = ("modality.", "train.", "models.mvae.subset_counts", "data.")
 
 
 def generator():

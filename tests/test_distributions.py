@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import distributions as reference
 from torch.autograd import gradcheck
 
+from mmlib import distributions
 from mmlib.distributions import (
     Diagonal,
     Mixture,
@@ -295,6 +296,20 @@ def test_every_row_has_every_component_with_its_own_weight_and_never_one_that_it
     chosen = torch.stack([mixture.choose(draw).loc[:, 0] for _ in range(n)])  # [n, 4]
     shares = torch.stack([(chosen == r).double().mean(0) for r in (1, 2, 3)])
     assert ((shares - weights).abs() <= 4.5 * (weights * (1 - weights) / n).sqrt() + 1e-6).all()
+
+
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-23])
+def test_the_outermost_numbers_choose_no_component_that_a_row_lacks(u, monkeypatch):
+    monkeypatch.setattr(distributions, "systematic", lambda n, *_: torch.full((n,), u))
+    loc = torch.tensor([7.0, 1.0, 2.0, 7.0])[:, None, None].expand(-1, 3, 1)
+    weights = torch.tensor([[0.0, 0.7, 0.3, 0.0]]).T.expand(-1, 3)
+    chosen = Mixture(Diagonal(loc, torch.ones_like(loc)), weights.log()).choose()
+    assert (chosen.loc == (1 if u == 0 else 2)).all()
+    for components in range(2, 128):  # whose weights, rounded, add up to less than 1 at times
+        loc = torch.arange(components).float()[:, None, None].expand(-1, 3, 1)
+        equal = torch.full((components, 3), -math.log(components))
+        chosen = Mixture(Diagonal(loc, torch.ones_like(loc)), equal).choose()
+        assert (chosen.loc == (0 if u == 0 else components - 1)).all()
 
 
 def test_numbers_of_a_systematic_draw_are_one_in_every_part_and_in_random_order():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mmlib.train import memory
+from mmlib import memory
 
 PAGE = 4096
 LOOP = """

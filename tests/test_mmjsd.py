@@ -136,7 +136,7 @@ def test_the_objective_is_made_of_its_parts():
     expected = sum(likelihoods) - 2.5 * divergence
     torch.testing.assert_close(mmjsd_objective(likelihoods, divergence, 2.5), expected, **EXACT)
     inputs = [x.requires_grad_() for x in (*likelihoods, divergence)]
-    assert torch.autograd.gradcheck(lambda *x: mmjsd_objective(x[:3], x[3], 2.5), inputs)
+    assert torch.autograd.gradcheck(lambda *x: mmjsd_objective([*x[:3]], x[3], 2.5), inputs)
 
 
 @pytest.mark.parametrize("dynamic_prior", ["product", "mixture"])

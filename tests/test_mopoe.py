@@ -219,7 +219,7 @@ def test_the_objective_is_made_of_its_parts():
     expected = sum(likelihoods) - 2.5 * (log_mixture.exp() * kl).sum(0)
     torch.testing.assert_close(mopoe_objective(likelihoods, kl, log_mixture, 2.5), expected, **EXACT)
     inputs = [x.requires_grad_() for x in (*likelihoods, kl, log_mixture)]
-    assert torch.autograd.gradcheck(lambda *x: mopoe_objective(x[:3], *x[3:], 2.5), inputs)
+    assert torch.autograd.gradcheck(lambda *x: mopoe_objective([*x[:3]], *x[3:], 2.5), inputs)
 
 
 @pytest.mark.parametrize("objective", ["mean_kl", "elbo"])

@@ -45,7 +45,7 @@ def layers(module, kind):
     return [
         (m.in_channels, m.out_channels, m.kernel_size, m.stride, m.padding)
         for m in module.modules()
-        if type(m) is kind
+        if isinstance(m, kind)
     ]
 
 

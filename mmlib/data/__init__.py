@@ -27,6 +27,8 @@ LOADERS = {
     "multi-mnist": load_multi_mnist,
 }
 
+TAKES_OPTIONS_OF = {load_hand_street_text: load_hand_street, load_mnist_svhn_text: load_mnist_svhn}
+
 
 def load(name: str, size: int | None = None, cache: str | os.PathLike | None = None, **options) -> DataSet:
     """Loads a data set by its name.
@@ -44,7 +46,10 @@ def load(name: str, size: int | None = None, cache: str | os.PathLike | None = N
         DataFileError: when a needed file is missing or damaged, saying what to put where.
     """
     loader = look_up("name", name, LOADERS)
-    taken = [*inspect.signature(loader).parameters, *inspect.signature(pairing_options).parameters]
+    taken = [
+        *inspect.signature(TAKES_OPTIONS_OF.get(loader, loader)).parameters,
+        *inspect.signature(pairing_options).parameters,
+    ]
     known = [key for key in taken if key not in ("size", "cache", "pairing", "names")]
     unknown = [key for key in options if key not in known]
     if unknown:

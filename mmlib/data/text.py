@@ -73,17 +73,6 @@ def digit_words(labels: Tensor, generator: torch.Generator | None = None) -> Ten
     return at_left[labels].gather(1, (torch.arange(LENGTH) - start[:, None]) % LENGTH)
 
 
-def _takes_options_of(loader: Callable) -> Callable[[Callable], Callable]:
-    """Says of a function that it has the options of a loader, see `mmlib.data.load`."""
-
-    def with_signature(function: Callable) -> Callable:
-        function.__signature__ = inspect.signature(loader)
-        return function
-
-    return with_signature
-
-
-@_takes_options_of(load_hand_street)
 def load_hand_street_text(
     size: int | None = None, cache: str | os.PathLike | None = None, **options
 ) -> DataSet:
@@ -104,7 +93,6 @@ def load_hand_street_text(
     return _with_text("hand-street-text", load_hand_street, ("hand", "street"), size, cache, options)
 
 
-@_takes_options_of(load_mnist_svhn)
 def load_mnist_svhn_text(
     size: int | None = None, cache: str | os.PathLike | None = None, **options
 ) -> DataSet:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmlib.checks import positive, whole
+from mmlib.memory import keep_pages
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.split import batches_of, observed
 from mmlib.modality import Batch, Mask, check_names
@@ -117,6 +118,7 @@ def log_marginal(
     given = names if given is None else check_names(batch, given, "given")
     seen = {name: x for name, x in batch.items() if name in names or name in given}
     mask = None if mask is None else {name: mask[name] for name in mask if name in seen}
+    keep_pages()  # draws of one chunk are as large as those of the next
     once, twice = [], []  # log sums of w and of w^2, [R, B] for each chunk
     for start in range(0, k, chunk):
         draws = model.draw(

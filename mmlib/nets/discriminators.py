@@ -27,6 +27,7 @@ from mmlib.checks import look_up, positive, whole
 from mmlib.modality import Batch, Shape, Shapes
 from mmlib.nets.choice import networks_for
 from mmlib.nets.common import check_shape, scaled
+from mmlib.nets.convolutions import ToCode
 from mmlib.nets.svhn import SvhnEncoder, channel_plan, map_sizes
 
 SLOPE = 0.2  # of the LeakyReLU below zero
@@ -116,7 +117,7 @@ class Layers:
         for before, after in pairwise(channels):
             convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
             layers += [self.normalised(convolution), nn.LeakyReLU(SLOPE)]
-        last = self.normalised(nn.Conv2d(channels[-1], self.features, map_sizes(shape)[-1]))
+        last = self.normalised(ToCode(channels[-1], self.features, map_sizes(shape)[-1]))
         return nn.Sequential(*layers, last, nn.LeakyReLU(SLOPE), nn.Flatten())
 
     def branches_of(self, shapes: Shapes) -> nn.ModuleDict:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mmlib.modality import Batch, Shapes, module_name
 from mmlib.nets.choice import described, networks_for
 from mmlib.nets.common import Encoder, check_items, scaled
+from mmlib.nets.convolutions import ToCode
 from mmlib.nets.svhn import channel_plan, downsampler, map_sizes
 
 
@@ -89,8 +90,8 @@ class ImageJointEncoder(Encoder):
             nn.Conv2d(plan[-1], plan[-1], (1, 4), stride=(1, 2), padding=(0, 1)),  # [B, 128, 4, 4]
             nn.ReLU(),
         )
-        self.loc = nn.Conv2d(plan[-1], self.latent_dim, last)
-        self.raw_scale = nn.Conv2d(plan[-1], self.latent_dim, last)
+        self.loc = ToCode(plan[-1], self.latent_dim, last)
+        self.raw_scale = ToCode(plan[-1], self.latent_dim, last)
 
     def canvas(self, batch: Batch) -> Tensor:
         """The two images side by side: [B, channels, side, 2 side]."""

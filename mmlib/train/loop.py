@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mmlib.checks import one_of, positive, real
+from mmlib.memory import keep_pages
 from mmlib.metrics.split import cast
 from mmlib.seeding import check_device
 from mmlib.train.capture import RECORDABLE, captured
 from mmlib.train.ema import Ema
 from mmlib.train.history import History
-from mmlib.train.memory import keep_pages
 from mmlib.train.rows import ready
 from mmlib.train.session import Session
 

@@ -1,4 +1,4 @@
-"""Memory that a training loop takes again in each step."""
+"""Memory that a loop takes again in each step."""
 
 import ctypes
 import os
