@@ -84,7 +84,7 @@ def scale_curves(
         changes: title -> [S, N], one panel each.
         subsets: members of each of the S.
     """
-    _, axes = panels(len(changes), height=2.7)
+    figure, axes = panels(len(changes), height=2.8)
     for ax, (title, values) in zip(axes, changes.items(), strict=True):
         for subset, row in zip(subsets, values.tolist(), strict=True):
             colour, marker, line = SIZES[len(subset)]
@@ -107,7 +107,8 @@ def scale_curves(
         ax.set_title(title)
         ax.set_xlabel("factor on the scale")
     axes[0].set_ylabel("change of the objective (nats)")
-    axes[0].legend(loc="lower left")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return axes
 
 
