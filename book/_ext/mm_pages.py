@@ -157,7 +157,7 @@ class Page(SphinxDirective):
             made = self.ref(label, text, "math", "eq")
             made["refexplicit"] = False
             return made
-        if label.startswith(("thm-", "def-")):
+        if label.startswith(("thm-", "def-", "lem-")):
             return self.ref(label, text, "prf", "ref")
         return self.ref(label, text)
 
