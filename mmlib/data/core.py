@@ -99,7 +99,7 @@ class Split:
         return self.gather(self._checked(rows), device)
 
     def mask(self, rows: Tensor | None = None) -> dict[str, Tensor] | None:
-        """Which modalities ``rows`` (None: all) observe: bool ``[B]`` each; None if the split is complete.
+        """What ``rows`` (None: all) observe, bool ``[B]`` each (True = observed); None if the split is complete.
 
         Raises:
             ValueError: as in `batch`.
