@@ -107,7 +107,6 @@ def test_original_follows_the_index(split):
         (torch.zeros(2, 2, dtype=torch.int64), r"of shape \(2, 2\); expected"),
         ([0.5, 1], r"rows is torch.float32 of shape \(2,\); expected torch.int64 of shape \(N\)"),
         ("all", "rows is 'all'; expected torch.int64"),
-        (None, "rows is None"),
     ],
 )
 def test_bad_rows_are_refused(split, rows, message):
