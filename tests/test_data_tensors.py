@@ -78,6 +78,23 @@ def test_floating_point_keeps_its_precision(dtype):
     assert found.numpy().dtype == dtype and np.array_equal(found.numpy(), array)
 
 
+def test_a_split_gives_all_rows_where_none_are_named_and_says_what_it_holds():
+    seen = torch.tensor([True, False, True])
+    split = TensorSplit(
+        {"x": torch.randn(3, 2), "word": [2, 0, 1]}, observed={"x": seen}, original=torch.tensor([7, 8, 9])
+    )
+    everyone = torch.arange(3)
+    for name, x in split.batch(everyone).items():
+        assert torch.equal(split.batch()[name], x)
+        assert torch.equal(split.mask()[name], split.mask(everyone)[name])
+        assert split.original(name).tolist() == [7, 8, 9]
+    assert repr(split).splitlines() == [
+        "TensorSplit of 3 rows",
+        "  x: numbers (2,), 2 observed",
+        "  word: 3 symbols (), 3 observed",
+    ]
+
+
 def test_a_mask_hides_rows_and_names_left_out_are_observed():
     mask = split(observed=HIDDEN).mask(rows(3, 4))
     assert {name: seen.tolist() for name, seen in mask.items()} == {

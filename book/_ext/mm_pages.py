@@ -111,6 +111,9 @@ def filters(**facets: tuple[str, dict[str, str]]) -> nodes.raw:
     return nodes.raw("", f'<div class="mm-filter" data-facets="{content}" hidden></div>', format="html")
 
 
+STATEMENTS = {"thm-": "Theorem", "def-": "Definition", "lem-": "Lemma"}  # by the head of their labels
+
+
 class Page(SphinxDirective):
     """A directive that makes a page, or a part of one, from files of data."""
 
@@ -157,7 +160,7 @@ class Page(SphinxDirective):
             made = self.ref(label, text, "math", "eq")
             made["refexplicit"] = False
             return made
-        if label.startswith(("thm-", "def-")):
+        if label.startswith(tuple(STATEMENTS)):
             return self.ref(label, text, "prf", "ref")
         return self.ref(label, text)
 
@@ -328,11 +331,10 @@ class EquationIndexPage(Page):
 
     def answer(self, answer) -> nodes.paragraph:
         """What stands behind one label: equation, page, function, tests."""
-        kind = {"eq-": "", "thm-": "Theorem ", "def-": "Definition "}
-        text = next((word for prefix, word in kind.items() if answer.label.startswith(prefix)), "")
+        text = next((word for prefix, word in STATEMENTS.items() if answer.label.startswith(prefix)), "")
         made, page = paragraph(classes=["mm-here"]), nodes.emphasis("", title_of(BOOK / answer.page))
-        if answer.label.startswith(("thm-", "def-")):
-            made += [self.to_label(answer.label, text.strip()), nodes.Text(" in "), page]
+        if text:
+            made += [self.to_label(answer.label, text), nodes.Text(" in "), page]
         elif answer.label.startswith("eq-"):
             made += [self.to_label(answer.label, ""), nodes.Text(" in "), page]
         else:

@@ -87,8 +87,8 @@ class Split:
         """Names of the modalities, in order."""
         return list(self.shapes)
 
-    def batch(self, rows: Tensor, device=None) -> dict[str, Tensor]:
-        """What ``rows`` (int64 ``[B]``) show: float32 ``[B, C, H, W]`` in [0, 1] of images, int64 of symbols.
+    def batch(self, rows: Tensor | None = None, device=None) -> dict[str, Tensor]:
+        """What ``rows`` (int64 ``[B]``; None: all) show: float32 ``[B, C, H, W]`` in [0, 1] of images, int64 of symbols.
 
         Modalities that ``mask`` hides are included; the model drops them. The batch is on ``device``, by default where
         the split is.
@@ -98,8 +98,8 @@ class Split:
         """
         return self.gather(self._checked(rows), device)
 
-    def mask(self, rows: Tensor) -> dict[str, Tensor] | None:
-        """Which modalities ``rows`` observe: bool ``[B]`` each (True = observed), or None when all rows are complete.
+    def mask(self, rows: Tensor | None = None) -> dict[str, Tensor] | None:
+        """Which modalities ``rows`` (None: all) observe: bool ``[B]`` each (True = observed), or None when all rows are complete.
 
         Raises:
             ValueError: as in `batch`.
@@ -143,7 +143,9 @@ class Split:
         bits = bits.to(self.device)
         return self._with(observed={name: (bits >> i) % 2 == 1 for i, name in enumerate(self.names)})
 
-    def _checked(self, rows: Tensor) -> Tensor:
+    def _checked(self, rows: Tensor | None) -> Tensor:
+        if rows is None:
+            return torch.arange(len(self), device=self.device)
         rows = checked("rows", rows, torch.int64, "N")
         if len(rows) == 0:
             raise ValueError("rows is empty; expected at least one row number")
@@ -218,8 +220,8 @@ class PairedSplit(Split):
         """As `batch`, for row numbers that are known to be right and lie where the items do; nothing is checked."""
         return {name: item.batch(self.index[name][rows], device) for name, item in self.items.items()}
 
-    def original(self, name: str, rows: Tensor) -> Tensor:
-        """Source numbers int64 ``[B]`` of the items that ``rows`` show in modality ``name``, for clustered errors."""
+    def original(self, name: str, rows: Tensor | None = None) -> Tensor:
+        """Source numbers int64 ``[B]`` of what ``rows`` (None: all) show of modality ``name``, for clustered errors."""
         return self.items[name].original[self.index[name][self._checked(rows)]]
 
     def select(self, rows: Tensor) -> PairedSplit:

@@ -84,6 +84,15 @@ class TensorSplit(Split):
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
 
+    def __repr__(self) -> str:
+        lines = []
+        for name, x in self.tensors.items():
+            what = "images" if x.dtype == torch.uint8 else "numbers"
+            what = f"{self.symbols[name]} symbols" if name in self.symbols else what
+            seen = len(self) if self.observed is None else int(self.observed[name].sum())
+            lines.append(f"{name}: {what} {self.shapes[name]}, {seen} observed")
+        return "\n  ".join([f"TensorSplit of {len(self)} rows", *lines])
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one item of each modality, without the axis of the rows."""
@@ -115,8 +124,8 @@ class TensorSplit(Split):
         found = {name: x[rows].to(device or x.device) for name, x in self.tensors.items()}
         return {name: x.float().div_(255.0) if x.dtype == torch.uint8 else x for name, x in found.items()}
 
-    def original(self, name: str, rows: Tensor) -> Tensor:
-        """Source numbers int64 ``[B]`` of ``rows``, for clustered errors: the same for every modality ``name``."""
+    def original(self, name: str, rows: Tensor | None = None) -> Tensor:
+        """Source numbers int64 ``[B]`` of ``rows`` (None: all), for clustered errors: the same for every modality ``name``."""
         one_of("name", name, self.tensors)
         rows = self._checked(rows)
         return rows if self.groups is None else self.groups[rows]
