@@ -88,7 +88,7 @@ class Split:
         return list(self.shapes)
 
     def batch(self, rows: Tensor | None = None, device=None) -> dict[str, Tensor]:
-        """What ``rows`` (int64 ``[B]``; None: all) show: float32 ``[B, C, H, W]`` in [0, 1] of images, int64 of symbols.
+        """What ``rows`` show (int64 ``[B]``, None: all): images float32 ``[B, C, H, W]`` in [0, 1], symbols int64.
 
         Modalities that ``mask`` hides are included; the model drops them. The batch is on ``device``, by default where
         the split is.
@@ -99,7 +99,7 @@ class Split:
         return self.gather(self._checked(rows), device)
 
     def mask(self, rows: Tensor | None = None) -> dict[str, Tensor] | None:
-        """Which modalities ``rows`` (None: all) observe: bool ``[B]`` each (True = observed), or None when all rows are complete.
+        """What ``rows`` (None: all) observe, bool ``[B]`` each (True = observed); None if the split is complete.
 
         Raises:
             ValueError: as in `batch`.

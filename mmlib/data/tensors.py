@@ -125,7 +125,7 @@ class TensorSplit(Split):
         return {name: x.float().div_(255.0) if x.dtype == torch.uint8 else x for name, x in found.items()}
 
     def original(self, name: str, rows: Tensor | None = None) -> Tensor:
-        """Source numbers int64 ``[B]`` of ``rows`` (None: all), for clustered errors: the same for every modality ``name``."""
+        """Source numbers int64 ``[B]`` of ``rows`` (None: all), for clustered errors: the same for every ``name``."""
         one_of("name", name, self.tensors)
         rows = self._checked(rows)
         return rows if self.groups is None else self.groups[rows]
