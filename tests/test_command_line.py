@@ -41,7 +41,8 @@ def test_every_command_on_a_page_is_understood(page, words):
     else:
         options = command_line._parser().parse_args(arguments)
         for name in (*getattr(options, "names", ()), getattr(options, "name", None)):
-            assert name is None or command_line.main(["recipes", name]) == 0
+            of_ones_own = name is None or name.endswith(".yaml")
+            assert of_ones_own or command_line.main(["recipes", name]) == 0
 
 
 def test_pages_show_every_command():

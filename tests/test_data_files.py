@@ -73,7 +73,7 @@ PAIRING = ["dm", "max_d", "fraction", "paired", "always"]
 OPTIONS = [
     (name, option)
     for name, loader in data.LOADERS.items()
-    for option in [*inspect.signature(loader).parameters, *PAIRING]
+    for option in [*inspect.signature(data.TAKES_OPTIONS_OF.get(loader, loader)).parameters, *PAIRING]
     if option not in ("cache", "pairing")
 ]
 
