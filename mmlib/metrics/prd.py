@@ -158,7 +158,7 @@ def generation_curves(
     Args:
         model: any model with ``sample`` and ``generate``.
         split: holds the real items.
-        classifiers: judges with features, as :meth:`mmlib.metrics.Classifiers.features`.
+        classifiers: judges with features, as :meth:`mmlib.metrics.classifiers.Classifiers.features`.
         given: what the model sees of each row; None: nothing, it draws from the prior.
         to: modalities to compare; default: all that have a judge.
         generator: source of the draws.
