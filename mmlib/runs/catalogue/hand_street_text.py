@@ -33,5 +33,7 @@ for _beta in (0.5, 2.0, 5.0):
     _add(f"mmjsd-beta-{_beta:g}", "mmjsd", "Figure 1", beta=_beta)
 for _style in (2, 8):
     _add(f"mmjsd-styles-{_style}", "mmjsd", "Figure 3", style_dim=_style)
+for _weight in (5.0, 15.0):  # of the styles' KL: the paper's is 15, of which its beta is 5
+    _add(f"mmjsd-styles-beta-{_weight:g}", "mmjsd", "Section C.3.2", style_dim=4, style_beta=_weight)
 for _prior in (0.1, 0.4, 0.7):
     _add(f"mmjsd-prior-{_prior:g}", "mmjsd", "Figure 4", weights=round((1 - _prior) / 3, 4))
