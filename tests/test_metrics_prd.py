@@ -10,6 +10,7 @@ from mmlib.metrics import (
     Classifiers,
     f_scores,
     generation_curves,
+    generation_quality,
     histograms,
     mean_of_curve,
     precision_recall,
@@ -205,6 +206,10 @@ def test_a_models_modalities_are_compared_with_the_rows_that_observe_them():
     prior = generation_curves(Copier(split), split, judges, **options)
     torch.testing.assert_close(prior["a"], precision_recall_curve(numbers(0.5, 0.5), numbers(1, 0)))
     assert list(generation_curves(Copier(split), split, judges, to=["b"], **options)) == ["b"]
+    quality = generation_quality(Copier(split), split, judges, **options)["a"]
+    assert (quality["recall"], quality["precision"]) == f_scores(prior["a"])
+    assert generation_quality(Copier(split), split, Classifiers({"a": nn.Identity()})) == {}
+    assert quality["mean"] == mean_of_curve(prior["a"]) and quality["precision"] > quality["recall"]
     split.seen[:] = False
     assert generation_curves(Copier(split), split, judges, given=["b"], **options) == {}
     assert list(generation_curves(Copier(split), split, judges, **options)) == ["a"]

@@ -335,6 +335,7 @@ def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
     for split in ("validation", "test"):
         assert 0 <= results.value(result, f"{split}/cross_coherence/hand/street") <= 1
     assert results.value(result, "test/log_likelihood/joint") < 0
+    assert 0 <= results.value(result, "test/generation_quality/hand/precision") <= 1
     assert result["convergence"]["moved"] is not None
 
     # finished: not made again

@@ -29,6 +29,7 @@ from mmlib.metrics.likelihood import (
 from mmlib.metrics.prd import (
     f_scores,
     generation_curves,
+    generation_quality,
     histograms,
     mean_of_curve,
     precision_recall,

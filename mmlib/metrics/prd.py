@@ -192,3 +192,20 @@ def generation_curves(
         name: [torch.cat(x) for x in found.values()] for name, found in features.items() if found["real"]
     }
     return {name: precision_recall(*pair, **options) for name, pair in pairs.items()}
+
+
+def generation_quality(
+    model, split, classifiers: Classifiers, generator: torch.Generator | None = None, **options
+) -> dict[str, dict[str, float]]:
+    """How good draws from the prior are, by modality: ``"precision"``, ``"recall"`` (F scores), ``"mean"`` of a curve.
+
+    Arguments as of :func:`generation_curves`. Modalities whose judge has no features are left out.
+    """
+    names = [name for name in judged(classifiers, model.modalities) if classifiers.has_features(name)]
+    found = {}
+    if names:
+        curves = generation_curves(model, split, classifiers, to=names, generator=generator, **options)
+        for name, curve in curves.items():
+            recall, precision = f_scores(curve)
+            found[name] = {"precision": precision, "recall": recall, "mean": mean_of_curve(curve)}
+    return found
