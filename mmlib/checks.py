@@ -7,7 +7,7 @@ what was given and what is expected.
 import contextlib
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import TypeVar
 
@@ -83,17 +83,20 @@ def look_up(name: str, value: object, known: Mapping[str, T], listed: str = "") 
     raise unknown(name, value, known, listed)
 
 
-def per_name(argument: str, value: T | Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
+def per_name(
+    argument: str, value: T | Mapping[str, T], names: Iterable[str], check: Callable | None = None, *limits
+) -> dict[str, T]:
     """A value for each of the names: one for all, or a mapping that has just these.
 
+    Each is what ``check(argument, value, *limits)`` makes of it, if there is a check.
+
     Raises:
-        ValueError: if the mapping lacks a name or has another.
+        ValueError: if the mapping lacks a name or has another, or as ``check``.
     """
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(names, value)
-    if set(value) != set(names):
-        raise ValueError(f"{argument} names {sorted(value)}; expected exactly {sorted(names)}")
-    return dict(value)
+    each = value if isinstance(value, Mapping) else dict.fromkeys(names, value)
+    if set(each) != set(names):
+        raise ValueError(f"{argument} names {sorted(each)}; expected exactly {sorted(names)}")
+    return {name: each[name] if check is None else check(argument, each[name], *limits) for name in names}
 
 
 def for_some(argument: str, value: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:

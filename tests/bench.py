@@ -106,7 +106,7 @@ def ours(model: str, options: dict, shapes: dict, width: float, seconds: float) 
 
 
 def theirs(model: str, options: dict, shapes: dict, width: float, seconds: float) -> list[float]:
-    """Processor time after each step of MultiVae's models, with the library's own encoders and decoders inside."""
+    """Processor time after each step of MultiVae's models, with the same encoders and decoders inside."""
     import torch
     from multivae import models
     from multivae.data.datasets import DatasetOutput
@@ -137,8 +137,16 @@ def theirs(model: str, options: dict, shapes: dict, width: float, seconds: float
             pixels = self.network(z.flatten(0, -2))
             return ModelOutput(reconstruction=pixels.unflatten(0, z.shape[:-1]))
 
+    def plain(network):
+        """With convolutions as PyTorch computes them: the library's faster ones are no merit of the peer's."""
+        for module in network.modules():
+            for usual in (torch.nn.Conv2d, torch.nn.ConvTranspose2d):
+                if isinstance(module, usual):
+                    module.__class__ = usual
+        return network
+
     torch.manual_seed(0)
-    parts = modalities(shapes, 20, width)
+    parts = [plain(part) for part in modalities(shapes, 20, width)]
     encoders = {part.name: Encode(part.encoder) for part in parts}
     decoders = {part.name: Decode(part.decoder) for part in parts}
     common = dict(
@@ -151,7 +159,7 @@ def theirs(model: str, options: dict, shapes: dict, width: float, seconds: float
     if model == "mvae":
         made = models.MVAE(models.MVAEConfig(**common), encoders, decoders)
     elif model == "jmvae":
-        joint = EncodeJointly(ImageJointEncoder(shapes, 20, width))
+        joint = EncodeJointly(plain(ImageJointEncoder(shapes, 20, width)))
         made = models.JMVAE(models.JMVAEConfig(**common), encoders, decoders, joint_encoder=joint)
     else:
         config = models.MMVAEConfig(K=options["k"], loss="dreg_looser", **common)

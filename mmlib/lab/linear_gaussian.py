@@ -70,9 +70,7 @@ class LinearGaussian:
         """
         generator = seeding.generator(seed)
         noises = per_name("noise", noise, sizes)
-        styles = {
-            name: whole("style_dim", s, 0) for name, s in per_name("style_dim", style_dim, sizes).items()
-        }
+        styles = per_name("style_dim", style_dim, sizes, whole, 0)
         views = {}
         for name, size in sizes.items():
             columns = _columns(styles, whole("latent_dim", latent_dim), name)

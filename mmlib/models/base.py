@@ -88,8 +88,7 @@ class MultimodalVAE(MultimodalModel):
         style_dim: int | Mapping[str, int] = 0,
     ) -> None:
         super().__init__(modalities, latent_dim, posterior, scale)
-        sizes = per_name("style_dim", style_dim, self.modalities)
-        self.style_dims = {name: whole("style_dim", sizes[name], 0) for name in self.modalities}
+        self.style_dims = per_name("style_dim", style_dim, self.modalities, whole, 0)
         self.learn_prior = one_of("learn_prior", learn_prior, (True, False))
         start = math.log(math.e - 1) if scale == "softplus" else 0.0
         self.prior_raw = nn.Parameter(torch.full((self.latent_dim,), start), requires_grad=learn_prior)

@@ -116,8 +116,7 @@ class MMALI(MultimodalModel):
                 raise ValueError(f"modality {name!r} has {type(likelihood).__name__}; expected {expected}")
         self.game = one_of("loss", loss, LOSSES)
         one_of("dependence", dependence, HEADS)
-        each = per_name("reconstruction", reconstruction, self.modalities)
-        self.reconstruction = {name: real("reconstruction", each[name], 0.0) for name in self.modalities}
+        self.reconstruction = per_name("reconstruction", reconstruction, self.modalities, real, 0.0)
         self.unimodal = real("unimodal", unimodal, 0.0)
         self.content_cycle = real("content_cycle", content_cycle, 0.0)
         self.style_cycle = real("style_cycle", style_cycle, 0.0)

@@ -61,15 +61,14 @@ class MMJSD(MultimodalVAE):
         self.dynamic_prior = one_of("dynamic_prior", dynamic_prior, DYNAMIC_PRIORS)
         self.inference = one_of("inference", inference, INFERENCES)
         equal = 1 / (len(self.modalities) + 1)
-        each = per_name("weights", equal if weights is None else weights, self.modalities)
-        self.weights = {name: positive("weights", each[name]) for name in self.modalities}
+        given = equal if weights is None else weights
+        self.weights = per_name("weights", given, self.modalities, positive)
         self.prior_weight = 1 - sum(self.weights.values())
         if self.prior_weight <= 0:
             raise ValueError(
                 f"weights add up to {1 - self.prior_weight:g}; expected less than 1, the rest is the prior's"
             )
-        each = per_name("style_beta", style_beta, self.modalities)
-        self.style_beta = {name: real("style_beta", each[name], 0.0) for name in self.modalities}
+        self.style_beta = per_name("style_beta", style_beta, self.modalities, real, 0.0)
 
     def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
         """The product of the experts that a row observes, [1, B, D], or their mixture, [M, B, D]."""

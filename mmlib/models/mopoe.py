@@ -71,8 +71,7 @@ class MoPoE(MultimodalVAE):
         self.prior_expert = one_of("prior_expert", prior_expert, PRIOR_EXPERTS)
         self.inference = one_of("inference", inference, INFERENCES)
         self.objective = one_of("objective", objective, OBJECTIVES)
-        each = per_name("style_beta", style_beta, self.modalities)
-        self.style_beta = {name: real("style_beta", each[name], 0.0) for name in self.modalities}
+        self.style_beta = per_name("style_beta", style_beta, self.modalities, real, 0.0)
 
     def _checked(self, subsets: Iterable[Collection[str]] | None) -> tuple[tuple[str, ...], ...]:
         names = tuple(self.modalities)

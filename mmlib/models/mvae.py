@@ -60,8 +60,7 @@ class MVAE(MultimodalVAE):
         self.terms = tuple(terms)
         self.beta, self.sampled = real("beta", beta, 0.0), whole("sampled", sampled, 0)
         self.weigh_partial_terms = one_of("weigh_partial_terms", weigh_partial_terms, (True, False))
-        each = per_name("style_beta", style_beta, self.modalities)
-        self.style_beta = {name: real("style_beta", each[name], 0.0) for name in self.modalities}
+        self.style_beta = per_name("style_beta", style_beta, self.modalities, real, 0.0)
 
     def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
         """The product of the prior and the experts that a row observes: one component, [1, B, D]."""

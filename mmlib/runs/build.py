@@ -45,8 +45,8 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMA
     """
     shapes, options = getattr(data, "shapes", data), dict(check(recipe).model_options)
     likelihood = LIKELIHOODS[recipe.likelihood](recipe.likelihood_scale)
-    styles = per_name("style_dim", options.get("style_dim", 0), shapes)
-    shared = recipe.latent_dim - max(whole("style_dim", size, 0) for size in styles.values())
+    styles = per_name("style_dim", options.get("style_dim", 0), shapes, whole, 0)
+    shared = recipe.latent_dim - max(styles.values())
     codes = {name: size + shared for name, size in styles.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
