@@ -28,7 +28,7 @@ help:
 	@echo "make run      execute the chapters again, in place   (CHAPTERS=\"book/mvae.ipynb ...\" for some, JOBS=1)"
 	@echo "make lint     check style only                       (make format repairs what can be repaired)"
 	@echo "make mutants  prove that the tests of the equations bite"
-	@echo "make bench    time a training step, beside MultiVae where it is installed, and as the work grows"
+	@echo "make bench    time a training step, beside MultiVae where it is installed, as the work grows, and of each model"
 	@echo "make clean    remove what was built (.venv and data stay)"
 
 setup: $(SETUP)
@@ -73,6 +73,7 @@ mutants: $(SETUP)
 bench: $(SETUP)
 	$(PYTHON) tests/bench.py
 	$(PYTHON) tests/bench.py --growth
+	$(PYTHON) tests/bench.py --models
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis mmlib.egg-info

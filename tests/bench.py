@@ -2,7 +2,8 @@
 
     python tests/bench.py                # beside MultiVae, where it is installed: the same networks, rows and optimiser
     python tests/bench.py --growth       # more modalities, more draws, wider networks
-    python tests/bench.py --record       # both, kept in data/speed.yaml, from which the book prints its tables
+    python tests/bench.py --models       # the models of the book on one protocol, that of hand-street-text
+    python tests/bench.py --record       # all of it, kept in data/speed.yaml, from which the book prints its tables
 
 Each measurement has a process of its own, on one thread; rounds alternate, so that a slow minute of the machine strikes
 both sides. Leave the machine idle meanwhile: caches and memory traffic of other work change processor times too.
@@ -48,6 +49,13 @@ def growth() -> list[dict]:
     return rows + [dict(model=model, m=2, k=1, width=width) for model in DECODINGS for width in (0.5, 2.0)]
 
 
+PROTOCOL = [  # recipes whose step is compared: same data, networks and rows
+    f"hand-street-text-{model}{styles}"
+    for styles in ("", "-styles")
+    for model in ("mvae", "mmvae", "mopoe", "mmjsd")
+]
+
+
 class Noise:
     """Rows of random pixels, as a split."""
 
@@ -89,18 +97,34 @@ def built(model: str, options: dict, shapes: dict, width: float = 1.0):
 
 def ours(model: str, options: dict, shapes: dict, width: float, seconds: float) -> list[float]:
     """Processor time after each step of the library's own loop."""
-    from mmlib.train import Paused, fit, fit_adversarial
+    from mmlib.train import fit, fit_adversarial
 
-    made = built(model, options, shapes, width)
+    loop = fit_adversarial if model == "mmali" else fit
+    return stepping(loop, built(model, options, shapes, width), Noise(shapes), 128, seconds)
+
+
+def recipe(name: str, seconds: float) -> list[float]:
+    """Processor time after each step of a recipe of the catalogue, with its own data."""
+    from mmlib.runs import build, recipes
+    from mmlib.train import fit
+
+    chosen = recipes.get(name)
+    data = build.build_data(chosen)
+    return stepping(fit, build.build_model(chosen, data, 0), data.train, chosen.batch_size, seconds)
+
+
+def stepping(loop, model, split, rows: int, seconds: float) -> list[float]:
+    """Processor time after each step of a loop that is stopped after some seconds."""
+    from mmlib.train import Paused
+
     times, end = [], time.perf_counter() + seconds
 
     def stop() -> bool:
         times.append(time.process_time())
         return len(times) > 8 and time.perf_counter() > end
 
-    loop = fit_adversarial if model == "mmali" else fit
     try:
-        loop(made, Noise(shapes), 10**6, batch_size=128, progress=False, stop=stop)
+        loop(model, split, 10**6, batch_size=rows, progress=False, stop=stop)
     except Paused:
         return times
 
@@ -192,7 +216,7 @@ def one(side: str, **job) -> None:
     import torch
 
     torch.set_num_threads(1)
-    times = (ours if side == "ours" else theirs)(**job)
+    times = {"ours": ours, "theirs": theirs, "recipe": recipe}[side](**job)
     steps = [1e3 * (after - before) for before, after in zip(times[2:], times[3:], strict=False)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"ms": statistics.median(steps), "mb": peak}))
@@ -239,23 +263,41 @@ def grown(seconds: float) -> list[dict]:
     return rows
 
 
+def protocol(rounds: int, seconds: float) -> list[dict]:
+    """The models in turn; medians over rounds."""
+    found = {name: [] for name in PROTOCOL}
+    for _ in range(rounds):
+        for name, values in found.items():
+            values.append(once("recipe", name=name, seconds=seconds))
+    rows = [
+        {"recipe": name}
+        | {unit: round(statistics.median(value[unit] for value in values), 1) for unit in ("ms", "mb")}
+        for name, values in found.items()
+    ]
+    print(*rows, sep="\n", flush=True)
+    return rows
+
+
 def main() -> None:
     """Measure, print, and keep if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--growth", action="store_true", help="the second table instead")
-    parser.add_argument("--record", action="store_true", help="both, kept in data/speed.yaml")
+    parser.add_argument("--models", action="store_true", help="the third table instead")
+    parser.add_argument("--record", action="store_true", help="all three, kept in data/speed.yaml")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         one(**json.loads(options.one))
         return
     tables = {}
-    if options.record or not options.growth:
+    if options.record or not (options.growth or options.models):
         tables["beside"] = beside(options.rounds, options.seconds)
     if options.record or options.growth:
         tables["growth"] = grown(options.seconds)
+    if options.record or options.models:
+        tables["models"] = protocol(options.rounds, options.seconds)
     if options.record:
         import importlib.metadata
 

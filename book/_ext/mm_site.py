@@ -97,7 +97,7 @@ class Rounding(Page):
 
 
 class Speed(Page):
-    """Two tables: a training step beside another library's, and as the work grows; from data/speed.yaml."""
+    """Tables of a training step: beside another library's, of each model, as the work grows; from data/speed.yaml."""
 
     optional_arguments = 0
 
@@ -117,12 +117,14 @@ class Speed(Page):
         ]
         keys = ("m", "k", "width", "decodings", "ms", "mb")
         grown = [[row["model"], *(f"{row[key]:g}" for key in keys)] for row in found["growth"]]
+        models = [[row["recipe"], f"{row['ms']:.1f}", f"{row['mb']:.0f}"] for row in found["models"]]
         versions = " and ".join(f"{name} {version}" for name, version in found["versions"].items())
         head = ["a step of", "mmlib, ms", "MultiVae, ms", "ratio of ms", "ratio of peak memory"]
         sizes = ["model", "M", "K", "width", "decodings per row", "ms", "MB"]
         return [
             paragraph(f"Measured on {found['hardware']}, one thread, {found['date']}, with {versions}."),
             table(head, beside, [4, 1, 1, 1, 1], ["mm-numbers"]),
+            *details("Model by model", table(["recipe", "ms", "MB"], models, [4, 1, 1], ["mm-numbers"])),
             *details("As the work grows", table(sizes, grown, [2, 1, 1, 1, 2, 1, 1], ["mm-numbers"])),
         ]
 

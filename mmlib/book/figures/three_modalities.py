@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 
+from mmlib import files
 from mmlib.book import ledger
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import LINES, look, panels
@@ -41,6 +42,12 @@ def recorded(recipe: str, *paths: str) -> Summary | None:
     """The mean of some metrics of the test split, over a recipe's seeds; None where no seed is recorded."""
     found = [[results.value(run, f"test/{path}") for path in paths] for run in results.load(recipe)]
     return summarise([sum(values) / len(values) for values in found]) if found else None
+
+
+def step_times() -> dict[str, float]:
+    """Milliseconds of a training step by recipe, of one processor core, measured in one run."""
+    rows = files.read_yaml(files.REPOSITORY / "data" / "speed.yaml")["models"]
+    return {row["recipe"]: row["ms"] for row in rows}
 
 
 def not_recorded(recipes: Iterable[str]) -> str:
