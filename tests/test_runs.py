@@ -259,10 +259,12 @@ def test_every_recipe_builds_a_model_that_learns(name):
     recipe = RECIPES[name]
     angles = range(0, 90 * recipe.data_options.get("modalities", 2), 90)
     street = {"hand": (1, 16, 16), "street": (3, 16, 16)}
+    digits = {"mnist": (1, 28, 28), "svhn": (3, 32, 32)}
     shapes = {
         "hand-street": street,
         "hand-street-text": {**street, "text": (8,)},
-        "mnist-svhn": {"mnist": (1, 28, 28), "svhn": (3, 32, 32)},
+        "mnist-svhn": digits,
+        "mnist-svhn-text": {**digits, "text": (8,)},
         "multi-hand": {f"hand{angle}": (1, 8, 8) for angle in angles},
         "multi-mnist": {f"mnist{angle}": (1, 28, 28) for angle in angles},
     }[recipe.dataset]
