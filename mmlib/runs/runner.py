@@ -17,9 +17,6 @@ from mmlib.runs.recipes import get
 from mmlib.runs.results import flatten
 
 CONVERGED = 0.02  # coherence, as a share
-QUALITY_RUNS = (
-    3  # of k-means, behind precision and recall; the published code takes ten, at three times the cost
-)
 
 
 def run(
@@ -165,19 +162,12 @@ def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
     """All metrics on validation and test, and the picture of samples: a function of the weights and the seed."""
-    from mmlib.metrics import evaluate, generation_quality
     from mmlib.plots.grids import save_samples
-    from mmlib.runs.training import kind_of
-    from mmlib.seeding import child, generator
+    from mmlib.runs.training import kind_of, report
+    from mmlib.seeding import child
 
-    recipe, seed, found = folder.recipe, folder.seed, {}
-    for name in ("validation", "test"):
-        draws = generator(child(seed, name), device)
-        found[name] = evaluate(model, data.splits[name], classifiers, draws, data.train)
-        draws = generator(child(seed, name, "quality"), device)
-        found[name]["generation_quality"] = generation_quality(
-            model, data.splits[name], classifiers, draws, runs=QUALITY_RUNS
-        )
+    recipe, seed = folder.recipe, folder.seed
+    found = {name: report(model, data, name, classifiers, seed, device) for name in ("validation", "test")}
     for name, more in kind_of(recipe).measure(recipe, model, data, classifiers, seed, device).items():
         found[name].update(more)
     save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from mmlib import metrics
 from mmlib.checks import one_of
 from mmlib.files import REPOSITORY
 from mmlib.runs import build
@@ -10,8 +9,8 @@ from mmlib.runs.folder import RunFolder, sha256
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import get
 from mmlib.runs.results import verify
-from mmlib.runs.training import kind_of
-from mmlib.seeding import check_device, child, generator
+from mmlib.runs.training import kind_of, report
+from mmlib.seeding import check_device
 from mmlib.train import load_weights
 
 WEIGHTS = REPOSITORY / "data" / "weights"  # runs whose weights come with the repository
@@ -50,7 +49,7 @@ def load_recorded(recipe: Recipe | str, seed: int = 0, device: str = "cpu", cach
 
 
 def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root="runs", device="cpu", cache=None):
-    """All coherences and latent accuracies of a finished run on one split, as ``mmlib.metrics.evaluate`` gives them.
+    """Coherences, latent accuracies and quality of generation of a finished run on one split.
 
     The draws are those of the run itself: on the machine that made it, its recorded numbers come out again. Raises as
     :func:`load_trained`, and a ValueError if the split is neither ``"validation"`` nor ``"test"``.
@@ -58,5 +57,4 @@ def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root="runs", 
     one_of("split", split, ("validation", "test"))
     model, data = load_trained(recipe, seed, root, device, cache)
     judges = build.build_classifiers(build.judges_data(get(recipe), data, cache), cache).to(device)
-    draws = generator(child(seed, split), device)
-    return metrics.evaluate(model, data.splits[split], judges, draws, data.train)
+    return report(model, data, split, judges, seed, device)

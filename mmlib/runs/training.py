@@ -4,13 +4,32 @@ from collections.abc import Callable
 
 from torch import nn
 
-from mmlib.metrics import evaluate_likelihoods, posterior_scales, released_coherence, style_content_accuracy
+from mmlib.metrics import (
+    Report,
+    evaluate,
+    evaluate_likelihoods,
+    generation_quality,
+    posterior_scales,
+    released_coherence,
+    style_content_accuracy,
+)
 from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child, generator
 from mmlib.train import Ema, History, Monitor, fit, fit_adversarial
 
 ADAM = ("batch_size", "learning_rate", "betas", "eps")  # settings of a recipe that every kind is trained with
 NO_LIKELIHOOD = "none: the decoders are deterministic, so the model has no density"
+
+QUALITY_RUNS = 3  # of k-means, behind precision and recall; the published code takes ten
+
+
+def report(model: nn.Module, data, split: str, judges, seed: int, device) -> Report:
+    """What is measured of every kind of model on one split: coherences, latent accuracies, quality of generation."""
+    rows, draws = data.splits[split], generator(child(seed, split), device)
+    found = evaluate(model, rows, judges, draws, data.train)
+    draws = generator(child(seed, split, "quality"), device)
+    found["generation_quality"] = generation_quality(model, rows, judges, draws, runs=QUALITY_RUNS)
+    return found
 
 
 class ByLikelihood:
