@@ -69,11 +69,11 @@ class Classifiers:
             raise ValueError(f"{found}; expected class logits [B, C]")
         return logits.argmax(-1)
 
-    @torch.no_grad()
     def has_features(self, name: str) -> bool:
         """Whether the judge of a modality has features to compare items by."""
         return hasattr(self._judge(name), "features")
 
+    @torch.no_grad()
     def features(self, name: str, images: Tensor) -> Tensor:
         """What the last layer of a judge sees of images [B, *shape]: [B, F].
 
