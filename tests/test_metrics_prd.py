@@ -199,6 +199,7 @@ def test_a_models_modalities_are_compared_with_the_rows_that_observe_them():
     options = {"batch_size": 30, "clusters": 2, "runs": 1}
     found = generation_curves(Copier(split), split, judges, given=["b"], **options)
     assert f_scores(found["b"]) == pytest.approx((1, 1), abs=1e-6)
+    assert not judges.features("a", split.x["a"].clone().requires_grad_()).requires_grad
     share = float((split.x["a"][split.seen] - clouds([1, 0])[0]).norm(dim=1).lt(20).double().mean())
     assert 0.2 < share < 0.8  # of the real a there are so many in the place where all are generated
     one_place = precision_recall_curve(numbers(share, 1 - share), numbers(1, 0))

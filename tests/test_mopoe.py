@@ -31,7 +31,7 @@ def build(cls=MoPoE, lab=LAB, **options):
     return cls(modalities(lab, shift=0.1, widen=1.3), lab.latent_dim, **options).double()
 
 
-def same_mixture(found, expected):
+def assert_same_mixture(found, expected):
     torch.testing.assert_close(found.log_mixture.exp(), expected.log_mixture.exp(), **EXACT)
     torch.testing.assert_close(found.components.loc, expected.components.loc, **EXACT)
     torch.testing.assert_close(found.components.scale, expected.components.scale, **EXACT)
@@ -64,15 +64,15 @@ def mean_objective(model, batch, n, mask=None, seed=0):
 @pytest.mark.parametrize("inference", ["product", "mixture"])
 def test_the_full_set_alone_and_the_prior_are_mvae(prior_expert, inference):
     model = build(subsets=[NAMES], prior_expert=prior_expert, inference=inference)
-    same_mixture(model.posterior(rows()), build(MVAE).posterior(rows()))
-    same_mixture(mixture(model, rows()), build(MVAE).posterior(rows()))
+    assert_same_mixture(model.posterior(rows()), build(MVAE).posterior(rows()))
+    assert_same_mixture(mixture(model, rows()), build(MVAE).posterior(rows()))
 
 
 @pytest.mark.parametrize("mask", [None, MASK])
 def test_single_modalities_alone_are_mmvae(mask):
     model = build(subsets=[(name,) for name in NAMES], inference="mixture")
     other = build(MMVAE, posterior="normal", scale="softplus", learn_prior=False)
-    same_mixture(model.posterior(rows(), mask=mask), other.posterior(rows(), mask=mask))
+    assert_same_mixture(model.posterior(rows(), mask=mask), other.posterior(rows(), mask=mask))
 
 
 @pytest.mark.equation("eq-mopoe-posterior")

@@ -44,10 +44,10 @@ def recorded(recipe: str, *paths: str) -> Summary | None:
     return summarise([sum(values) / len(values) for values in found]) if found else None
 
 
-def step_times() -> dict[str, float]:
-    """Milliseconds of a training step by recipe, of one processor core, measured in one run."""
-    rows = files.read_yaml(files.REPOSITORY / "data" / "speed.yaml")["models"]
-    return {row["recipe"]: row["ms"] for row in rows}
+def step_times() -> tuple[dict[str, float], str]:
+    """Milliseconds of a training step by recipe, on one idle core and in one run; and where and when that was."""
+    found = files.read_yaml(files.REPOSITORY / "data" / "speed.yaml")
+    return {row["recipe"]: row["ms"] for row in found["models"]}, f"{found['hardware']}, {found['date']}"
 
 
 def not_recorded(recipes: Iterable[str]) -> str:
