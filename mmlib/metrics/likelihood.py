@@ -121,13 +121,13 @@ def log_marginal(
     keep_pages()  # draws of one chunk are as large as those of the next
     once, twice = [], []  # log sums of w and of w^2, [R, B] for each chunk
     for start in range(0, k, chunk):
-        draws = model.draw(
+        drawn = model.draw(
             seen, min(chunk, k - start), given=given, target=names, mask=mask, generator=generator
-        )
-        log_weights = draws.log_weights.values.double()
+        ).log_weights  # nothing else is kept while the next ones are made
+        log_weights = drawn.values.double()
         once.append(torch.logsumexp(log_weights, dim=1))
         twice.append(torch.logsumexp(2 * log_weights, dim=1))
-    log_mixture = draws.log_weights.log_mixture.double()
+    log_mixture = drawn.log_mixture.double()
     absent = log_mixture == -math.inf  # components that a row lacks weigh nothing
     totals = [torch.logsumexp(torch.stack(sums), dim=0) for sums in (once, twice)]  # [R, B]
     log_sum, log_square = (total.masked_fill(absent, -math.inf) for total in totals)

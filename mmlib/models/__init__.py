@@ -2,6 +2,13 @@
 
 from mmlib.checks import look_up
 from mmlib.models.base import Codes, Draws, MultimodalVAE
+from mmlib.models.contrastive import (
+    ContrastiveJMVAE,
+    ContrastiveMMJSD,
+    ContrastiveMMVAE,
+    ContrastiveMoPoE,
+    ContrastiveMVAE,
+)
 from mmlib.models.jmvae import JMVAE
 from mmlib.models.mmali import MMALI
 from mmlib.models.mmjsd import MMJSD
@@ -17,6 +24,11 @@ MODELS = {
     "telbo": TELBO,
     "mopoe": MoPoE,
     "mmjsd": MMJSD,
+    "contrastive_jmvae": ContrastiveJMVAE,
+    "contrastive_mvae": ContrastiveMVAE,
+    "contrastive_mmvae": ContrastiveMMVAE,
+    "contrastive_mopoe": ContrastiveMoPoE,
+    "contrastive_mmjsd": ContrastiveMMJSD,
     "mmali": MMALI,
 }
 

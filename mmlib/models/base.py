@@ -40,6 +40,7 @@ class Draws(NamedTuple):
     log_prior: Tensor  # [R, K, B], of the shared code and of the styles
     log_posterior: Tensor  # [R, K, B], the same
     styles: dict[str, Tensor]  # [R, K, B, S] each, of the modalities that have a style
+    params: dict[str, Tensor]  # [R, K, B, *shape] each, what the decoders gave
 
     @property
     def log_mixture(self) -> Tensor:
@@ -228,8 +229,8 @@ class MultimodalVAE(MultimodalModel):
         """As `draw`, from posteriors of shared code and styles that are at hand: for training objectives."""
         z, target = posterior.rsample_stratified(k, generator), tuple(target)
         drawn = self.draw_styles(styles, target, z, generator)
-        code = {name: self.code(name, z, drawn) for name in target}
-        log_likelihood = {n: self.log_likelihood(n, code[n], batch[n], mask[n]) for n in target}
+        params = {name: self.modalities[name].decode(self.code(name, z, drawn)) for name in target}
+        log_likelihood = {n: self.log_density(n, params[n], batch[n], mask[n]) for n in target}
         log_prior = self.prior.log_prob(z)
         log_posterior = (posterior.detach() if detach_posterior else posterior).log_prob(z)
         for name, style in drawn.items():
@@ -240,7 +241,7 @@ class MultimodalVAE(MultimodalModel):
         terms = self.weighted(log_likelihood) if weighted else log_likelihood
         values = bounds.log_weights(terms.values(), log_prior, log_posterior)
         weights = LogWeights(values, posterior.log_mixture)
-        return Draws(z, weights, log_likelihood, log_prior, log_posterior, drawn)
+        return Draws(z, weights, log_likelihood, log_prior, log_posterior, drawn, params)
 
     def style_prior(self, name: str) -> Diagonal:
         """The prior over a modality's style, loc 0 and scale 1, [S]."""
@@ -288,8 +289,11 @@ class MultimodalVAE(MultimodalModel):
 
     def log_likelihood(self, name: str, z: Tensor, x: Tensor, observed: Tensor) -> Tensor:
         """log p(x_m | z): [style, shared code] [..., B, S + D] to [..., B], nats; 0 where not ``observed`` [B]."""
-        modality = self.modalities[name]
-        log_density = modality.likelihood.log_prob(modality.decode(z), stand_in(x, observed))
+        return self.log_density(name, self.modalities[name].decode(z), x, observed)
+
+    def log_density(self, name: str, params: Tensor, x: Tensor, observed: Tensor) -> Tensor:
+        """As `log_likelihood`, of what the decoder gave: ``params`` [..., B, *shape] to [..., B]."""
+        log_density = self.modalities[name].likelihood.log_prob(params, stand_in(x, observed))
         return log_density.masked_fill(~observed, 0)
 
     def weighted(self, log_likelihood: dict[str, Tensor]) -> dict[str, Tensor]:
