@@ -44,7 +44,8 @@ for _model, _options in {"mmvae": TIGHT, "mvae": {}, "jmvae": NEURAL}.items():
         if _model == "mmvae" or _share < 100:
             _shi("mmvae-iwae" if _model == "mmvae" else _model, _model, _table, _share, **_options)
         for _name, _contrast in (("ci", "iwae"), ("cc", "cubo")):
-            _own = _options | {"contrast": _contrast}
+            # with one draw of one component CUBO and IWAE are the same number
+            _own = _options | {"contrast": _contrast} | ({} if _model == "mmvae" else {"contrast_k": 2})
             _shi(f"{_name}-{_model}", f"contrastive_{_model}", _table, _share, **_own)
 for _model in ("mopoe", "mmjsd"):
     _shi(f"ci-{_model}", f"contrastive_{_model}", "no table, the book's own", 100)
