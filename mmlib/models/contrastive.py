@@ -159,7 +159,7 @@ class Contrastive(MultimodalVAE):
             back = (torch.arange(rows, device=shifts.device) - shifts[:, None]) % rows
             scores.insert(0, scores[0].gather(1, back))
             counts.insert(0, tuples[0].usable.gather(1, back) & codes.observed.all(0))
-        return anchored_unrelated(torch.stack(scores), torch.stack(counts))
+        return anchored_unrelated(torch.stack(scores), torch.stack(counts), codes.observed)
 
     # --- likelihoods of tuples ----------------------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ def contrastive_objective(related: Tensor, unrelated: Tensor, gamma: float) -> T
     return gamma * related - unrelated
 
 
-def anchored_unrelated(log_joint: Tensor, counts: Tensor) -> Tensor:
+def anchored_unrelated(log_joint: Tensor, counts: Tensor, observed: Tensor) -> Tensor:
     r"""How likely a row's items are with one of them exchanged, averaged over the one that stays: [B], nats.
 
     Equation: ``eq-anchored-unrelated``. Source: Shi et al. 2021, Eqs. 3 and 10.
@@ -281,13 +281,14 @@ def anchored_unrelated(log_joint: Tensor, counts: Tensor) -> Tensor:
 
     Args:
         log_joint: log p of the row's items with modality d exchanged for item j, [M, N, B].
-        counts: bool [M, N, B]; what a row does not count is left out, and so is a modality that leaves it nothing.
+        counts: bool [M, N, B]; what a row does not count is left out.
+        observed: bool [M, B]; a modality stays only where it is observed and others are left to be exchanged.
     """
     m, n, b = log_joint.shape
     others = ~torch.eye(m, dtype=torch.bool, device=counts.device)[..., None, None]
     counted = (counts & others).reshape(m, m * n, b)  # [m, (d, j), B]
     sums = log_sum(log_joint.reshape(1, m * n, b), counted)  # [m, B]
-    stays = counted.any(1)
+    stays = observed & counted.any(1)
     return sums.masked_fill(~stays, 0).sum(0) / stays.sum(0).clamp(min=1)
 
 
