@@ -14,7 +14,7 @@ from mmlib.bounds import LogWeights
 from mmlib.distributions import Diagonal, Mixture
 from mmlib.lab import LinearGaussian
 from mmlib.lab import modalities as lab_modalities
-from mmlib.models import base, mmvae, mopoe, mvae
+from mmlib.models import base, contrastive, mmvae, mopoe, mvae
 
 R, K, B, D = 2, 4, 3, 5  # all different: an axis is known by its size
 OBSERVED = torch.tensor([[True, True, False], [True, False, True]])  # [R, B]
@@ -110,6 +110,9 @@ CASES = {
     "models.mopoe.mopoe_objective": lambda x: mopoe.mopoe_objective(
         [torch.ones(B).double()], x.make(R, B), LOG_MIXTURE
     ),
+    "models.contrastive.anchored_unrelated": lambda x: contrastive.anchored_unrelated(
+        x.make(R, K, B), OBSERVED[:, None].expand(R, K, B), OBSERVED
+    ),
     "a mixture's density": lambda x: x.mixture().log_prob(torch.ones(B, D).double()),
     "a mixture's mean": lambda x: x.mixture().mean,
     "a mixture's strata": lambda x: (
@@ -123,7 +126,7 @@ CASES = {
     "a mixture's lower bound": lambda x: divergences.jensen_shannon_lower(x.mixture()),
 }
 # checks of a batch (tests/test_modality.py, tests/test_every_model.py); counting and data, which compute nothing
-ELSEWHERE = ("modality.", "train.", "models.mvae.subset_counts", "data.")
+ELSEWHERE = ("modality.", "train.", "models.mvae.subset_counts", "models.tuples.", "data.")
 
 
 def generator():

@@ -58,6 +58,8 @@ class Contrastive(MultimodalVAE):
     Source: Shi et al. 2021, Section 3 and Appendix C.
     """
 
+    compares_rows = True
+
     def __init__(
         self,
         modalities: Sequence[Modality],
@@ -137,7 +139,7 @@ class Contrastive(MultimodalVAE):
             return codes.experts.loc.new_zeros(rows)
         sources = self.sources(codes.given)
         if self.tuples == "random":
-            tuples = [random_tuples(codes.observed, self.negatives, generator)]
+            tuples = [random_tuples(codes.observed, n, generator)]
         else:
             shifts = distinct_shifts(rows, n, codes.observed.device, generator)
             # of two modalities either is exchanged by moving the second: who stays is a matter of whose tuple it is

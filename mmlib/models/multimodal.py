@@ -32,6 +32,8 @@ class MultimodalModel(nn.Module):
         ValueError: for no modality, a repeated name, or an unknown family or rule.
     """
 
+    compares_rows = False  # whether the loss of a row depends on the other rows of its batch
+
     def __init__(
         self, modalities: Sequence[Modality], latent_dim: int, family: str = "normal", scale: str = "softplus"
     ) -> None:

@@ -43,11 +43,12 @@ def distinct_shifts(b: int, n: int, device: torch.device, generator: torch.Gener
 
 
 def random_tuples(observed: Tensor, n: int, generator: torch.Generator | None = None) -> Tuples:
-    """``n`` tuples for each row with an item of a random row for each modality, not all of one row."""
+    """``n`` different tuples for each row with an item of a random row for each modality.
+
+    The first and the last are never of one row, so that no tuple is a related one.
+    """
     m, b = observed.shape
     drawn = torch.empty(m, n, device=observed.device).uniform_(generator=generator)
     shifts = (drawn * b).long().clamp(max=b - 1)
-    shifts[0] = torch.where(
-        (shifts == shifts[-1]).all(0), (shifts[0] + 1) % b, shifts[0]
-    )  # related: spoil it
+    shifts[-1] = shifts[0] + distinct_shifts(b, n, observed.device, generator)
     return shifted(observed, tuple(range(m)), shifts)
