@@ -3,6 +3,7 @@
     python tests/bench.py                # beside MultiVae, where it is installed: the same networks, rows and optimiser
     python tests/bench.py --growth       # more modalities, more draws, wider networks
     python tests/bench.py --models       # the models of the book on one protocol, that of hand-street-text
+    python tests/bench.py --contrast     # contrastive training, as unrelated tuples grow in number
     python tests/bench.py --record       # all of it, kept in data/speed.yaml, from which the book prints its tables
 
 Each measurement has a process of its own, on one thread; rounds alternate, so that a slow minute of the machine strikes
@@ -39,14 +40,51 @@ DECODINGS = {  # per row and step, of m modalities with k draws: what theory say
     "mopoe": lambda m, k: m,  # of 2^m - 1 subsets, whose products have a closed form
     "mmjsd": lambda m, k: m,
     "mmali": lambda m, k: 2 * m,  # for either side
+    "contrastive_jmvae": lambda m, k: m + NEGATIVES * m * exchanges(m),
+    "contrastive_mvae": lambda m, k: DECODINGS["mvae"](m, k) + NEGATIVES * m * exchanges(m),
+    "contrastive_mmvae": lambda m, k: k * m * m,  # of MMVAE, whatever the negatives
+    "contrastive_mmjsd": lambda m, k: m + m * m,  # a draw from every expert serves all tuples
+    # subsets whose members come from one row are drawn once, and the others for every tuple
+    "contrastive_mopoe": lambda m, k: m + m * (2**m - 2) + NEGATIVES * m * exchanges(m) * (2 ** (m - 1) - 1),
+}
+NEGATIVES = 5
+
+
+def exchanges(m: int) -> int:
+    """How many modalities are exchanged in turn: of two it does not matter which."""
+    return m if m > 2 else 1
+
+
+TIGHT = {"objective": "iwae"}
+CONTRAST = {  # a model beside its contrastive form; "own" is what it would cost if no draw served two tuples
+    "MMVAE": ("mmvae", TIGHT),
+    **{f"cI-MMVAE, N = {n}": ("contrastive_mmvae", {**TIGHT, "negatives": n}) for n in (1, 5, 16, 64)},
+    **{
+        f"cI-MMVAE, N = {n}, decodes of their own": (
+            "contrastive_mmvae",
+            {**TIGHT, "negatives": n, "own": True},
+        )
+        for n in (1, 5, 16)
+    },
+    "MVAE": ("mvae", {}),
+    "cI-MVAE, N = 5": ("contrastive_mvae", {}),
+    "JMVAE": ("jmvae", {}),
+    "cI-JMVAE, N = 5": ("contrastive_jmvae", {}),
+    "MoPoE": ("mopoe", {}),
+    "cI-MoPoE, N = 5": ("contrastive_mopoe", {}),
+    "mmJSD": ("mmjsd", {}),
+    "cI-mmJSD, N = 5": ("contrastive_mmjsd", {}),
 }
 
 
 def growth() -> list[dict]:
     """What the second table measures: one thing is changed at a time."""
-    rows = [dict(model=model, m=m, k=1, width=1.0) for model in DECODINGS for m in range(2, 7)]
+    models = [
+        model for model in DECODINGS if not model.startswith("contrastive")
+    ]  # they have a table of their own
+    rows = [dict(model=model, m=m, k=1, width=1.0) for model in models for m in range(2, 7)]
     rows += [dict(model="mmvae", m=2, k=k, width=1.0) for k in (3, 10, 30)]
-    return rows + [dict(model=model, m=2, k=1, width=width) for model in DECODINGS for width in (0.5, 2.0)]
+    return rows + [dict(model=model, m=2, k=1, width=width) for model in models for width in (0.5, 2.0)]
 
 
 PROTOCOL = [  # recipes whose step is compared: same data, networks and rows
@@ -86,13 +124,18 @@ def built(model: str, options: dict, shapes: dict, width: float = 1.0):
     from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
 
     torch.manual_seed(0)
-    if model in ("jmvae", "telbo"):
+    options = dict(options)
+    own = options.pop("own", False)
+    if model.endswith("jmvae") or model == "telbo":
         joint = ImageJointEncoder if shapes == PAIR else JointEncoder
         options = {**options, "joint_encoder": joint(shapes, 20, width)}
     if model == "mmali":
         options = {"style_dim": 10, "factors": "binary", "unimodal": 0.1, **options}
     shared = 10 if model == "mmali" else 20
-    return get_model(model)(modalities(shapes, 20, width), shared, **options)
+    made = get_model(model)(modalities(shapes, 20, width), shared, **options)
+    if own:
+        made._serves = lambda *_: False
+    return made
 
 
 def ours(model: str, options: dict, shapes: dict, width: float, seconds: float) -> list[float]:
@@ -278,6 +321,22 @@ def protocol(rounds: int, seconds: float) -> list[dict]:
     return rows
 
 
+def contrasted(rounds: int, seconds: float) -> list[dict]:
+    """Models and their contrastive forms in turn; medians over rounds."""
+    found = {name: [] for name in CONTRAST}
+    for _ in range(rounds):
+        for name, (model, options) in CONTRAST.items():
+            job = {"model": model, "options": options, "shapes": PAIR, "width": 1.0, "seconds": seconds}
+            found[name].append(once("ours", **job))
+    rows = [
+        {"step": name}
+        | {unit: round(statistics.median(value[unit] for value in values), 1) for unit in ("ms", "mb")}
+        for name, values in found.items()
+    ]
+    print(*rows, sep="\n", flush=True)
+    return rows
+
+
 def main() -> None:
     """Measure, print, and keep if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -285,19 +344,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--growth", action="store_true", help="the second table instead")
     parser.add_argument("--models", action="store_true", help="the third table instead")
-    parser.add_argument("--record", action="store_true", help="all three, kept in data/speed.yaml")
+    parser.add_argument("--contrast", action="store_true", help="the fourth table instead")
+    parser.add_argument("--record", action="store_true", help="all four, kept in data/speed.yaml")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         one(**json.loads(options.one))
         return
     tables = {}
-    if options.record or not (options.growth or options.models):
+    if options.record or not (options.growth or options.models or options.contrast):
         tables["beside"] = beside(options.rounds, options.seconds)
     if options.record or options.growth:
         tables["growth"] = grown(options.seconds)
     if options.record or options.models:
         tables["models"] = protocol(options.rounds, options.seconds)
+    if options.record or options.contrast:
+        tables["contrast"] = contrasted(options.rounds, options.seconds)
     if options.record:
         import importlib.metadata
 
