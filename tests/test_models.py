@@ -503,3 +503,39 @@ def test_bad_calls_are_refused_by_name(call, message):
 def test_bad_settings_are_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make(modalities(lab_of()))
+
+
+# --- bounds of several draws ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["jmvae", "mvae"])
+def test_with_many_draws_the_objective_tends_to_exact_likelihoods(name):
+    """K draws: log p of everything, and for MVAE of each modality, too; one draw: below it."""
+    lab = LinearGaussian.make({"a": 3, "b": 4}, 2, noise=0.7, seed=1)
+    batch = lab.sample(5, torch.Generator().manual_seed(0))[1]
+    joint = (
+        {"joint_encoder": joint_encoder(lab, shift=0.1, widen=1.4), "alpha": 0.0} if name == "jmvae" else {}
+    )
+    exact = lab.log_marginal(batch)
+    if name == "mvae":
+        exact = exact + sum(lab.log_marginal({n: x}) for n, x in batch.items())
+    found = {}
+    for k in (1, 3000):
+        model = MODELS[name](modalities(lab, shift=0.1, widen=1.4), 2, k=k, **joint).double()
+        assert model.loss(batch)[1]["objective"].shape == (5,)
+        with torch.no_grad():
+            draws = torch.stack([model.loss(batch)[1]["objective"] for _ in range(4000 // k + 1)])
+        found[k] = draws.mean(0)
+    torch.testing.assert_close(found[3000], exact, rtol=0, atol=0.1)  # errors of 3,000 draws are below 0.03
+    assert (found[1] < exact - 0.1).all()
+
+
+def test_bounds_of_several_draws_have_no_kl_to_weigh():
+    lab = LinearGaussian.make({"a": 3, "b": 4}, 2, style_dim=1)
+    with pytest.raises(ValueError, match="k is 2; expected 1 with styles"):
+        MVAE(modalities(lab), 2, k=2, style_dim=1)
+    lab = LinearGaussian.make({"a": 3, "b": 4}, 2)
+    with pytest.raises(ValueError, match="k is 2; expected 1 .* beta is not 1"):
+        MVAE(modalities(lab), 2, k=2, beta=0.5)
+    with pytest.raises(ValueError, match="beta is 0.5 and k is 2; expected beta = 1"):
+        JMVAE(modalities(lab), 2, joint_encoder(lab), beta=0.5, k=2)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmlib.checks import real
+from mmlib import bounds
+from mmlib.checks import real, whole
 from mmlib.distributions import Diagonal, Mixture, kl_divergence, scale_from, single
 from mmlib.modality import Batch, Mask, Modality, all_observed, loc_and_raw, stand_in
-from mmlib.models.base import Codes, MultimodalVAE
+from mmlib.models.base import Codes, MultimodalVAE, average_over_draws
 
 
 class JointEncoderVAE(MultimodalVAE):
@@ -69,9 +70,11 @@ class JMVAE(JointEncoderVAE):
             (N(0, I) in the paper).
         alpha: weight of the penalty that pulls each unimodal posterior over the joint one.
         beta: weight of the KL to the prior.
+        k: draws from the joint posterior; with more than one the importance-weighted bound is in the ELBO's place, as
+            in Shi et al. 2021.
 
     Raises:
-        ValueError: for a negative weight.
+        ValueError: for a negative weight, or a ``beta`` for more than one draw, whose bound has no KL.
 
     Source: Suzuki et al. 2016, Section 3.
     """
@@ -85,14 +88,18 @@ class JMVAE(JointEncoderVAE):
         beta: float = 1.0,
         scale: str = "softplus",
         learn_prior: bool = False,
+        k: int = 1,
     ) -> None:
         super().__init__(modalities, latent_dim, joint_encoder, scale, learn_prior)
         self.alpha, self.beta = real("alpha", alpha, 0.0), real("beta", beta, 0.0)
+        self.k = whole("k", k)
+        if k > 1 and beta != 1:
+            raise ValueError(f"beta is {beta} and k is {k}; expected beta = 1 where k is more than 1")
 
     def training_objective(
         self, batch: Batch, mask: Mask, generator: torch.Generator | None
     ) -> tuple[Tensor, dict]:
-        """`jmvae_objective` of one draw from the joint posterior; on complete rows only."""
+        """`jmvae_objective` of one draw from the joint posterior, or of its bound of more; on complete rows only."""
         if len(batch) < len(self.modalities) or not all_observed(mask):
             raise ValueError(
                 f"batch holds {', '.join(batch)}, not every row complete: JMVAE trains on complete rows of "
@@ -100,13 +107,18 @@ class JMVAE(JointEncoderVAE):
             )
         joint = self.encode_joint(batch)
         unimodal, _ = self.experts(batch, mask, tuple(batch))
-        z = joint.rsample(1, generator)[0]  # [B, D]
-        log_likelihood = {name: self.log_likelihood(name, z, batch[name], mask[name]) for name in batch}
+        draws = self.draw_from(single(joint), {}, batch, mask, batch, self.k, generator, weighted=True)
+        log_likelihood = {
+            name: average_over_draws(value, draws.log_mixture) for name, value in draws.log_likelihood.items()
+        }
         kl = kl_divergence(joint, self.prior)
         penalty = jmvae_penalty(joint, unimodal)
-        objective = jmvae_objective(
-            list(self.weighted(log_likelihood).values()), kl, penalty, self.alpha, self.beta
-        )
+        if self.k > 1:
+            objective = bounds.iwae(draws.log_weights) - self.alpha * penalty
+        else:
+            objective = jmvae_objective(
+                list(self.weighted(log_likelihood).values()), kl, penalty, self.alpha, self.beta
+            )
         parts = {f"log_likelihood.{name}": value for name, value in log_likelihood.items()}
         return objective, {**parts, "kl": kl, "penalty": penalty}
 

@@ -1,11 +1,13 @@
 """MVAE: the posterior is a product of experts, trained on sub-sampled ELBOs (Wu and Goodman 2018)."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from mmlib import bounds
 from mmlib.checks import one_of, per_name, real, whole
 from mmlib.distributions import Mixture, kl_divergence, product_of_experts, product_of_subsets, single
 from mmlib.modality import Batch, Mask, Modality
@@ -34,9 +36,10 @@ class MVAE(MultimodalVAE):
         style_dim: S, as of `MultimodalVAE`; a subset's ELBO has the styles of its own modalities.
         style_beta: weight of the KL of a style within every KL term (``beta`` multiplies it, too); one for all or one
             for each name.
+        k: draws from each subset's posterior; with more than one, importance-weighted bounds are in the ELBOs' place.
 
     Raises:
-        ValueError: for an unknown or missing term, or negative numbers.
+        ValueError: for an unknown or missing term, negative numbers, or styles or a ``beta`` for more than one draw.
 
     Source: Wu and Goodman 2018, Sections 2.1 and 2.2; styles, Sutter et al. 2020, supplement, Section C.1.
     """
@@ -53,6 +56,7 @@ class MVAE(MultimodalVAE):
         weigh_partial_terms: bool = True,
         style_dim: int | Mapping[str, int] = 0,
         style_beta: float | Mapping[str, float] = 1.0,
+        k: int = 1,
     ) -> None:
         super().__init__(modalities, latent_dim, "normal", scale, learn_prior, style_dim)
         if isinstance(terms, str) or not terms or not set(terms) <= set(TERMS):
@@ -61,6 +65,9 @@ class MVAE(MultimodalVAE):
         self.beta, self.sampled = real("beta", beta, 0.0), whole("sampled", sampled, 0)
         self.weigh_partial_terms = one_of("weigh_partial_terms", weigh_partial_terms, (True, False))
         self.style_beta = per_name("style_beta", style_beta, self.modalities, real, 0.0)
+        self.k = whole("k", k)
+        if k > 1 and (beta != 1 or any(self.style_dims.values())):
+            raise ValueError(f"k is {k}; expected 1 with styles, or where beta is not 1 (here {beta})")
 
     def infer(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
         """The product of the prior and the experts that a row observes: one component, [1, B, D]."""
@@ -69,7 +76,7 @@ class MVAE(MultimodalVAE):
     def training_objective(
         self, batch: Batch, mask: Mask, generator: torch.Generator | None
     ) -> tuple[Tensor, dict]:
-        """`mvae_objective` of the ELBOs of this batch's subsets, a draw each."""
+        """`mvae_objective` of the ELBOs of this batch's subsets, ``k`` draws each."""
         names = tuple(batch)
         codes = self.codes(batch, mask, names)
         observed = codes.observed
@@ -82,23 +89,29 @@ class MVAE(MultimodalVAE):
             if not bool(counts.any(0).all()):  # such a row would train nothing
                 raise ValueError(f"terms is {self.terms}: no ELBO is left for some rows; add 'joint'")
         posterior = product_of_subsets(codes.experts, observed, members, self.prior)  # [S, B, D]
-        z = posterior.rsample(1, generator)[0]  # [S, B, D]
+        z = posterior.rsample(self.k, generator)  # [K, S, B, D]
         kl = kl_divergence(posterior, self.prior)  # [S, B]
         log_likelihood = {}
-        nothing = torch.zeros_like(kl[0])
+        nothing = z.new_zeros(self.k, z.shape[2])  # [K, B]
         for holding, name in zip(holders, names, strict=True):  # decode only for subsets with the modality
-            shared = torch.stack([z[s] for s in holding])
+            shared = torch.stack([z[:, s] for s in holding], 1)
             code = self.code(name, shared, self.draw_styles(codes.styles, [name], shared, generator))
             values = self.log_likelihood(name, code, batch[name], mask[name])
-            at = dict(zip(holding, values, strict=True))
-            log_likelihood[name] = torch.stack([at.get(s, nothing) for s in range(len(members))])
+            at = dict(zip(holding, values.unbind(1), strict=True))
+            log_likelihood[name] = torch.stack([at.get(s, nothing) for s in range(len(members))], 1)
         weighted = [self._weights(name, members, kl) * value for name, value in log_likelihood.items()]
         style_kls = self.style_kls(codes.styles)  # [B] each
         held = {name: members[:, names.index(name), None] * value for name, value in style_kls.items()}
-        elbos = subset_elbo(weighted, factorised_kl(kl, held, self.style_beta), self.beta)
-        parts = {f"log_likelihood.{name}": value[0] for name, value in log_likelihood.items()} | {"kl": kl[0]}
+        if self.k == 1:
+            weighted = [value[0] for value in weighted]  # [S, B] each
+            elbos = subset_elbo(weighted, factorised_kl(kl, held, self.style_beta), self.beta)
+        else:
+            log_weights = bounds.log_weights(weighted, self.prior.log_prob(z), posterior.log_prob(z))
+            elbos = torch.logsumexp(log_weights, 0) - math.log(self.k)
+        parts = {f"log_likelihood.{name}": value[:, 0].mean(0) for name, value in log_likelihood.items()}
+        parts["kl"] = kl[0]
         if any(self.style_dims.values()):
-            parts["style_kl"] = nothing + sum(style_kls.values())
+            parts["style_kl"] = torch.zeros_like(kl[0]) + sum(style_kls.values())
         return mvae_objective(elbos, counts), parts
 
     def _weights(self, name: str, members: Tensor, like: Tensor) -> Tensor:
