@@ -174,7 +174,7 @@ def test_a_varied_recipe_is_found_by_a_name_that_says_how(tmp_path):
         ("model=vae", "model is 'vae'; expected one of"),
         ("model=jmvae", "model_options of jmvae: missing a required argument: 'joint_encoder'"),
         ("dataset=mnist", "dataset is 'mnist'; expected one of"),
-        ("model_options.k=2", "model_options of mvae: .* 'k'; expected some of scale, .*beta"),
+        ("model_options.alpha=2", "model_options of mvae: .* 'alpha'; expected some of scale, .*beta"),
         ("steps", r"recipe is 'hand-street-mvae\+steps'; expected one of"),
     ],
 )
