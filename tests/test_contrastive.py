@@ -10,7 +10,15 @@ import torch
 from mmlib.distributions import Diagonal
 from mmlib.lab import LinearGaussian, joint_encoder, modalities
 from mmlib.lab.linear_gaussian import View
-from mmlib.models import MODELS, ContrastiveJMVAE, ContrastiveMMVAE, ContrastiveMoPoE, ContrastiveMVAE
+from mmlib.modality import Modality, NormalLikelihood
+from mmlib.models import (
+    MODELS,
+    ContrastiveJMVAE,
+    ContrastiveMMJSD,
+    ContrastiveMMVAE,
+    ContrastiveMoPoE,
+    ContrastiveMVAE,
+)
 from mmlib.models.contrastive import (
     Contrastive,
     anchored_unrelated,
@@ -412,6 +420,38 @@ def test_draws_of_the_model_s_own_objective_serve_where_they_are_of_the_proposal
     own = passes(build(plain(ContrastiveMoPoE), objective="elbo"), rows())["decoders"]
     found = passes(build(ContrastiveMoPoE, objective="elbo", negatives=4), rows())["decoders"]
     assert found == own + 4 * 2  # the product of both, for 4 pairs of 2 items
+
+
+class Wide(torch.nn.Module):
+    """Says of every item that its code is anywhere within a scale."""
+
+    def __init__(self, scale, latent_dim):
+        super().__init__()
+        self.loc, self.raw = torch.zeros(latent_dim), torch.full((latent_dim,), float(scale))
+
+    def forward(self, x):
+        return self.loc.expand(len(x), -1).to(x), self.raw.expand(len(x), -1).to(x)
+
+
+@pytest.mark.parametrize(("cls", "gamma", "bounded"), [
+    (ContrastiveMMJSD, 2.0, False), (ContrastiveMMJSD, 4.5, True), (ContrastiveMMVAE, 2.0, True),
+    (ContrastiveMVAE, 2.0, True), (ContrastiveMoPoE, 2.0, True),
+])  # fmt: skip
+def test_wide_codes_that_decoders_ignore_pay_in_mmjsd_only_below_its_gamma(cls, gamma, bounded):
+    def objective(scale):
+        decoders = [torch.nn.Linear(20, 3), torch.nn.Linear(20, 4)]
+        for decoder in decoders:
+            torch.nn.init.zeros_(decoder.weight)
+        parts = [
+            Modality(name, (d.out_features,), Wide(scale, 20), d, NormalLikelihood())
+            for name, d in zip("ab", decoders, strict=True)
+        ]
+        options = {"posterior": "normal", "scale": "softplus"} if cls is ContrastiveMMVAE else {}
+        model = cls(parts, 20, gamma=gamma, **options).double()
+        return model.loss(rows(n=200), generator=torch.Generator().manual_seed(0))[1]["objective"].mean()
+
+    narrow, wide = objective(10), objective(40)  # what matters grows with the square of the scale
+    assert (wide < narrow) == bounded
 
 
 # --- options --------------------------------------------------------------------------------------------------------

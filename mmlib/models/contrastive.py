@@ -345,7 +345,13 @@ class ContrastiveMoPoE(Contrastive, MoPoE):
 
 
 class ContrastiveMMJSD(Contrastive, MMJSD):
-    """`MMJSD` with a contrastive objective, likelihoods estimated from its mixture of experts and its fixed prior."""
+    """`MMJSD` with a contrastive objective, likelihoods estimated from its mixture of experts and its fixed prior.
+
+    Its own objective is no bound of these, so that it takes more weight to hold them: where decoders ignore a number of
+    the code, experts of scale s there cost beta pi_0 (1 - pi_0) s^2 / 2, with pi_0 the prior's weight, and lower
+    likelihoods of unrelated tuples by up to s^2 / 2. From gamma = 1 / (beta pi_0 (1 - pi_0)) on, 4.5 for two
+    modalities, nothing is won; with ``dynamic_prior="mixture"`` there is no such gamma.
+    """
 
     def proposal(self, codes: Codes, batch: Batch, mask: Mask) -> Mixture:
         """The mixture of experts, the prior not among them."""
