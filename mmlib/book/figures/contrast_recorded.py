@@ -161,7 +161,7 @@ def gamma_study() -> list[Axes]:
 
 
 def likelihoods() -> Table:
-    """Tables 5 to 7 of Shi et al. 2021 under the right headings, as far as they can be righted, and their ceilings."""
+    """Tables 5 to 7 of Shi et al. 2021 with the rows of the last column exchanged, and the ceilings."""
     book, body = ledger.read(), []
 
     def printed(number: int, row: str, column: str) -> float | None:
@@ -181,7 +181,7 @@ def likelihoods() -> Table:
     ceilings = [CEILINGS["MNIST"]] * 2 + [CEILINGS["SVHN"]] * 2
     body.append(["ceiling, b = 0.75", *(f"{c:.1f}" for c in (sum(CEILINGS.values()), *ceilings))])
     header = ["joint", "MNIST, own codes", "MNIST, codes of SVHN", "SVHN, own codes", "SVHN, codes of MNIST"]
-    caption = "Nats, printed; the last column of Tables 5 and 6 with its rows exchanged; JMVAE's codes are of both; !: above the ceiling"
+    caption = "Nats, as printed. Codes of JMVAE see both. !: above its ceiling"
     return table(["", *header], body, caption=caption)
 
 
