@@ -107,7 +107,7 @@ def scored_pairs(pairs: Mapping[str, tuple[Tensor, Tensor]], scores: Mapping[str
     _, axes = panels(len(pairs), 2, height=1.35)
     for column, (label, images) in zip(axes.T, pairs.items(), strict=True):
         for ax, image in zip(column, images, strict=True):
-            ax.imshow(to_image(image), vmin=0, vmax=1)
+            ax.imshow(to_image(image).numpy(), vmin=0, vmax=1)
             ax.axis("off")
         column[0].set_title(f"{label}\n{scores[label]:.0f}")
     return axes

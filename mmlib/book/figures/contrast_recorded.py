@@ -47,7 +47,9 @@ def state(recipes: Iterable[str]) -> str:
     """How many of some recipes have a recorded seed, as a sentence."""
     recipes = list(recipes)
     found = sum(bool(results.load(name)) for name in recipes)
-    rest = "" if found == len(recipes) else "; the others are not recorded yet and have a dash or no line"
+    if not found:
+        return f"Recorded: none of {len(recipes)} recipes yet."
+    rest = "" if found == len(recipes) else "; the others have a dash, or no line, until they are"
     return f"Recorded: {found} of {len(recipes)} recipes{rest}."
 
 
