@@ -30,6 +30,12 @@ MODELS = {
     "telbo": (_COLOURS[8], "X", ":"),
     "mopoe": ("#332288", "h", "-"),
     "mmjsd": ("#8c1d40", ">", "--"),
+    # darker than what they train
+    "contrastive_jmvae": ("#00573f", "d", "-."),
+    "contrastive_mvae": ("#7a3500", "^", "--"),
+    "contrastive_mmvae": ("#7b2a6c", "p", "-"),
+    "contrastive_mopoe": ("#1b1259", "H", "-"),
+    "contrastive_mmjsd": ("#4d0f22", "<", "--"),
 }
 REFERENCES = {
     "exact": ("black", "", "-"),

@@ -1,0 +1,212 @@
+"""Recorded contrastive runs beside the paper's tables and figures: what is recorded, and what is not yet."""
+
+from collections.abc import Iterable, Sequence
+
+from matplotlib.axes import Axes
+
+from mmlib.book import claims, ledger
+from mmlib.book.figures.three_modalities import recorded
+from mmlib.book.ledger_rule import SEEDS
+from mmlib.metrics import laplace_ceiling
+from mmlib.plots.results import Table, cell, table
+from mmlib.plots.style import look, panels
+from mmlib.runs import results
+from mmlib.summary import Summary, summarise
+
+MODELS, KINDS, SHARES = ("MMVAE", "MVAE", "JMVAE"), ("", "cI-", "cC-"), (10, 20, 50, 100)
+GAMMAS = (1.0, 1.1, 2.0, 4.0, 10.0)
+CROSS = ("cross_coherence/hand/street", "cross_coherence/street/hand")
+# our column -> (id of the column in print, path of our metric), MNIST being hand and SVHN street
+COHERENCE = {
+    "hand to street": ("m-to-s", CROSS[0]),
+    "street to hand": ("s-to-m", CROSS[1]),
+    "joint": ("joint", "joint_coherence"),
+}
+OTHERS = {
+    "probe, hand": ("latent-mnist", "latent_accuracy/hand/sample"),
+    "probe, street": ("latent-svhn", "latent_accuracy/street/sample"),
+    "synergy, hand": ("synergy-mnist", "synergy_coherence/hand"),
+    "synergy, street": ("synergy-svhn", "synergy_coherence/street"),
+}
+CEILINGS = {"MNIST": laplace_ceiling(784, 0.75), "SVHN": laplace_ceiling(3072, 0.75)}
+
+
+def recipe(model: str, kind: str = "", share: int = 100) -> str:
+    """The recipe on hand-street of a row such as ``("MMVAE", "cI-", 20)``."""
+    head = "hand-street" if share == 100 else f"hand-street-{share}"
+    plain = {"MMVAE": "mmvae-iwae"}.get(model, model.lower())
+    return f"{head}-{kind.lower()}{model.lower()}" if kind else f"{head}-{plain}"
+
+
+def gamma_recipe(gamma: float) -> str:
+    """The recipe of cI-MMVAE with that gamma."""
+    return recipe("MMVAE", "cI-") if gamma == 2 else f"{recipe('MMVAE', 'cI-')}-gamma-{gamma:g}"
+
+
+def state(recipes: Iterable[str]) -> str:
+    """How many of some recipes have a recorded seed, as a sentence."""
+    recipes = list(recipes)
+    found = sum(bool(results.load(name)) for name in recipes)
+    if not found:
+        return f"Recorded: none of {len(recipes)} recipes yet."
+    rest = "" if found == len(recipes) else "; the others have a dash, or no line, until they are"
+    return f"Recorded: {found} of {len(recipes)} recipes{rest}."
+
+
+def table_1(share: int, columns: dict[str, tuple[str, str]]) -> Table:
+    """Table 1 of Shi et al. 2021, all or a fifth of the data, in per cent: each column as printed, and ours beside it.
+
+    Args:
+        share: of the data, 100 or 20.
+        columns: `COHERENCE` or `OTHERS`.
+    """
+    book, body = ledger.read(), []
+    for model in MODELS:
+        for kind in KINDS:
+            line: list[object] = [f"{kind}{model}"]
+            for printed, path in columns.values():
+                text = ledger.printed("rbc-table-1", f"{kind.lower()}{model.lower()}-{share}", printed, book)
+                line += [text.split()[0], recorded(recipe(model, kind, share), path)]
+            body.append(line)
+    header = [head for name in columns for head in (f"{name}, printed", "here")]
+    caption = f"{share} % of the data. Printed: MNIST and SVHN; here: `hand-street`, mean ± sd (seeds)"
+    return table([f"{share} %", *header], body, caption=caption)
+
+
+def lead(better: str, worse: str, paths: Sequence[str]) -> Summary | None:
+    """How far one recipe is ahead of another in the mean of some metrics, seed by seed.
+
+    None where fewer than three seeds are recorded of both.
+    """
+    runs = [{run["seed"]: run for run in results.load(name)} for name in (better, worse)]
+    seeds = sorted(runs[0].keys() & runs[1].keys())
+    if len(seeds) < SEEDS:
+        return None
+    means = [
+        [sum(results.value(found[seed], f"test/{path}") for path in paths) / len(paths) for seed in seeds]
+        for found in runs
+    ]
+    return summarise([a - b for a, b in zip(*means, strict=True)])
+
+
+def check(claim: str, measured: Summary | None) -> None:
+    """As `claims.check`; where too little is recorded, it says so."""
+    if measured is None:
+        print(f"NOT RECORDED YET  {claims.load()[claim].claim} [{claims.load()[claim].source}]")
+    else:
+        claims.check(claim, measured)
+
+
+def _look(kind: str, model: str = "mmvae") -> dict:
+    return look(f"contrastive_{model}" if kind else model) | {
+        "linestyle": {"": "-", "cI-": "--", "cC-": ":"}[kind],
+        "marker": {"": "o", "cI-": "^", "cC-": "s"}[kind],
+    }
+
+
+def _line(ax: Axes, label: str, found: dict[float, Summary | None], style: dict) -> None:
+    """A line through the means of what is recorded, and a dot for each seed."""
+    found = {x: summary for x, summary in found.items() if summary is not None}
+    ax.plot(list(found), [summary.mean for summary in found.values()], label=label, **style)
+    for x, summary in found.items():
+        ax.plot([x] * summary.n, summary.values, ".", color=style["color"], alpha=0.5)
+
+
+def _finish(axes: Sequence[Axes], ticks: Sequence[float], xlabel: str) -> list[Axes]:
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+        ax.set(xlabel=xlabel, xlim=(0.85 * ticks[0], 1.15 * ticks[-1]))
+        if not ax.lines or not any(len(line.get_xdata()) for line in ax.lines):
+            ax.text(0.5, 0.5, "not recorded yet", transform=ax.transAxes, ha="center", color="0.4")
+    axes[0].legend(fontsize="small")
+    return list(axes)
+
+
+def data_efficiency() -> list[Axes]:
+    """Figure 6 of Shi et al. 2021: MMVAE without and with a contrast against the share of the data, each metric."""
+    shown = {name: path for name, (_, path) in COHERENCE.items()}
+    _, axes = panels(len(shown), height=2.7)
+    for ax, (title, path) in zip(axes, shown.items(), strict=True):
+        for kind in KINDS:
+            found = {share: recorded(recipe("MMVAE", kind, share), path) for share in SHARES}
+            _line(ax, f"{kind}MMVAE", found, _look(kind))
+        ax.set_title(title)
+    axes[0].set_ylabel("share coherent")
+    return _finish(axes, SHARES, "per cent of the data")
+
+
+def gamma_study() -> list[Axes]:
+    """Figures 11 and 13 of Shi et al. 2021: coherences and joint log-likelihood of cI-MMVAE against gamma.
+
+    Lines across are those of MMVAE, which gamma without end tends to.
+    """
+    styles = {
+        name: {"marker": marker, "linestyle": line, "color": colour}
+        for name, marker, line, colour in (
+            ("hand to street", "s", "--", look("street")["color"]),
+            ("street to hand", "o", "-", look("hand")["color"]),
+            ("joint", "D", "-.", "0.3"),
+        )
+    }
+    _, axes = panels(2, height=2.7)
+    shown = {(axes[0], name): path for name, (_, path) in COHERENCE.items()}
+    shown[axes[1], "joint"] = "log_likelihood/joint"
+    for (ax, name), path in shown.items():
+        _line(ax, name, {gamma: recorded(gamma_recipe(gamma), path) for gamma in GAMMAS}, styles[name])
+        if (base := recorded(recipe("MMVAE"), path)) is not None:
+            ax.axhline(base.mean, color=styles[name]["color"], linestyle=":", linewidth=1)
+    axes[0].set_ylabel("share coherent")
+    axes[1].set_ylabel("log p(x), nats")
+    return _finish(axes, GAMMAS, r"$\gamma$")
+
+
+def likelihoods() -> Table:
+    """Tables 5 to 7 of Shi et al. 2021 with the rows of the last column exchanged, and the ceilings."""
+    book, body = ledger.read(), []
+
+    def printed(number: int, row: str, column: str) -> float | None:
+        kinds = book.exhibits[f"rbc-table-{number}"].table
+        return kinds[row, column].mean if (row, column) in kinds else None
+
+    for number, model in zip((5, 6, 7), MODELS, strict=True):
+        for kind in KINDS:
+            row = f"{kind.lower()}{model.lower()}"
+            joint = printed(number, f"{row}-mnist", "joint")
+            line: list[object] = [f"{kind}{model}", _against(joint, sum(CEILINGS.values()))]
+            for name, other in (("MNIST", "svhn"), ("SVHN", "mnist")):
+                column = "given-both" if number == 7 else "given-own"
+                line.append(_against(printed(number, f"{row}-{name.lower()}", column), CEILINGS[name]))
+                line.append(_against(printed(number, f"{row}-{other}", "given-other"), CEILINGS[name]))
+            body.append(line)
+    ceilings = [CEILINGS["MNIST"]] * 2 + [CEILINGS["SVHN"]] * 2
+    body.append(["ceiling, b = 0.75", *(f"{c:.1f}" for c in (sum(CEILINGS.values()), *ceilings))])
+    header = ["joint", "MNIST, own codes", "MNIST, codes of SVHN", "SVHN, own codes", "SVHN, codes of MNIST"]
+    caption = "Nats, as printed. Codes of JMVAE see both. !: above its ceiling"
+    return table(["", *header], body, caption=caption)
+
+
+def _against(value: float | None, ceiling: float) -> str | None:
+    return None if value is None else f"{value:.1f}{' !' if value > ceiling else ''}"
+
+
+def our_likelihoods() -> Table:
+    """Log-likelihoods of the recorded runs on hand-street, all of the data: joint, marginal and truly conditional."""
+    paths = [
+        "joint",
+        "marginal/hand",
+        "marginal/street",
+        "conditional/hand/street",
+        "conditional/street/hand",
+    ]
+    body = [
+        [f"{kind}{model}", *(recorded(recipe(model, kind), f"log_likelihood/{path}") for path in paths)]
+        for model in MODELS
+        for kind in KINDS
+    ]
+    hand, street = laplace_ceiling(256, 0.75), laplace_ceiling(768, 0.75)
+    body.append(["ceiling", *(f"{c:.1f}" for c in (hand + street, hand, street, street, hand))])
+    header = ["joint", "hand", "street", "street given hand", "hand given street"]
+    body = [[line[0], *(cell(entry, percent=False) for entry in line[1:])] for line in body]
+    return table(["", *header], body, caption="Nats, `hand-street`, test split, mean ± sd (seeds)")
