@@ -214,6 +214,17 @@ def test_a_table_has_the_printed_cells_and_a_dash_or_ours_beside(files):
     assert "| MVAE | 91.65 | – | 64.12 | – | 64.60 | – |" in str(recorded.table_1(100, recorded.OTHERS))
 
 
+def test_times_of_steps_are_in_units_of_the_model_alone(monkeypatch):
+    measured = {
+        "contrast": [{"step": "A", "ms": 2.0}, {"step": "cI-A, N = 5", "ms": 3.0}, {"step": "B", "ms": 5.0}]
+    }
+    monkeypatch.setattr(recorded.files, "read_yaml", lambda path: measured)
+    lines = str(recorded.step_times()).splitlines()[2:]
+    assert lines == ["| A | 2.0 | 1.0 |", "| cI-A, N = 5 | 3.0 | 1.5 |", "| B | 5.0 | 1.0 |"]
+    measured.clear()
+    assert str(recorded.step_times()).endswith("| not measured yet | – | – |")
+
+
 def test_one_recipe_leads_another_where_three_seeds_are_of_both(files, capsys):
     files["a"] = [run(seed, 0.8 + seed / 100) for seed in range(4)]
     files["b"] = [run(seed, 0.7) for seed in (0, 2)]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
 
+from mmlib import files
 from mmlib.book import claims, ledger
 from mmlib.book.figures.three_modalities import recorded
 from mmlib.book.ledger_rule import SEEDS
@@ -71,6 +72,18 @@ def table_1(share: int, columns: dict[str, tuple[str, str]]) -> Table:
     header = [head for name in columns for head in (f"{name}, printed", "here")]
     caption = f"{share} % of the data. Printed: MNIST and SVHN; here: `hand-street`, mean ± sd (seeds)"
     return table([f"{share} %", *header], body, caption=caption)
+
+
+def step_times() -> Table:
+    """Milliseconds of a training step on one idle core, and how many times that of the model alone."""
+    rows = files.read_yaml(files.REPOSITORY / "data" / "speed.yaml").get("contrast", [])
+    body, alone = [], 1.0
+    for row in rows:
+        alone = alone if row["step"].startswith("cI-") else row["ms"]
+        body.append([row["step"], f"{row['ms']:.1f}", f"{row['ms'] / alone:.1f}"])
+    return table(
+        ["a training step", "ms", "times the model alone"], body or [["not measured yet", None, None]]
+    )
 
 
 def lead(better: str, worse: str, paths: Sequence[str]) -> Summary | None:
