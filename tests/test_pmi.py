@@ -183,7 +183,7 @@ def test_items_are_decoded_once_and_pairs_each():
 
 
 def test_draws_that_serve_all_terms_cancel_noise():
-    """With draws of its own for every term the variance is larger: here by a factor of about 1.9."""
+    """With draws of its own for every term the variance is larger: here nearly three times as large."""
     batch, model, k = rows(20), mmvae(widen=2.0), 100
     shared = pmi_by_k(model, batch, (k,), 30, source())[k].var(0).mean()
 
@@ -193,7 +193,7 @@ def test_draws_that_serve_all_terms_cancel_noise():
 
     generator = source(1)
     own = torch.stack([apart(generator) for _ in range(30)]).var(0).mean()
-    assert shared < 0.8 * own, float(own / shared)
+    assert shared < 0.6 * own, float(own / shared)
 
 
 def test_training_weights_are_no_part_of_it():
