@@ -12,6 +12,7 @@ from pathlib import Path
 from mmlib.checks import whole
 from mmlib.files import advised
 from mmlib.runs.folder import RunFolder
+from mmlib.runs.propagation import options_of
 from mmlib.runs.recipe import Recipe
 from mmlib.runs.recipes import get
 from mmlib.runs.results import flatten
@@ -63,6 +64,10 @@ def run(
             return folder.result
         with folder.locked():
             if not folder.finished():  # nobody finished it just before we had the lock
+                how = {"device": device, "threads": threads, "progress": progress, "checkpoint_every": every}
+                how |= {"cache": cache, "stop": stop, "capture": capture, "portable": portable}
+                if folder.recipe.propagation:
+                    run(options_of(folder.recipe)["from"], folder.seed, folder.root, **how)
                 _make(folder, str(device), threads, portable, progress, every, cache, stop, capture)
     except OSError as error:
         kept = f". {folder} is kept up to step {folder.step()} in {folder.path}"
@@ -75,6 +80,7 @@ def _make(folder: RunFolder, device, threads, portable, progress, every, cache, 
     import torch
 
     from mmlib.runs.build import build_classifiers, build_data, build_model, check, judges_data
+    from mmlib.runs.propagation import propagate
     from mmlib.runs.provenance import PORTABLE, provenance
     from mmlib.runs.training import kind_of
     from mmlib.seeding import check_device
@@ -107,7 +113,11 @@ def _make(folder: RunFolder, device, threads, portable, progress, every, cache, 
             clock = time.perf_counter(), time.process_time()
             options = {"device": device, "checkpoint_every": every, "stop": stop, "progress": progress}
             options["capture"] = kind == "cuda" if capture is None else capture
-            history, model = _train(folder, model, data, classifiers, say, **options)
+            rows, found = data, {}
+            if recipe.propagation:
+                say("looks for related pairs")
+                rows, found = propagate(folder, model, data, judges_data(recipe, data, cache), device, cache)
+            history, model = _train(folder, model, rows, classifiers, say, **options)
             say("is trained; measures it")
             folder.write_rows(history)
             notes = {"recipe": recipe.name, "hash": recipe.hash, "seed": folder.seed}
@@ -116,7 +126,7 @@ def _make(folder: RunFolder, device, threads, portable, progress, every, cache, 
                 "recipe": recipe.as_dict(),
                 "seed": folder.seed,
                 "steps": recipe.steps,
-                "metrics": _evaluate(folder, model, data, classifiers, device),
+                "metrics": _evaluate(folder, model, data, classifiers, device) | found,
                 "convergence": convergence(history),
                 "history": [row for row in history if any(name.startswith("validation/") for name in row)],
                 "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
