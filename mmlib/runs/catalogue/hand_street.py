@@ -47,6 +47,26 @@ for _model, _options in {"mmvae": TIGHT, "mvae": {}, "jmvae": NEURAL}.items():
             # with one draw of one component CUBO and IWAE are the same number
             _own = _options | {"contrast": _contrast} | ({} if _model == "mmvae" else {"contrast_k": 2})
             _shi(f"{_name}-{_model}", f"contrastive_{_model}", _table, _share, **_own)
+
+
+# Label propagation: each goes on from the run above that was trained on few pairs, and for as many steps.
+def _propagated(share: int, name: str, by: str = "pmi") -> None:
+    few = next(recipe for recipe in RECIPES if recipe.name == f"hand-street-{share}-{name}")
+    source = SHI.format("Figure 8", f"{name}, pairs added by {by}", share)
+    ending = "propagated" if by == "pmi" else f"propagated-{by}"
+    _add(
+        f"{share}-{name}-{ending}", few.model, source, OWN[1], steps=4_000, model_options=few.model_options,
+        data_options=few.data_options, propagation={"from": few.name, "by": by}, **SETTINGS,
+    )  # fmt: skip
+
+
+for _share in (10, 20, 50):
+    for _name in ("mmvae-iwae", "ci-mmvae", "cc-mmvae"):
+        _propagated(_share, _name)
+for _by in ("siamese", "labels", "nothing"):
+    _propagated(10, "ci-mmvae", _by)
+for _name in ("mmvae-iwae", "cc-mmvae"):
+    _propagated(10, _name, "nothing")
 # Twice the weight from which on nothing is won by codes that go astray, as it is for the others (`ContrastiveMMJSD`).
 for _model, _gamma in {"mopoe": 2.0, "mmjsd": 9.0}.items():
     _shi(f"ci-{_model}", f"contrastive_{_model}", "no table, the book's own", 100, gamma=_gamma)
