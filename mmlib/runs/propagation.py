@@ -21,7 +21,7 @@ from mmlib.runs.recipe import Recipe
 FINDERS = ("pmi", "siamese", "labels", "nothing")
 SAME = ("model", "dataset", "model_options", "data_options", "latent_dim", "width", "likelihood")
 SAME += ("likelihood_scale", "weights")  # what makes a model and its data
-SIAMESE = {"steps": 2_000, "batch_size": 64, "learning_rate": 1e-3}
+SIAMESE = {"steps": 1_000, "batch_size": 64, "learning_rate": 1e-3}
 
 
 def options_of(recipe: Recipe) -> dict:
