@@ -1,0 +1,150 @@
+"""Figures of the chapter on label propagation: PMI over a plane, its noise, histograms, the steps, and the study."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor
+
+from mmlib.metrics.pmi import pointwise_mutual_information
+from mmlib.plots.style import LINES, colour, look, panels
+from mmlib.summary import Summary
+
+SAME, OTHER = ("black", "o"), ("0.55", "x")  # pairs that belong together, and pairs that do not
+
+
+def exact_pmi(lab, batch: Mapping[str, Tensor]) -> Tensor:
+    """The PMI of each row's two items in the laboratory, in closed form: [B], nats."""
+    marginals = [lab.log_marginal(batch, [name]) for name in lab.names]
+    return pointwise_mutual_information(lab.log_marginal(batch), *marginals)
+
+
+def pmi_plane(lab, n: int = 60, extent: float = 3.2) -> list[Axes]:
+    """PMI of two numbers, with pairs of one item on the left, and the same numbers shuffled on the right."""
+    _, axes = panels(2, height=3.0, sharey=True)
+    x = torch.linspace(-extent, extent, 81, dtype=torch.float64)
+    first, second = torch.meshgrid(x, x, indexing="ij")
+    at = dict(zip(lab.names, (first.reshape(-1, 1), second.reshape(-1, 1)), strict=True))
+    pmi = exact_pmi(lab, at).view(81, 81)
+    batch = lab.sample(n, torch.Generator().manual_seed(0))[1]
+    away = dict(zip(lab.names, (batch[lab.names[0]], batch[lab.names[1]].roll(1, 0)), strict=True))
+    levels = np.linspace(-8, 2, 11)
+    for ax, pairs, (ink, marker), title in zip(
+        axes, (batch, away), (SAME, OTHER), ("pairs", "shuffled"), strict=True
+    ):
+        shown = ax.contourf(x, x, pmi.T, levels, cmap="PuOr_r", extend="both", vmin=-4, vmax=4)
+        ax.contour(x, x, pmi.T, [0.0], colors="black", linewidths=0.8)
+        ax.plot(*(pairs[name].flatten() for name in lab.names), marker, color=ink, markersize=4)
+        ax.set(xlabel=lab.names[0], title=title, xlim=(-extent, extent), ylim=(-extent, extent))
+        ax.grid(False)
+    axes[0].set_ylabel(lab.names[1])
+    axes[0].figure.colorbar(shown, ax=axes, label="PMI (nats)", shrink=0.9)
+    return list(axes)
+
+
+def noise_against_k(
+    found: Mapping[str, Mapping[int, Tensor]], axes: Sequence[Axes] | None = None
+) -> list[Axes]:
+    """How PMI's mean moves with the number of samples, left, and how its noise falls, right.
+
+    Args:
+        found: model -> K -> repeated estimates, [repeats, ...], as of `mmlib.metrics.pmi_by_k`.
+        axes: where to draw; default: a new figure.
+    """
+    if axes is None:
+        _, axes = panels(2, height=2.6)
+    for i, (label, by_k) in enumerate(found.items()):
+        style = look(label.lower()) | {"linestyle": LINES[i % 4], "label": label}
+        ks = list(by_k)
+        axes[0].plot(ks, [float(x.mean()) for x in by_k.values()], **style)
+        axes[1].plot(ks, [float(x.std(0).mean()) for x in by_k.values()], **style)
+    axes[0].set(xscale="log", xlabel="samples K", ylabel="mean PMI (nats)")
+    axes[1].set(xscale="log", yscale="log", xlabel="samples K", ylabel="standard deviation (nats)")
+    axes[0].legend(fontsize="small")
+    return list(axes)
+
+
+def score_histograms(
+    found: Mapping[str, tuple[Tensor, Tensor, float]], xlabel: str = "PMI (nats)"
+) -> list[Axes]:
+    """Scores of related and of unrelated pairs, each as a density, with the threshold; one panel a model.
+
+    Args:
+        found: model -> (scores, related, threshold), of any shape.
+        xlabel: what the scores are.
+    """
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    _, axes = panels(columns, rows, height=1.9, squeeze=False)
+    for ax in axes.flat[len(found) :]:
+        ax.set_visible(False)
+    for ax, (label, (scores, related, threshold)) in zip(axes.flat, found.items(), strict=False):
+        low, high = (
+            float(x) for x in torch.quantile(scores.flatten(), torch.tensor([0.002, 0.998]).double())
+        )
+        bins = np.linspace(low, high, 50)
+        ax.hist(scores[~related].numpy(), bins, density=True, color="0.6", alpha=0.6, label="two digits")
+        ax.hist(
+            scores[related].numpy(), bins, density=True, histtype="step", color="black", label="one digit"
+        )
+        ax.axvline(threshold, color=colour("paper"), linestyle=":", label="threshold")
+        ax.set(title=label, yticks=[])
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel)
+    axes[0, 0].legend(fontsize="x-small")
+    return list(axes.flat[: len(found)])
+
+
+def steps() -> Axes:
+    """The steps of label propagation, after Figure 7 of Shi et al. 2021."""
+    _, ax = panels(1, height=2.3)
+    boxes = {
+        "small": (0, 1, "few related pairs\n$S_r$"),
+        "model": (2.3, 1, "train\na model"),
+        "mixed": (0, 0, "the same items,\nshuffled: $S_m$"),
+        "threshold": (2.3, 0, "PMI of $S_m$:\nbest threshold"),
+        "full": (4.6, 0, "all other items,\nshuffled: $F_m$"),
+        "found": (4.6, 1, "pairs above it:\n$\\hat F_r$"),
+        "again": (6.9, 1, "train on with\n$S_r \\cup \\hat F_r$"),
+    }
+    for x, y, text in boxes.values():
+        round_ = "round,pad=0.02,rounding_size=0.08"
+        ax.add_patch(
+            FancyBboxPatch((x, y), 1.7, 0.56, round_, facecolor="0.95", edgecolor="0.4", linewidth=0.8)
+        )
+        ax.text(x + 0.85, y + 0.28, text, ha="center", va="center", fontsize=8)
+    arrows = [("small", "model"), ("small", "mixed"), ("mixed", "threshold"), ("model", "threshold")]
+    arrows += [("threshold", "full"), ("full", "found"), ("found", "again")]
+    for start, end in arrows:
+        (x, y, _), (u, v, _) = boxes[start], boxes[end]
+        across = y == v
+        tail = (x + 1.74, y + 0.28) if across else (x + 0.85, max(y, v) - 0.04 if y > v else y + 0.6)
+        head = (u - 0.04, v + 0.28) if across else (u + 0.85, v + 0.6 if y > v else v - 0.04)
+        ax.annotate("", head, tail, arrowprops={"arrowstyle": "->", "color": "0.3", "linewidth": 0.9})
+    ax.set(xlim=(-0.1, 8.7), ylim=(-0.15, 1.7))
+    ax.set_axis_off()
+    return ax
+
+
+def study(found: Mapping[str, Mapping[int, Mapping[str, Summary]]], full: float | None = None) -> Axes:
+    """A metric against the share of related pairs: dotted without propagation, solid with it, as in Figure 8.
+
+    Args:
+        found: model -> percentage -> ``"without"`` or ``"with"`` -> summary over seeds.
+        full: the metric of the model that is trained on all related pairs.
+    """
+    _, ax = panels(1, height=2.8)
+    for label, by_share in found.items():
+        style = {key: entry for key, entry in look(label.lower()).items() if key != "linestyle"}
+        for kind, line in (("without", ":"), ("with", "-")):
+            shares = [share for share, runs in by_share.items() if kind in runs]
+            if shares:
+                means = [by_share[share][kind].mean for share in shares]
+                ax.plot(shares, means, linestyle=line, label=f"{label}, {kind}", **style)
+    if full is not None:
+        ax.axhline(full, color="0.4", linewidth=1, label="all pairs, MMVAE")
+    ax.set(xlabel="related pairs to start from (%)", ylabel="cross-coherence")
+    ax.legend(fontsize="small", ncols=2)
+    return ax
