@@ -26,6 +26,7 @@ from mmlib.metrics.likelihood import (
     log_conditional,
     log_marginal,
 )
+from mmlib.metrics.pmi import estimate_pmi, pmi_by_k, pointwise_mutual_information
 from mmlib.metrics.prd import (
     f_scores,
     generation_curves,
@@ -38,4 +39,6 @@ from mmlib.metrics.prd import (
 from mmlib.metrics.probes import Probe, fit_probe, latent_accuracy
 from mmlib.metrics.puppets import Puppet
 from mmlib.metrics.report import Report, evaluate, format_report
+from mmlib.metrics.siamese import Siamese, hadsell_loss, siamese_for
 from mmlib.metrics.style_content import posterior_scales, released_coherence, style_content_accuracy
+from mmlib.metrics.threshold import best_threshold, f1_score, threshold_quality

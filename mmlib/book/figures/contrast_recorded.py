@@ -86,8 +86,8 @@ def step_times() -> Table:
     )
 
 
-def lead(better: str, worse: str, paths: Sequence[str]) -> Summary | None:
-    """How far one recipe is ahead of another in the mean of some metrics, seed by seed.
+def lead(better: str, worse: str, paths: Sequence[str], split: str = "test/") -> Summary | None:
+    """How far one recipe is ahead of another in the mean of some metrics (paths after ``split``), seed by seed.
 
     None where fewer than three seeds are recorded of both.
     """
@@ -96,7 +96,7 @@ def lead(better: str, worse: str, paths: Sequence[str]) -> Summary | None:
     if len(seeds) < SEEDS:
         return None
     means = [
-        [sum(results.value(found[seed], f"test/{path}") for path in paths) / len(paths) for seed in seeds]
+        [sum(results.value(found[seed], split + path) for path in paths) / len(paths) for seed in seeds]
         for found in runs
     ]
     return summarise([a - b for a, b in zip(*means, strict=True)])
@@ -110,14 +110,15 @@ def check(claim: str, measured: Summary | None) -> None:
         claims.check(claim, measured)
 
 
-def _look(kind: str, model: str = "mmvae") -> dict:
+def look_of(kind: str, model: str = "mmvae") -> dict:
+    """Colour, marker and line of a model without a contrast, as cI and as cC."""
     return look(f"contrastive_{model}" if kind else model) | {
         "linestyle": {"": "-", "cI-": "--", "cC-": ":"}[kind],
         "marker": {"": "o", "cI-": "^", "cC-": "s"}[kind],
     }
 
 
-def _line(ax: Axes, label: str, found: dict[float, Summary | None], style: dict) -> None:
+def draw_line(ax: Axes, label: str, found: dict[float, Summary | None], style: dict) -> None:
     """A line through the means of what is recorded, and a dot for each seed."""
     found = {x: summary for x, summary in found.items() if summary is not None}
     ax.plot(list(found), [summary.mean for summary in found.values()], label=label, **style)
@@ -125,7 +126,8 @@ def _line(ax: Axes, label: str, found: dict[float, Summary | None], style: dict)
         ax.plot([x] * summary.n, summary.values, ".", color=style["color"], alpha=0.5)
 
 
-def _finish(axes: Sequence[Axes], ticks: Sequence[float], xlabel: str) -> list[Axes]:
+def finish(axes: Sequence[Axes], ticks: Sequence[float], xlabel: str) -> list[Axes]:
+    """Axis of the settings, a note where nothing is recorded, and a legend."""
     for ax in axes:
         ax.set_xscale("log")
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -144,10 +146,10 @@ def data_efficiency() -> list[Axes]:
     for ax, (title, path) in zip(axes, shown.items(), strict=True):
         for kind in KINDS:
             found = {share: recorded(recipe("MMVAE", kind, share), path) for share in SHARES}
-            _line(ax, f"{kind}MMVAE", found, _look(kind))
+            draw_line(ax, f"{kind}MMVAE", found, look_of(kind))
         ax.set_title(title)
     axes[0].set_ylabel("share coherent")
-    return _finish(axes, SHARES, "per cent of the data")
+    return finish(axes, SHARES, "per cent of the data")
 
 
 def gamma_study() -> list[Axes]:
@@ -167,12 +169,12 @@ def gamma_study() -> list[Axes]:
     shown = {(axes[0], name): path for name, (_, path) in COHERENCE.items()}
     shown[axes[1], "joint"] = "log_likelihood/joint"
     for (ax, name), path in shown.items():
-        _line(ax, name, {gamma: recorded(gamma_recipe(gamma), path) for gamma in GAMMAS}, styles[name])
+        draw_line(ax, name, {gamma: recorded(gamma_recipe(gamma), path) for gamma in GAMMAS}, styles[name])
         if (base := recorded(recipe("MMVAE"), path)) is not None:
             ax.axhline(base.mean, color=styles[name]["color"], linestyle=":", linewidth=1)
     axes[0].set_ylabel("share coherent")
     axes[1].set_ylabel("log p(x), nats")
-    return _finish(axes, GAMMAS, r"$\gamma$")
+    return finish(axes, GAMMAS, r"$\gamma$")
 
 
 def likelihoods() -> Table:

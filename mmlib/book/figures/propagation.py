@@ -8,9 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
+from mmlib.book.figures import contrast_recorded as contrast
 from mmlib.metrics.pmi import pointwise_mutual_information
+from mmlib.plots.results import Table, table
 from mmlib.plots.style import LINES, colour, look, panels
-from mmlib.summary import Summary
+from mmlib.runs import results
+from mmlib.summary import Summary, summarise
 
 SAME, OTHER = ("black", "o"), ("0.55", "x")  # pairs that belong together, and pairs that do not
 
@@ -128,23 +131,70 @@ def steps() -> Axes:
     return ax
 
 
-def study(found: Mapping[str, Mapping[int, Mapping[str, Summary]]], full: float | None = None) -> Axes:
-    """A metric against the share of related pairs: dotted without propagation, solid with it, as in Figure 8.
+# --- recorded runs --------------------------------------------------------------------------------------------------
 
-    Args:
-        found: model -> percentage -> ``"without"`` or ``"with"`` -> summary over seeds.
-        full: the metric of the model that is trained on all related pairs.
-    """
+STUDY, STARTS = {"MMVAE": "", "cI-MMVAE": "cI-", "cC-MMVAE": "cC-"}, (10, 20, 50)
+ADDED = {  # what is added to a tenth of the pairs -> ending of the recipe that goes on from cI-MMVAE
+    "nothing, not trained on": "before",
+    "nothing, as many steps more": "-nothing",
+    "what PMI finds": "",
+    "what the Siamese network finds": "-siamese",
+    "what the labels say": "-labels",
+}
+QUALITY = ("precision", "recall", "f1")
+
+
+def recipe_of(ending: str, kind: str = "cI-", share: int = 10) -> str:
+    """The recipe that goes on from MMVAE or a contrastive one of it; ``"before"``: that which it goes on from."""
+    few = contrast.recipe("MMVAE", kind, share)
+    return few if ending == "before" else f"{few}-propagated{ending}"
+
+
+def recipes_of_study() -> list[str]:
+    """All that `study` and `added_pairs` show, once."""
+    shown = [
+        recipe_of(end, kind, share) for kind in STUDY.values() for share in STARTS for end in ("before", "")
+    ]
+    return list(dict.fromkeys([*shown, *map(recipe_of, ADDED.values())]))
+
+
+def study() -> Axes:
+    """Cross-coherence against the share of related pairs, as Figure 8 of Shi et al. 2021 has it."""
     _, ax = panels(1, height=2.8)
-    for label, by_share in found.items():
-        style = {key: entry for key, entry in look(label.lower()).items() if key != "linestyle"}
-        for kind, line in (("without", ":"), ("with", "-")):
-            shares = [share for share, runs in by_share.items() if kind in runs]
-            if shares:
-                means = [by_share[share][kind].mean for share in shares]
-                ax.plot(shares, means, linestyle=line, label=f"{label}, {kind}", **style)
-    if full is not None:
-        ax.axhline(full, color="0.4", linewidth=1, label="all pairs, MMVAE")
-    ax.set(xlabel="related pairs to start from (%)", ylabel="cross-coherence")
-    ax.legend(fontsize="small", ncols=2)
-    return ax
+    for label, kind in STUDY.items():
+        style = {key: entry for key, entry in contrast.look_of(kind).items() if key != "linestyle"}
+        for ending, line in (("before", ":"), ("", "-")):
+            found = {x: _over_seeds(recipe_of(ending, kind, x), *contrast.CROSS) for x in STARTS}
+            contrast.draw_line(ax, label if line == "-" else "", found, style | {"linestyle": line})
+    full = _over_seeds(contrast.recipe("MMVAE"), *contrast.CROSS)
+    if full:
+        ax.axhline(full.mean, color="0.4", linewidth=1, label="MMVAE, all pairs")
+    ax.set_ylabel("cross-coherence")
+    return contrast.finish([ax], STARTS, "per cent of the data in pairs")[0]
+
+
+def added_pairs() -> Table:
+    """What each way to add pairs finds, and what it does to the cross-coherence of cI-MMVAE at 10 % of the data."""
+    body = []
+    for label, ending in ADDED.items():
+        name = recipe_of(ending)
+        searched = ending in ("", "-siamese")
+        found = [_over_seeds(name, f"propagation/full/{m}", split="") if searched else None for m in QUALITY]
+        body.append([label, *found, _over_seeds(name, *contrast.CROSS)])
+    header = ["added to a tenth of the pairs", *QUALITY, "cross-coherence"]
+    return table(header, body, caption="cI-MMVAE, `hand-street`, per cent, mean ± sd (seeds)")
+
+
+def lead(better: str, worse: str, path: str = "") -> Summary | None:
+    """How far one ending is ahead of another in cross-coherence, or in a metric, seed by seed; None: too few seeds."""
+    paths, split = ((path,), "") if path else (contrast.CROSS, "test/")
+    return contrast.lead(recipe_of(better), recipe_of(worse), paths, split)
+
+
+def _over_seeds(name: str, *paths: str, split: str = "test/") -> Summary | None:
+    runs = results.load(name)
+    return (
+        summarise([sum(results.value(r, split + p) for p in paths) / len(paths) for r in runs])
+        if runs
+        else None
+    )
