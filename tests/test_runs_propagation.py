@@ -110,9 +110,10 @@ def test_nothing_of_it_changes_other_recipes():
         ),
     ],
 )
-def test_what_cannot_be_gone_on_from_is_said(changes, message):
+def test_what_cannot_be_gone_on_from_is_said_before_anything_is_made(tmp_path, cache, changes, message):
     with pytest.raises(ValueError, match=message):
-        build.check(dataclasses.replace(recipe(), **changes))
+        made(dataclasses.replace(recipe(), **changes), tmp_path / "runs", cache)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_without_a_fraction_nothing_is_left_to_search(monkeypatch):

@@ -10,7 +10,6 @@ from mmlib.metrics import Classifiers, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
 from mmlib.models import MMALI, MultimodalVAE, get_model
 from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
-from mmlib.runs.propagation import options_of
 from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child
 
@@ -30,8 +29,6 @@ def check(recipe: Recipe) -> Recipe:
     except TypeError as error:
         expected = ", ".join([*takes.parameters][2:])
         raise ValueError(f"model_options of {recipe.model}: {error}; expected some of {expected}") from error
-    if recipe.propagation:
-        options_of(recipe)
     return recipe
 
 

@@ -62,12 +62,12 @@ def run(
         if folder.finished():
             folder.check_files()
             return folder.result
+        if folder.recipe.propagation:
+            how = {"device": device, "threads": threads, "progress": progress, "checkpoint_every": every}
+            how |= {"cache": cache, "stop": stop, "capture": capture, "portable": portable}
+            run(options_of(folder.recipe)["from"], folder.seed, folder.root, **how)
         with folder.locked():
             if not folder.finished():  # nobody finished it just before we had the lock
-                how = {"device": device, "threads": threads, "progress": progress, "checkpoint_every": every}
-                how |= {"cache": cache, "stop": stop, "capture": capture, "portable": portable}
-                if folder.recipe.propagation:
-                    run(options_of(folder.recipe)["from"], folder.seed, folder.root, **how)
                 _make(folder, str(device), threads, portable, progress, every, cache, stop, capture)
     except OSError as error:
         kept = f". {folder} is kept up to step {folder.step()} in {folder.path}"
