@@ -454,6 +454,23 @@ def test_wide_codes_that_decoders_ignore_pay_in_mmjsd_only_below_its_gamma(cls, 
     assert (wide < narrow) == bounded
 
 
+@pytest.mark.parametrize("cls", CONTRASTIVE.values(), ids=CONTRASTIVE)
+def test_a_held_proposal_learns_from_what_belongs_together_only(cls):
+    model, held = build(cls, contrast_k=3), build(cls, contrast_k=3, hold_proposal=True)
+    unrelated = held.loss(rows(), generator=torch.Generator().manual_seed(0))[1]["unrelated"]
+    learned = [p for name, p in held.named_parameters() if "encoder" in name]
+    found = torch.autograd.grad(unrelated.sum(), learned, allow_unused=True)
+    assert all(g is None or not g.any() for g in found)
+    decoder = [p for name, p in held.named_parameters() if "decoder" in name]
+    unrelated = held.loss(rows(), generator=torch.Generator().manual_seed(0))[1]["unrelated"]
+    assert all(g.any() for g in torch.autograd.grad(unrelated.sum(), decoder))
+    taught = model.loss(rows(), generator=torch.Generator().manual_seed(0))[1]["unrelated"]
+    encoder = [p for name, p in model.named_parameters() if "encoder" in name]
+    assert any(
+        g is not None and g.any() for g in torch.autograd.grad(taught.sum(), encoder, allow_unused=True)
+    )
+
+
 # --- options --------------------------------------------------------------------------------------------------------
 
 

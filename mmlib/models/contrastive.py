@@ -44,13 +44,16 @@ class Contrastive(MultimodalVAE):
     only. Other components draw and decode for every tuple, and so do all components of models with styles.
 
     Args:
-        modalities: as of the model, and so are all options but the last five.
+        modalities: as of the model, and so are all options but the last six.
         gamma: weight of the model's own objective. At 1 and below nothing keeps likelihoods from falling without end.
         negatives: N, items that each modality is exchanged for in turn, or random tuples.
         contrast: estimator of the likelihoods of unrelated tuples, ``"iwae"`` (cI) or ``"cubo"`` (cC).
         tuples: ``"anchored"``, a row's own items with one of them exchanged; ``"random"``, an item of a random row for
             each modality, none of them the row's own but by chance.
         contrast_k: draws from each component; None: the model's own ``k``, or 1 if it has none.
+        hold_proposal: cut the proposal of unrelated tuples from the graph, so that they teach the decoders alone, and
+            decode every tuple. An encoder that hears unrelated items together can propose codes far away from all
+            others, where any likelihood seems as small as it likes: JMVAE's does.
 
     Raises:
         ValueError: for an unknown option, or as the model.
@@ -70,6 +73,7 @@ class Contrastive(MultimodalVAE):
         contrast: str = "iwae",
         tuples: str = "anchored",
         contrast_k: int | None = None,
+        hold_proposal: bool = False,
         **options,
     ) -> None:
         super().__init__(modalities, latent_dim, *args, **options)
@@ -81,6 +85,7 @@ class Contrastive(MultimodalVAE):
             getattr(self, "estimator", "plain") != "plain"
         ):  # its gradients of draws are for one objective only
             raise ValueError(f"estimator is {self.estimator!r}; a contrastive objective has only 'plain'")
+        self.hold_proposal = one_of("hold_proposal", hold_proposal, (True, False))
         self._kept: dict | None = None  # what the model's own objective makes, while it does
 
     def __init_subclass__(cls, **kwargs) -> None:
@@ -167,7 +172,8 @@ class Contrastive(MultimodalVAE):
 
     def _serves(self, heard: tuple[int, ...], tuples: Tuples) -> bool:
         """Whether draws for related items are draws for the tuples, too: what was heard comes from one row."""
-        return len({tuples.groups[m] for m in heard}) == 1 and not any(self.style_dims.values())
+        one = len({tuples.groups[m] for m in heard}) == 1
+        return one and not self.hold_proposal and not any(self.style_dims.values())
 
     def _related(
         self, wanted: list[int], draws: Draws | None, codes: Codes, batch: Batch, mask: Mask, generator
@@ -208,6 +214,8 @@ class Contrastive(MultimodalVAE):
         observed = torch.stack([seen[name] for name in codes.given])
         codes = Codes(codes.given, Diagonal(loc, scale, codes.experts.family), observed, styles)
         posterior = self.proposal(codes, items, seen)
+        if self.hold_proposal:
+            posterior, styles = posterior.detach(), {name: q.detach() for name, q in styles.items()}
         anew = [r for r in range(len(posterior.log_mixture)) if r not in related]
         z, log_likelihood = {}, {}
         if anew:

@@ -46,6 +46,7 @@ for _model, _options in {"mmvae": TIGHT, "mvae": {}, "jmvae": NEURAL}.items():
         for _name, _contrast in (("ci", "iwae"), ("cc", "cubo")):
             # with one draw of one component CUBO and IWAE are the same number
             _own = _options | {"contrast": _contrast} | ({} if _model == "mmvae" else {"contrast_k": 2})
+            _own |= {"hold_proposal": True} if _model == "jmvae" else {}  # else all likelihoods are lost
             _shi(f"{_name}-{_model}", f"contrastive_{_model}", _table, _share, **_own)
 
 
