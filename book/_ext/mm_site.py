@@ -82,7 +82,10 @@ class Rounding(Page):
         rows, ratios = [], []
         for folder in sorted(trained.WEIGHTS.glob("*/seed-0")):
             recipe = folder.parent.name
-            usual = [coherences(result) for result in results.load(recipe)]
+            found = results.load(recipe)
+            if len(found) < 2 or found[0]["provenance"].get("portable"):  # nothing that rounds otherwise
+                continue
+            usual = [coherences(result) for result in found]
             rounded = coherences(results.verify(folder / "result.json"))
             seeds = math.hypot(*(distance(*pair) for pair in combinations(usual, 2)))
             seeds /= math.sqrt(math.comb(len(usual), 2))
