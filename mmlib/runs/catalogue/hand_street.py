@@ -69,8 +69,8 @@ for _by in ("siamese", "labels", "nothing"):
 for _name in ("mmvae-iwae", "cc-mmvae"):
     _propagated(10, _name, "nothing")
 # Twice the weight from which on nothing is won by codes that go astray, as it is for the others (`ContrastiveMMJSD`).
-for _model, _gamma in {"mopoe": 2.0, "mmjsd": 9.0}.items():
-    _shi(f"ci-{_model}", f"contrastive_{_model}", "no table, the book's own", 100, gamma=_gamma)
+for _model, _weight in {"mopoe": {}, "mmjsd": {"gamma": 9.0}}.items():
+    _shi(f"ci-{_model}", f"contrastive_{_model}", "no table, the book's own", 100, **_weight)
 for _gamma in (1.0, 1.1, 4.0, 10.0):
     _shi(f"ci-mmvae-gamma-{_gamma:g}", "contrastive_mmvae", "Figure 11", 100, **TIGHT, gamma=_gamma)
 
