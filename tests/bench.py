@@ -306,19 +306,24 @@ def grown(seconds: float) -> list[dict]:
     return rows
 
 
+def medians(key: str, found: dict[str, list[dict]]) -> list[dict]:
+    """A row for each name, which stands under ``key``: medians of what was measured."""
+    rows = [
+        {key: name}
+        | {unit: round(statistics.median(value[unit] for value in values), 1) for unit in ("ms", "mb")}
+        for name, values in found.items()
+    ]
+    print(*rows, sep="\n", flush=True)
+    return rows
+
+
 def protocol(rounds: int, seconds: float) -> list[dict]:
     """The models in turn; medians over rounds."""
     found = {name: [] for name in PROTOCOL}
     for _ in range(rounds):
         for name, values in found.items():
             values.append(once("recipe", name=name, seconds=seconds))
-    rows = [
-        {"recipe": name}
-        | {unit: round(statistics.median(value[unit] for value in values), 1) for unit in ("ms", "mb")}
-        for name, values in found.items()
-    ]
-    print(*rows, sep="\n", flush=True)
-    return rows
+    return medians("recipe", found)
 
 
 def contrasted(rounds: int, seconds: float) -> list[dict]:
@@ -328,13 +333,7 @@ def contrasted(rounds: int, seconds: float) -> list[dict]:
         for name, (model, options) in CONTRAST.items():
             job = {"model": model, "options": options, "shapes": PAIR, "width": 1.0, "seconds": seconds}
             found[name].append(once("ours", **job))
-    rows = [
-        {"step": name}
-        | {unit: round(statistics.median(value[unit] for value in values), 1) for unit in ("ms", "mb")}
-        for name, values in found.items()
-    ]
-    print(*rows, sep="\n", flush=True)
-    return rows
+    return medians("step", found)
 
 
 def main() -> None:

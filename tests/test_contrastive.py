@@ -471,6 +471,41 @@ def test_a_held_proposal_learns_from_what_belongs_together_only(cls):
     )
 
 
+class Wary(torch.nn.Module):
+    """The exact joint encoder, which sends codes the further away the less its two items agree."""
+
+    def __init__(self, lab):
+        super().__init__()
+        self.exact, self.lab = joint_encoder(lab), lab
+        self.away = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, batch):
+        loc, raw = self.exact(batch)
+        first, second = (self.lab.posterior(batch, [name])[0] for name in batch)
+        apart = (first - second).square().sum(-1, keepdim=True)
+        return loc + self.away * (apart - 1).clamp(min=0), raw
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_joint_encoder_can_lose_what_is_unrelated_at_no_cost_unless_it_is_held(held):
+    """At little noise related items agree, and no gamma weighs what they do not pay."""
+    lab = LinearGaussian.make({"a": 3, "b": 4}, 2, noise=0.05, seed=1)
+    batch = lab.sample(ROWS, torch.Generator().manual_seed(0))[1]
+    model = ContrastiveJMVAE(
+        modalities(lab, widen=1.0), 2, Wary(lab), gamma=1000.0, alpha=0.0, negatives=3, hold_proposal=held
+    ).double()
+    related, unrelated = [], []
+    for away in (0.0, 10.0, 1000.0):
+        model.joint_encoder.away.data.fill_(away)
+        loss, parts = model.loss(batch, generator=torch.Generator().manual_seed(0))
+        related.append(parts["related"].mean().item())
+        unrelated.append(parts["unrelated"].mean().item())
+    assert related[0] == related[1] == related[2]
+    assert unrelated[2] < 1000 * unrelated[1] < 0 and unrelated[1] < unrelated[0]
+    (taught,) = torch.autograd.grad(loss, model.joint_encoder.away)
+    assert bool(taught < 0) != held and (taught == 0) == held
+
+
 # --- options --------------------------------------------------------------------------------------------------------
 
 

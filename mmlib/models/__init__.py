@@ -3,6 +3,7 @@
 from mmlib.checks import look_up
 from mmlib.models.base import Codes, Draws, MultimodalVAE
 from mmlib.models.contrastive import (
+    Contrastive,
     ContrastiveJMVAE,
     ContrastiveMMJSD,
     ContrastiveMMVAE,
