@@ -10,7 +10,7 @@ A recipe asks for it by its field ``propagation``, options by name:
 
 Source: Shi et al. 2021, Section 4.5. Left open there, and decided here: that training goes on, from the weights of the
 run, and with a new optimiser; samples, partners, and all settings of the Siamese network. Its 1,000 steps were
-preferred to 2,000 for a larger F1 among the pairs that are searched, which are of the training split: a selection in its favour.
+preferred to 2,000 for a larger F1 among the pairs searched, which are of the training split: a choice in its favour.
 """
 
 import dataclasses
