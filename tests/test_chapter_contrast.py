@@ -216,12 +216,15 @@ def test_a_table_has_the_printed_cells_and_a_dash_or_ours_beside(files):
 
 def test_times_of_steps_are_in_units_of_the_model_alone(monkeypatch):
     measured = {
-        "contrast": [{"step": "A", "ms": 2.0}, {"step": "cI-A, N = 5", "ms": 3.0}, {"step": "B", "ms": 5.0}]
+        "hardware": "a machine",
+        "date": "a day",
+        "contrast": [{"step": "A", "ms": 2.0}, {"step": "cI-A, N = 5", "ms": 3.0}, {"step": "B", "ms": 5.0}],
     }
     monkeypatch.setattr(recorded.files, "read_yaml", lambda path: measured)
-    lines = str(recorded.step_times()).splitlines()[2:]
+    assert "a machine, a day" in str(recorded.step_times())
+    lines = str(recorded.step_times()).splitlines()[-3:]
     assert lines == ["| A | 2.0 | 1.0 |", "| cI-A, N = 5 | 3.0 | 1.5 |", "| B | 5.0 | 1.0 |"]
-    measured.clear()
+    del measured["contrast"]
     assert str(recorded.step_times()).endswith("| not measured yet | – | – |")
 
 

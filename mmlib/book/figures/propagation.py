@@ -9,11 +9,11 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from mmlib.book.figures import contrast_recorded as contrast
+from mmlib.book.figures.three_modalities import recorded
 from mmlib.metrics.pmi import pointwise_mutual_information
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import LINES, colour, look, panels
-from mmlib.runs import results
-from mmlib.summary import Summary, summarise
+from mmlib.summary import Summary
 
 SAME, OTHER = ("black", "o"), ("0.55", "x")  # pairs that belong together, and pairs that do not
 
@@ -164,9 +164,9 @@ def study() -> Axes:
     for label, kind in STUDY.items():
         style = {key: entry for key, entry in contrast.look_of(kind).items() if key != "linestyle"}
         for ending, line in (("before", ":"), ("", "-")):
-            found = {x: _over_seeds(recipe_of(ending, kind, x), *contrast.CROSS) for x in STARTS}
+            found = {x: recorded(recipe_of(ending, kind, x), *contrast.CROSS) for x in STARTS}
             contrast.draw_line(ax, label if line == "-" else "", found, style | {"linestyle": line})
-    full = _over_seeds(contrast.recipe("MMVAE"), *contrast.CROSS)
+    full = recorded(contrast.recipe("MMVAE"), *contrast.CROSS)
     if full:
         ax.axhline(full.mean, color="0.4", linewidth=1, label="MMVAE, all pairs")
     ax.set_ylabel("cross-coherence")
@@ -179,8 +179,8 @@ def added_pairs() -> Table:
     for label, ending in ADDED.items():
         name = recipe_of(ending)
         searched = ending in ("", "-siamese")
-        found = [_over_seeds(name, f"propagation/full/{m}", split="") if searched else None for m in QUALITY]
-        body.append([label, *found, _over_seeds(name, *contrast.CROSS)])
+        found = [recorded(name, f"propagation/full/{m}", split="") if searched else None for m in QUALITY]
+        body.append([label, *found, recorded(name, *contrast.CROSS)])
     header = ["added to a tenth of the pairs", *QUALITY, "cross-coherence"]
     return table(header, body, caption="cI-MMVAE, `hand-street`, per cent, mean ± sd (seeds)")
 
@@ -189,12 +189,3 @@ def lead(better: str, worse: str, path: str = "") -> Summary | None:
     """How far one ending is ahead of another in cross-coherence, or in a metric, seed by seed; None: too few seeds."""
     paths, split = ((path,), "") if path else (contrast.CROSS, "test/")
     return contrast.lead(recipe_of(better), recipe_of(worse), paths, split)
-
-
-def _over_seeds(name: str, *paths: str, split: str = "test/") -> Summary | None:
-    runs = results.load(name)
-    return (
-        summarise([sum(results.value(r, split + p) for p in paths) / len(paths) for r in runs])
-        if runs
-        else None
-    )

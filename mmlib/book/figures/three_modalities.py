@@ -38,9 +38,9 @@ COHERENCE = {
 TRANSLATION = tuple(path for label, (_, path) in COHERENCE.items() if "from" in label and "," not in label)
 
 
-def recorded(recipe: str, *paths: str) -> Summary | None:
-    """The mean of some metrics of the test split, over a recipe's seeds; None where no seed is recorded."""
-    found = [[results.value(run, f"test/{path}") for path in paths] for run in results.load(recipe)]
+def recorded(recipe: str, *paths: str, split: str = "test/") -> Summary | None:
+    """The mean of some metrics (paths after ``split``), over a recipe's seeds; None where no seed is recorded."""
+    found = [[results.value(run, split + path) for path in paths] for run in results.load(recipe)]
     return summarise([sum(values) / len(values) for values in found]) if found else None
 
 
