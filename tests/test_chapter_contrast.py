@@ -21,7 +21,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from mmlib.book.figures import contrast as figures
-from mmlib.book.figures import contrast_recorded as recorded
+from mmlib.book.figures import contrast_recorded as tables
+from mmlib.book.figures import recorded
 
 NAMES = ("first", "second")
 LAB = LinearGaussian.make(dict(zip(NAMES, (3, 4), strict=True)), 2, noise=0.7, seed=1)
@@ -181,16 +182,14 @@ def files(monkeypatch):
 
 
 def test_every_recipe_that_is_read_is_of_the_catalogue():
-    rows = [
-        recorded.recipe(m, kind, n) for m in recorded.MODELS for kind in recorded.KINDS for n in (100, 20)
-    ]
-    curve = [recorded.recipe("MMVAE", kind, share) for kind in recorded.KINDS for share in recorded.SHARES]
-    sweep = [recorded.gamma_recipe(gamma) for gamma in recorded.GAMMAS]
+    rows = [tables.recipe(m, kind, n) for m in tables.MODELS for kind in tables.KINDS for n in (100, 20)]
+    curve = [tables.recipe("MMVAE", kind, share) for kind in tables.KINDS for share in tables.SHARES]
+    sweep = [tables.gamma_recipe(gamma) for gamma in tables.GAMMAS]
     assert {*rows, *curve, *sweep} <= set(RECIPES)
-    for gamma, name in zip(recorded.GAMMAS, sweep, strict=True):
+    for gamma, name in zip(tables.GAMMAS, sweep, strict=True):
         assert RECIPES[name].model_options.get("gamma", 2.0) == gamma
-    for share in recorded.SHARES:
-        name = recorded.recipe("MMVAE", "cC-", share)
+    for share in tables.SHARES:
+        name = tables.recipe("MMVAE", "cC-", share)
         assert RECIPES[name].data_options.get("fraction", 1) == share / 100
         assert RECIPES[name].model_options["contrast"] == "cubo"
 
@@ -205,13 +204,13 @@ def test_what_is_recorded_is_counted(files):
 
 def test_a_table_has_the_printed_cells_and_a_dash_or_ours_beside(files):
     files["hand-street-20-ci-mmvae"] = [run(seed, 0.8 + seed / 100) for seed in range(3)]
-    lines = str(recorded.table_1(20, recorded.COHERENCE)).splitlines()
+    lines = str(tables.table_1(20, tables.COHERENCE)).splitlines()
     assert len(lines) == 2 + 2 + 9
     assert (
         lines[5] == "| cI-MMVAE | 86.75 | 81.0 ± 1.0 (3) | 69.51 | 81.0 ± 1.0 (3) | 42.74 | 40.5 ± 0.5 (3) |"
     )
     assert lines[4].startswith("| MMVAE | 76.33 | – | 59.52 | – |")
-    assert "| MVAE | 91.65 | – | 64.12 | – | 64.60 | – |" in str(recorded.table_1(100, recorded.OTHERS))
+    assert "| MVAE | 91.65 | – | 64.12 | – | 64.60 | – |" in str(tables.table_1(100, tables.OTHERS))
 
 
 def test_times_of_steps_are_in_units_of_the_model_alone(monkeypatch):
@@ -220,22 +219,22 @@ def test_times_of_steps_are_in_units_of_the_model_alone(monkeypatch):
         "date": "a day",
         "contrast": [{"step": "A", "ms": 2.0}, {"step": "cI-A, N = 5", "ms": 3.0}, {"step": "B", "ms": 5.0}],
     }
-    monkeypatch.setattr(recorded.files, "read_yaml", lambda path: measured)
-    assert "a machine, a day" in str(recorded.step_times())
-    lines = str(recorded.step_times()).splitlines()[-3:]
+    monkeypatch.setattr(tables.files, "read_yaml", lambda path: measured)
+    assert "a machine, a day" in str(tables.step_times())
+    lines = str(tables.step_times()).splitlines()[-3:]
     assert lines == ["| A | 2.0 | 1.0 |", "| cI-A, N = 5 | 3.0 | 1.5 |", "| B | 5.0 | 1.0 |"]
     del measured["contrast"]
-    assert str(recorded.step_times()).endswith("| not measured yet | – | – |")
+    assert str(tables.step_times()).endswith("| not measured yet | – | – |")
 
 
 def test_one_recipe_leads_another_where_three_seeds_are_of_both(files, capsys):
     files["a"] = [run(seed, 0.8 + seed / 100) for seed in range(4)]
     files["b"] = [run(seed, 0.7) for seed in (0, 2)]
-    assert recorded.lead("a", "b", recorded.CROSS) is None
+    assert recorded.lead("a", "b", tables.CROSS) is None
     recorded.check("contrast-cross-20", None)
     assert capsys.readouterr().out.startswith("NOT RECORDED YET  with 20 %")
     files["b"].append(run(3, 0.7))
-    ahead = recorded.lead("a", "b", recorded.CROSS)
+    ahead = recorded.lead("a", "b", tables.CROSS)
     np.testing.assert_allclose(ahead.values, [0.1, 0.12, 0.13])
     recorded.check("contrast-cross-20", summarise([0.1, 0.1, 0.1]))
     assert capsys.readouterr().out.startswith("PASS  with 20 %")
@@ -244,14 +243,14 @@ def test_one_recipe_leads_another_where_three_seeds_are_of_both(files, capsys):
 
 
 def test_curves_show_what_is_recorded_and_say_so_where_nothing_is(files):
-    for axes in (recorded.data_efficiency(), recorded.gamma_study()):
+    for axes in (tables.data_efficiency(), tables.gamma_study()):
         assert all(ax.texts[0].get_text() == "not recorded yet" for ax in axes)
     files["hand-street-10-cc-mmvae"] = [run(0, 0.6), run(1, 0.7)]
     files["hand-street-ci-mmvae"] = files["hand-street-mmvae-iwae"] = [run(0, 0.9)]
-    axes = recorded.data_efficiency()
+    axes = tables.data_efficiency()
     curves = {line.get_label(): line.get_xydata().tolist() for line in axes[0].lines}
     assert curves["cC-MMVAE"] == [[10, pytest.approx(0.65)]] and curves["cI-MMVAE"] == [[100, 0.9]]
-    coherence, likelihood = recorded.gamma_study()
+    coherence, likelihood = tables.gamma_study()
     assert coherence.lines[0].get_xydata().tolist() == [[2, 0.9]] and not coherence.texts
     assert likelihood.lines[0].get_xydata().tolist() == [[2, -500]]
     assert [list(line.get_ydata()) for line in likelihood.lines if line.get_linestyle() == ":"] == [
@@ -260,15 +259,15 @@ def test_curves_show_what_is_recorded_and_say_so_where_nothing_is(files):
 
 
 def test_printed_likelihoods_once_exchanged_break_their_ceiling_in_the_joint_of_two_models_alone():
-    lines = [line.split(" | ") for line in str(recorded.likelihoods()).splitlines()[2:]]
+    lines = [line.split(" | ") for line in str(tables.likelihoods()).splitlines()[2:]]
     head, _, *body = lines
     assert len(body) == 10 and "ceiling" in body[-1][0]
     above = {(row[0].strip("| "), head[i]) for row in body for i, entry in enumerate(row) if "!" in entry}
-    assert above == {(f"{kind}{model}", "joint") for kind in recorded.KINDS for model in ("MVAE", "JMVAE")}
+    assert above == {(f"{kind}{model}", "joint") for kind in tables.KINDS for model in ("MVAE", "JMVAE")}
     assert body[0][3] == "-431.7" and body[0][5].startswith("-1618.5")  # printed in each other's row
 
 
 def test_our_likelihoods_have_a_dash_where_nothing_is_recorded(files):
-    body = str(recorded.our_likelihoods()).splitlines()[4:]
+    body = str(tables.our_likelihoods()).splitlines()[4:]
     assert len(body) == 10 and body[0] == "| MMVAE | – | – | – | – | – |"
     assert body[-1].startswith("| ceiling | -415.2 | -103.8 | -311.4 |")

@@ -16,8 +16,8 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from mmlib.book.figures import contrast_recorded as contrast
 from mmlib.book.figures import propagation as figures
+from mmlib.book.figures.recorded import check
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +129,8 @@ def test_every_recipe_of_the_study_is_in_the_catalogue():
 def test_with_nothing_recorded_figure_and_table_are_empty_and_claims_say_so(root, capsys):
     assert figures.study().texts[0].get_text() == "not recorded yet"
     assert str(figures.added_pairs()).count("–") == 5 * 4
-    assert figures.lead("", "before") is None
-    contrast.check("propagation-helps-ci", figures.lead("", "before"))
+    assert figures.gain("", "before") is None
+    check("propagation-helps-ci", figures.gain("", "before"))
     assert capsys.readouterr().out.startswith("NOT RECORDED YET")
 
 
@@ -142,12 +142,12 @@ def test_what_is_recorded_is_shown_and_compared_seed_by_seed(root):
     before, after = [line for line in figures.study().lines if list(line.get_xdata()) == [10]]
     assert (before.get_linestyle(), after.get_linestyle()) == (":", "-")
     assert before.get_ydata() == pytest.approx([0.51]) and after.get_ydata() == pytest.approx([0.61])
-    ahead = figures.lead("", "before")
+    ahead = figures.gain("", "before")
     assert ahead.n == 3 and ahead.mean == pytest.approx(0.1)
-    assert figures.lead("", "-siamese", "propagation/full/f1").mean == pytest.approx(-0.2)
+    assert figures.gain("", "-siamese", "propagation/full/f1").mean == pytest.approx(-0.2)
     rows = {line.split(" | ")[0].strip("| "): line for line in str(figures.added_pairs()).splitlines()}
     assert "30.0 ± 0.0 (3)" in rows["what PMI finds"] and "61.0" in rows["what PMI finds"]
     assert rows["nothing, not trained on"].count("–") == 3
     assert claims.load()["propagation-ci-siamese"].outcome(
-        figures.lead("", "-siamese", "propagation/full/f1")
+        figures.gain("", "-siamese", "propagation/full/f1")
     )

@@ -9,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from mmlib.book.figures import contrast_recorded as contrast
-from mmlib.book.figures.three_modalities import recorded
+from mmlib.book.figures.recorded import draw_line, finish, lead, recorded
 from mmlib.metrics.pmi import pointwise_mutual_information
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import LINES, colour, look, panels
@@ -165,12 +165,12 @@ def study() -> Axes:
         style = {key: entry for key, entry in contrast.look_of(kind).items() if key != "linestyle"}
         for ending, line in (("before", ":"), ("", "-")):
             found = {x: recorded(recipe_of(ending, kind, x), *contrast.CROSS) for x in STARTS}
-            contrast.draw_line(ax, label if line == "-" else "", found, style | {"linestyle": line})
+            draw_line(ax, label if line == "-" else "", found, style | {"linestyle": line})
     full = recorded(contrast.recipe("MMVAE"), *contrast.CROSS)
     if full:
         ax.axhline(full.mean, color="0.4", linewidth=1, label="MMVAE, all pairs")
     ax.set_ylabel("cross-coherence")
-    return contrast.finish([ax], STARTS, "per cent of the data in pairs")[0]
+    return finish([ax], STARTS, "per cent of the data in pairs")[0]
 
 
 def added_pairs() -> Table:
@@ -185,7 +185,7 @@ def added_pairs() -> Table:
     return table(header, body, caption="cI-MMVAE, `hand-street`, per cent, mean ± sd (seeds)")
 
 
-def lead(better: str, worse: str, path: str = "") -> Summary | None:
+def gain(better: str, worse: str, path: str = "") -> Summary | None:
     """How far one ending is ahead of another in cross-coherence, or in a metric, seed by seed; None: too few seeds."""
     paths, split = ((path,), "") if path else (contrast.CROSS, "test/")
-    return contrast.lead(recipe_of(better), recipe_of(worse), paths, split)
+    return lead(recipe_of(better), recipe_of(worse), paths, split)

@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 
 from mmlib import files
 from mmlib.book import ledger
+from mmlib.book.figures.recorded import draw_line, recorded
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import LINES, look, panels
 from mmlib.runs import results
-from mmlib.summary import Summary, summarise
 
 NAMES = ("hand", "street", "text")
 PAIRS = tuple(f"{a},{b}" for a, b in (("hand", "street"), ("hand", "text"), ("street", "text")))
@@ -36,12 +36,6 @@ COHERENCE = {
     "text from hand, street": ("ms-to-t", "subset_coherence/hand,street/text"),
 }
 TRANSLATION = tuple(path for label, (_, path) in COHERENCE.items() if "from" in label and "," not in label)
-
-
-def recorded(recipe: str, *paths: str, split: str = "test/") -> Summary | None:
-    """The mean of some metrics (paths after ``split``), over a recipe's seeds; None where no seed is recorded."""
-    found = [[results.value(run, split + path) for path in paths] for run in results.load(recipe)]
-    return summarise([sum(values) / len(values) for values in found]) if found else None
 
 
 def step_times() -> tuple[dict[str, float], str]:
@@ -103,12 +97,8 @@ def sweep(
     _, axes = panels(len(panels_of), height=2.8, squeeze=False)
     for ax, (title, lines) in zip(axes[0], panels_of.items(), strict=True):
         for i, (label, paths) in enumerate(lines.items()):
-            found = {x: recorded(recipe, *paths) for x, recipe in recipes.items()}
-            found = {x: summary for x, summary in sorted(found.items()) if summary is not None}
-            style = look(label) | {"marker": "os^D"[i % 4], "linestyle": LINES[i % 4]}
-            ax.plot(list(found), [s.mean for s in found.values()], label=label, **style)
-            for x, summary in found.items():
-                ax.plot([x] * summary.n, summary.values, ".", color=style["color"], alpha=0.6)
+            found = {x: recorded(recipe, *paths) for x, recipe in sorted(recipes.items())}
+            draw_line(ax, label, found, look(label) | {"marker": "os^D"[i % 4], "linestyle": LINES[i % 4]})
         ax.set(title=title, xlabel=xlabel, xlim=(min(recipes) - 0.1, None))
         ax.set_xticks(sorted(recipes), [f"{x:g}" for x in sorted(recipes)])
         ax.legend(fontsize="small")
