@@ -26,6 +26,11 @@ from mmlib.metrics.likelihood import (
     log_conditional,
     log_marginal,
 )
+from mmlib.metrics.mutual_information import (
+    GaussianProcessJudge,
+    gaussian_process_judge,
+    mutual_information_score,
+)
 from mmlib.metrics.pmi import estimate_pmi, pmi_by_k, pointwise_mutual_information
 from mmlib.metrics.prd import (
     f_scores,

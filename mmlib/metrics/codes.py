@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmlib.checks import one_of
 from mmlib.data.core import check_split
 from mmlib.distributions import Diagonal
 from mmlib.metrics.split import batches_of, whole_rows
+
+LINKAGES = ("average", "single", "complete", "ward")
 
 
 @torch.no_grad()
@@ -104,17 +107,28 @@ def class_distances(
     return mean, [(name, int(c)) for name in posteriors for c in classes]
 
 
-def tree(distances: Tensor) -> np.ndarray:
-    """Hierarchical clustering by average linkage, as ``scipy.cluster.hierarchy`` stores it.
+def tree(distances: Tensor, linkage: str = "average") -> np.ndarray:
+    """Hierarchical clustering of groups by their distances, as ``scipy.cluster.hierarchy`` stores it.
 
     Average linkage goes on taking means: between clusters of groups of one size it is the mean distance of their
     items. The distances, [G, G], are made symmetric, (K + K') / 2, and their diagonal 0.
+
+    Args:
+        distances: as from `class_distances`, or a block of them, such as rows hand and columns street.
+        linkage: ``"average"``; to compare, ``"single"`` and ``"complete"``, the nearest and the farthest of two
+            clusters' groups, and ``"ward"``, which takes the distances for those of points, and they are none.
+
+    Raises:
+        ValueError: for another linkage, or if the distances are not square.
     """
-    from scipy.cluster.hierarchy import linkage
+    from scipy.cluster.hierarchy import linkage as cluster
     from scipy.spatial.distance import squareform
 
+    one_of("linkage", linkage, LINKAGES)
+    if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
+        raise ValueError(f"distances has shape {tuple(distances.shape)}; expected [G, G]")
     symmetric = ((distances + distances.T) / 2).fill_diagonal_(0)
-    return linkage(squareform(symmetric.numpy(), checks=False), "average")
+    return cluster(squareform(symmetric.numpy(), checks=False), linkage)
 
 
 def joint_map(

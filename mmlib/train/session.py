@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +9,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mmlib.checks import check_has, kind, whole
 from mmlib.data.batches import rows_at
 from mmlib.data.core import PairedSplit, check_split
 from mmlib.files import check_folder
 from mmlib.metrics.split import precision_of
+from mmlib.progress import progress_bar
 from mmlib.seeding import check_device, child, generator
 from mmlib.train import checkpoint
 from mmlib.train.ema import Ema
@@ -140,7 +138,7 @@ class Session:
             step = self._resume()
             if begin is not None and step < self.steps:
                 begin(step)
-            bar = stack.enter_context(_bar(self.steps, step, self.progress))
+            bar = stack.enter_context(progress_bar(self.steps, step, self.progress))
             while step < self.steps:
                 advance(step)
                 step += 1
@@ -213,16 +211,6 @@ class Session:
 
 def _clock() -> dict[str, float]:
     return {"wall_seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
-
-
-def _bar(steps: int, done: int, progress: bool) -> tqdm:
-    """A progress bar for a reader; none for files, pipes and stored pages."""
-    ipython = sys.modules.get("IPython")
-    notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-    wanted = progress and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
-    shown = wanted and (notebook or sys.stderr.isatty())
-    where = {"file": sys.stdout if notebook else sys.stderr, "leave": not notebook, "ncols": 88}
-    return tqdm(total=steps, initial=done, unit="step", disable=not shown, **where)
 
 
 @contextlib.contextmanager

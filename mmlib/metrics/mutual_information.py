@@ -1,0 +1,195 @@
+"""How far the plausible classifiers disagree about a picture: mutual information of its label and the classifier.
+
+A judge gives one answer, however strange the picture. With a Gaussian process for its last layer there are many
+classifiers that explain the training items as well, and each can be asked. Where they disagree, the picture is unlike
+what they know. That they agree is no proof of quality: they may agree on a wrong label.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmlib.checks import check_has, one_of, positive, whole
+from mmlib.metrics.classifiers import Classifiers, check_judges
+from mmlib.metrics.split import device_of
+from mmlib.progress import progress_bar
+from mmlib.seeding import child
+
+ROWS = 500  # items at once, where nothing is trained
+
+
+def mutual_information_score(probabilities: Tensor) -> Tensor:
+    r"""What a label would tell about the classifier w that gives it, for each item: [N], nats, from 0 to log C.
+
+    0 where all classifiers say the same, right or wrong, sure or not; log C where each is sure of one class and every
+    class is named equally often.
+
+    Equation: ``eq-mutual-information-score``. Source: Joy et al. 2022, Appendix H.2, with means over S draws of w.
+        I(y, w | x) = H[ mean_s p(y | x, w_s) ] - mean_s H[ p(y | x, w_s) ],  H[p] = - sum_y p(y) log p(y)
+
+    Args:
+        probabilities: [S, N, C], what S classifiers give to C classes; each sums to 1 over classes.
+
+    Raises:
+        ValueError: for another shape, no classifier, or what are no probabilities, such as logits.
+    """
+    if probabilities.ndim != 3 or 0 in (probabilities.shape[0], probabilities.shape[2]):
+        found = tuple(probabilities.shape)
+        raise ValueError(f"probabilities has shape {found}; expected [S, N, C] with S and C of at least 1")
+    away = (probabilities.detach().sum(-1) - 1).abs()
+    if not bool((probabilities >= 0).all() and (away < 1e-4).all()):  # float32 is off by less
+        raise ValueError("probabilities has negative numbers, or sums other than 1 over its last axis")
+    mean = probabilities.mean(0)
+    return torch.special.entr(mean).sum(-1) - torch.special.entr(probabilities).sum(-1).mean(0)
+
+
+@dataclass(frozen=True)
+class GaussianProcessJudge:
+    """A judge with a Gaussian process for its last layer, from `gaussian_process_judge`: many classifiers in one.
+
+    Attributes:
+        classifiers: whose features are read.
+        name: of the modality that is judged.
+        process: features [B, F] to a normal for each latent function, mean and variance [B, C].
+        centre: mean of the features of the training items, [F].
+        spread: root of their mean squared distance from it.
+    """
+
+    classifiers: Classifiers
+    name: str
+    process: nn.Module
+    centre: Tensor
+    spread: Tensor
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, samples: int = 100, generator=None) -> Tensor:
+        """What ``samples`` classifiers give to the classes of images [N, *shape] in [0, 1]: [S, N, C].
+
+        A classifier is a draw of the latent functions; of each image on its own, which is all that its score asks for.
+
+        Raises:
+            ValueError: as :meth:`mmlib.metrics.Classifiers.features`.
+        """
+        samples, found = whole("samples", samples), []
+        for part in images.split(ROWS):
+            features = self.classifiers.features(self.name, part)
+            latent = self.process((features - self.centre) / self.spread)
+            noise = torch.randn(
+                samples, *latent.mean.shape, generator=generator, device=features.device, dtype=features.dtype
+            )
+            found.append((latent.mean + latent.variance.sqrt() * noise).softmax(-1))
+        return torch.cat(found, dim=1)
+
+
+def gaussian_process_judge(
+    classifiers: Classifiers,
+    data,
+    name: str,
+    inducing: int = 100,
+    epochs: int = 20,
+    batch_size: int = 256,
+    learning_rate: float = 1e-2,
+    seed: int = 0,
+    progress: bool = True,
+) -> GaussianProcessJudge:
+    """Put a sparse variational Gaussian process in the place of a judge's last layer; all before it stays as it is.
+
+    One latent function a class, with a softmax on top; radial basis functions with a length scale for every feature,
+    shared by the functions (ten of them then cost as much as one); inducing points begin at the k-means centres of each
+    class, and are whitened. It sees the plain training items. Same arguments and machine: same process.
+
+    Args:
+        classifiers: of which one judges ``name`` and has features.
+        data: a data set, whose training items and labels are used.
+        name: of the modality.
+        inducing: points, as many for each class.
+        epochs: passes through the items.
+        batch_size: items a step.
+        learning_rate: of Adam.
+        seed: of the k-means, the order of the items and the draws.
+        progress: show a progress bar where somebody looks.
+
+    Raises:
+        ValueError: naming the argument.
+        ModuleNotFoundError: without GPyTorch.
+
+    Source: Joy et al. 2022, Appendix H.2, which says "sparse variational GP" and no setting: they are all ours.
+    """
+    check_judges(classifiers, [name])
+    check_has("data", data, ["train"], "a data set, such as load('hand-street')")
+    one_of("name", name, data.train.items)
+    inducing, epochs, batch_size = (
+        whole(n, v) for n, v in (("inducing", inducing), ("epochs", epochs), ("batch_size", batch_size))
+    )
+    learning_rate, seed = positive("learning_rate", learning_rate), whole("seed", seed, 0)
+    items, network = data.train.items[name], classifiers.networks[name]
+    device = device_of(network) if isinstance(network, nn.Module) else torch.device("cpu")
+    parts = torch.arange(len(items)).split(ROWS)
+    features = torch.cat([classifiers.features(name, items.batch(rows, device)) for rows in parts])
+    labels = items.labels.to(device)
+    classes = int(labels.max()) + 1
+    fewest = int(labels.bincount(minlength=classes).min())
+    if not classes <= inducing <= classes * fewest:
+        raise ValueError(
+            f"inducing is {inducing}; expected from {classes} to {classes * fewest}: one or more for each of the "
+            f"{classes} classes, of which the smallest has {fewest} items"
+        )
+    centre = features.mean(0)
+    spread = (features - centre).square().sum(-1).mean().sqrt()
+    features = (features - centre) / spread  # now distances are of the order of the first length scale
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(child(seed, name, "gaussian process"))
+        process, bound = _process(_centres(features, labels, inducing // classes, seed), classes, len(items))
+        process, bound = process.to(device), bound.to(device)
+        optimiser = torch.optim.Adam(bound.parameters(), learning_rate)
+        with progress_bar(epochs, progress=progress, unit="epoch") as bar:
+            for _ in range(epochs):
+                for rows in torch.randperm(len(items)).to(device).split(batch_size):
+                    optimiser.zero_grad()
+                    (-bound(process(features[rows]), labels[rows])).backward()
+                    optimiser.step()
+                bar.update()
+    return GaussianProcessJudge(classifiers, name, process.eval().requires_grad_(False), centre, spread)
+
+
+def _centres(features: Tensor, labels: Tensor, each: int, seed: int) -> Tensor:
+    """The k-means centres of every class, [C each, F]."""
+    from sklearn.cluster import KMeans
+
+    groups = [features[labels == c].cpu().numpy() for c in labels.unique()]
+    found = [
+        KMeans(each, n_init=1, random_state=seed % 2**32).fit(group).cluster_centers_ for group in groups
+    ]
+    return torch.cat([torch.as_tensor(centres) for centres in found]).to(features)
+
+
+def _process(points: Tensor, classes: int, items: int) -> tuple[nn.Module, nn.Module]:
+    """The process, and the ELBO of its parameters: a mean over the items of a batch, nats an item."""
+    with warnings.catch_warnings():  # of torch, about what GPyTorch uses of it
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            import gpytorch
+        except ModuleNotFoundError as error:
+            needs = "gaussian_process_judge needs GPyTorch: pip install gpytorch"
+            raise ModuleNotFoundError(needs, name=error.name) from error
+    each = torch.Size([classes])
+
+    class Process(gpytorch.models.ApproximateGP):
+        def __init__(self):
+            weights = gpytorch.variational.CholeskyVariationalDistribution(len(points), batch_shape=each)
+            whitened = gpytorch.variational.VariationalStrategy(self, points, weights)
+            strategy = gpytorch.variational.IndependentMultitaskVariationalStrategy
+            super().__init__(strategy(whitened, num_tasks=classes))
+            self.mean_module = gpytorch.means.ConstantMean(batch_shape=each)
+            kernel = gpytorch.kernels.RBFKernel(ard_num_dims=points.shape[1])
+            self.covar_module = gpytorch.kernels.ScaleKernel(kernel)
+
+        def forward(self, x: Tensor):
+            return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
+
+    process = Process()
+    likelihood = gpytorch.likelihoods.SoftmaxLikelihood(num_classes=classes, mixing_weights=False)
+    return process, gpytorch.mlls.VariationalELBO(likelihood, process, num_data=items)
