@@ -350,7 +350,7 @@ def test_ten_mutual_informations_are_latent_accuracies(tables):
 
 
 def test_what_the_tables_of_mutual_supervision_say_against_its_sentences(tables):
-    """meme-19, meme-20, meme-24."""
+    """meme-19, meme-20, meme-24, meme-25."""
     coherence, probe, birds = (tables[f"meme-table-{n}"] for n in (3, 4, 5))
     rows = {name: printed(coherence, name) for name in ("meme-svhn", "mmvae-svhn", "mvae-svhn")}
     ways = ("m-to-s-1", "s-to-m-1")
@@ -361,6 +361,8 @@ def test_what_the_tables_of_mutual_supervision_say_against_its_sentences(tables)
     assert ahead == [[True, False], [True, True]]  # columns are what is given; what is generated
     assert mvae[1] - 3 * coherence.table["mvae-svhn", "s-to-m-1"].sd > 0.1  # chance
     assert printed(probe, "mvae-svhn")["svhn-1"] < 0.14 and mvae[0] < 0.13
+    known = {name: printed(probe, name)["mnist-1"] for name in ("mvae-svhn", "mmvae-svhn")}
+    assert known["mvae-svhn"] == 0.892 > known["mmvae-svhn"] == 0.886
     gaps = {}
     for way in ("i-to-c-1", "c-to-i-1"):
         one, other = (birds.table[row, way] for row in ("meme-image", "mmvae-image"))
@@ -784,6 +786,20 @@ def test_mean_distance_within_a_class_is_positive_unless_all_posteriors_coincide
     assert mean_distance(loc, loc, scale, scale) > 0.5  # though the same three posteriors on both sides
     alike = loc[:1].expand(3, 2), scale[:1].expand(3, 2)
     assert mean_distance(alike[0], alike[0], alike[1], alike[1]) == 0
+
+
+def test_heights_of_a_tree_have_the_unit_of_the_code():
+    """meme-26: a code and the same code seven times as long; ratios stay, heights do not."""
+    labels = torch.arange(40) % 4
+    loc, scale = random(2, 40, 3) + labels[:, None], random(2, 40, 3, seed=1).exp()
+    heights, ratios = [], []
+    for unit in (1, 7):
+        codes = {name: Diagonal(unit * loc[m], unit * scale[m]) for m, name in enumerate("ab")}
+        between = class_distances(codes, labels)[0][:4, 4:]
+        heights.append(torch.as_tensor(tree(between)[:, 2]))
+        ratios.append(between.diagonal().mean() / between.mean())
+    torch.testing.assert_close(heights[1], 7 * heights[0])
+    torch.testing.assert_close(*ratios)
 
 
 def test_the_likelihood_of_the_other_modality_is_a_mean_over_samples():

@@ -84,3 +84,29 @@ def class_tree(
     handles = [Patch(color=colour(name, modality=True), label=name) for name in names]
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1)
     return ax
+
+
+def class_matrix(
+    distances: Tensor,
+    classes: Sequence[int],
+    names: tuple[str, str],
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Mean distances of classes, rows of the first modality and columns of the second; dark is near.
+
+    A dot marks the nearest class of each row; all on the diagonal is best. ``distances`` are [C, C], a block of those of
+    ``mmlib.metrics.class_distances``; ``names`` are of the rows and of the columns.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(3.2, 2.6))
+    drawn = ax.imshow(distances.numpy(), cmap="cividis")
+    for row, column in enumerate(distances.argmin(1).tolist()):
+        ax.plot(column, row, "o", color="white", markersize=3)
+    for axis, name in ((ax.yaxis, names[0]), (ax.xaxis, names[1])):
+        axis.set_ticks(range(len(classes)), classes)
+        axis.set_label_text(name, color=colour(name, modality=True), weight="bold")
+    ax.grid(False)
+    ax.set_title(title)
+    ax.figure.colorbar(drawn, ax=ax, shrink=0.8)
+    return ax

@@ -48,6 +48,21 @@ def load_recorded(recipe: Recipe | str, seed: int = 0, device: str = "cpu", cach
     return load_trained(recipe, seed, WEIGHTS, device, cache)
 
 
+def recorded_recipes(dataset: str, **data_options) -> list[str]:
+    """Recipes of that data set, with just these options, whose weights come with the repository: names, in order."""
+    found = [get(path.name) for path in sorted(WEIGHTS.glob("*/")) if (path / "seed-0").is_dir()]
+    return [r.name for r in found if r.dataset == dataset and dict(r.data_options) == data_options]
+
+
+def recorded_result(recipe: Recipe | str, seed: int = 0) -> dict:
+    """What was recorded of a run whose weights come with the repository: recipe, numbers and where it was made.
+
+    Raises:
+        ValueError: for an unknown recipe, or a damaged result.
+    """
+    return verify(RunFolder(get(recipe), seed, WEIGHTS).result)
+
+
 def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root="runs", device="cpu", cache=None):
     """Coherences, latent accuracies and quality of generation of a finished run on one split.
 

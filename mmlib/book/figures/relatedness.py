@@ -1,0 +1,125 @@
+"""Figures of the relatedness chapter: plans that move mass, distances of many models, classes and trees."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from scipy import stats
+from scipy.cluster.hierarchy import cophenet
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from mmlib.distributions import Diagonal
+from mmlib.metrics import tree
+from mmlib.plots import class_matrix, class_tree, distance_histograms, panels
+from mmlib.plots.style import look
+
+FAMILIES = {"normal": stats.norm, "laplace": stats.laplace}
+
+
+def plans(pairs: Mapping[str, tuple[Diagonal, Diagonal]]) -> Sequence[Axes]:
+    """Level by level, where the cheapest plan moves the mass of one posterior: a straight line within one family.
+
+    ``pairs`` are title -> two posteriors of one number; their quantiles stand against each other, marked at tenths.
+    """
+    _, axes = panels(len(pairs), height=2.5)
+    levels, tenths = np.linspace(0.005, 0.995, 400), np.arange(1, 10) / 10
+    for ax, (title, (p, q)) in zip(axes, pairs.items(), strict=True):
+        first, second = (FAMILIES[r.family](float(r.loc), float(r.scale)) for r in (p, q))
+        ax.plot(first.ppf(levels), second.ppf(levels), color="0.3")
+        ax.plot(first.ppf(tenths), second.ppf(tenths), "o", color="0.3", markersize=4)
+        ax.axline((0, 0), slope=1, color="0.7", linestyle=":", linewidth=1)
+        ax.set(title=title, xlabel=f"{p.family}, from")
+        ax.set_ylabel(f"{q.family}, to")
+    return axes
+
+
+def histograms(told: Mapping[str, tuple[Tensor, Tensor, float]], columns: int = 4) -> Sequence[Axes]:
+    """As :func:`mmlib.plots.distance_histograms`, of any number of models, in rows."""
+    rows = -(-len(told) // columns)
+    _, axes = panels(columns, rows, height=1.7)
+    used, rest = axes.flatten()[: len(told)], axes.flatten()[len(told) :]
+    distance_histograms(told, axes=used)
+    for ax in rest:
+        ax.set_axis_off()
+    for i, ax in enumerate(used):
+        ax.set_ylabel("density" if i % columns == 0 else "")
+        ax.set_xlabel("$W_2$" if i + columns >= len(told) else "")
+    return used
+
+
+def matrices(found: Mapping[str, Tensor], classes: Sequence[int], names: tuple[str, str]) -> Sequence[Axes]:
+    """Class distances of several models, name -> [C, C], each in its own unit."""
+    _, axes = panels(len(found), height=2.4)
+    for ax, (title, distances) in zip(axes, found.items(), strict=True):
+        class_matrix(distances, classes, names, title, ax)
+    return axes
+
+
+def linkages(distances: Tensor, classes: Sequence[int], kinds: Sequence[str]) -> Sequence[Axes]:
+    """Trees of one matrix of class distances, [C, C], by several linkages."""
+    _, axes = panels(len(kinds), height=2.3)
+    for ax, kind in zip(axes, kinds, strict=True):
+        class_tree(tree(distances, kind), [("both", c) for c in classes], kind, ax)
+        ax.get_legend().remove()
+        ax.set_ylabel("height" if ax is axes[0] else "")
+        for text in ax.get_xticklabels():
+            text.set_color("0.2")
+    return axes
+
+
+def kept(distances: Tensor, kind: str) -> float:
+    """Cophenetic correlation: of the distances of classes and the heights at which a linkage joins them; 1 is best."""
+    symmetric = ((distances + distances.T) / 2).fill_diagonal_(0)
+    return float(cophenet(tree(distances, kind), squareform(symmetric.numpy(), checks=False))[0])
+
+
+def scatter(
+    x: Mapping[str, float], y: Mapping[str, float], models: Mapping[str, str], labels: tuple[str, str], ax: Axes
+) -> Axes:
+    """One point a run: name -> value on both axes; ``models`` says whose look each has."""
+    for name in x:
+        style = look(models[name]) | {"linestyle": ""}
+        ax.plot([x[name]], [y[name]], **style, markersize=7)
+        ax.annotate(name, (x[name], y[name]), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    return ax
+
+
+def in_words(columns: Mapping[str, Sequence[float]], level: float = 0.05) -> str:
+    """What the rank correlations of the first column with each of the others say, as a sentence."""
+    (head, first), *others = columns.items()
+    parts = []
+    for name, values in others:
+        found = stats.spearmanr(first, values)
+        verdict = "told apart from 0" if found.pvalue < level else "not told apart from 0"
+        parts.append(f"{found.statistic:+.2f} with {name} ({verdict})")
+    return f"Rank correlation of {head} over {len(first)} models: {'; '.join(parts)}."
+
+
+def every_pair(p: Diagonal, q: Diagonal) -> tuple[Diagonal, Diagonal]:
+    """Posteriors [P, D] and [Q, D] laid out so that functions of two meet every pair: [P, 1, D] and [1, Q, D]."""
+    first = Diagonal(p.loc[:, None], p.scale[:, None], p.family)
+    return first, Diagonal(q.loc[None], q.scale[None], q.family)
+
+
+def toy(labels: Tensor, private: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Codes of two modalities, title -> ([N, 6], [N, 6]), both with the digit as a place on a circle, in two numbers.
+
+    ``private``, [2, N], is what only one modality knows.
+    """
+    angle = 2 * math.pi * labels.double() / 10
+    told, none = 2 * torch.stack([angle.cos(), angle.sin()], -1), torch.zeros(len(labels), 2, dtype=torch.float64)
+
+    def code(m: int, gap: float = 0.0, loud: float = 1.0, other: bool = False) -> Tensor:
+        own = torch.stack([loud * private[m], torch.full_like(private[m], gap)], -1)
+        return torch.cat([none, told, own] if other else [told, none, own], -1)
+
+    return {
+        "the same numbers": (code(0), code(1)),
+        "the same, far away": (code(0), code(1, gap=50.0)),
+        "the same, private one four times": (code(0, loud=4.0), code(1, loud=4.0)),
+        "other numbers": (code(0), code(1, other=True)),
+    }
