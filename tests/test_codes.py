@@ -101,6 +101,26 @@ def test_related_items_are_nearer_where_codes_follow_the_class_whatever_the_unit
     related, unrelated, nearer = metrics.relatedness(7 * distances, torch.tensor([0, 0, 1]))
     won = sum((float(a < b) + float(a == b) / 2) for a in related for b in unrelated)
     assert nearer == pytest.approx(won / (len(related) * len(unrelated)))
+    related, unrelated, nearer = metrics.relatedness(
+        distances[:2], torch.tensor([7, 3]), torch.tensor([3, 3, 7])
+    )
+    assert related.tolist() == [2.0, 3.0, 2.0] and unrelated.tolist() == [1.0, 5.0, 3.0]
+    assert nearer == pytest.approx((0 + 1 + 0.5 + 0 + 1 + 1 + 0 + 1 + 1) / 9)  # 3 against 3 is a tie
+
+
+@pytest.mark.parametrize(
+    ("labels", "others", "message"),
+    [
+        ([0, 1], None, r"distances has shape \(3, 3\); expected \(2, 2\), a row and a column for each label"),
+        ([0, 1, 1], [0, 1], r"distances has shape \(3, 3\); expected \(3, 2\)"),
+        ([0, 0, 0], None, "labels make all pairs related, or none"),
+        ([0, 0, 0], [1, 2, 1], "labels make all pairs related, or none"),
+    ],
+)
+def test_labels_that_tell_nothing_apart_are_refused(labels, others, message):
+    others = others if others is None else torch.tensor(others)
+    with pytest.raises(ValueError, match=message):
+        metrics.relatedness(torch.ones(3, 3), torch.tensor(labels), others)
 
 
 # --- classes and maps ----------------------------------------------------------------------------------------------
@@ -132,6 +152,31 @@ def test_the_tree_joins_modalities_of_a_digit_or_digits_of_a_modality(apart, par
             float(distances[:4, 4:].mean()) if partner == "modality" else found[-1, 2]
         )
     )
+
+
+def test_linkages_join_what_they_say():
+    """Four points on a line, at 0, 1, 3 and 7: single takes the nearest, complete the farthest, average the mean."""
+    points = torch.tensor([0.0, 1.0, 3.0, 7.0], dtype=torch.float64)
+    distances = (points[:, None] - points).abs()
+    heights = {
+        kind: metrics.tree(distances, kind)[:, 2].tolist() for kind in ("single", "average", "complete")
+    }
+    assert heights == {"single": [1, 2, 4], "average": [1, 2.5, pytest.approx(17 / 3)], "complete": [1, 3, 7]}
+    merged = metrics.tree(distances, "ward")[
+        1, 2
+    ]  # {0, 1} and 3: sqrt(2 n m / (n + m)) times the centres' distance
+    assert merged == pytest.approx((2 * 2 * 1 / 3) ** 0.5 * 2.5)
+    with pytest.raises(
+        ValueError, match="linkage is 'median'; expected one of average, single, complete, ward"
+    ):
+        metrics.tree(distances, "median")
+    with pytest.raises(ValueError, match=r"distances has shape \(2, 4\); expected \[G, G\]"):
+        metrics.tree(distances[:2])
+
+
+def test_a_matrix_of_two_modalities_is_made_symmetric_before_it_is_joined():
+    block = torch.tensor([[9.0, 1.0, 4.0], [3.0, 9.0, 6.0], [6.0, 8.0, 9.0]], dtype=torch.float64)
+    assert metrics.tree(block, "single")[:, 2].tolist() == [2.0, 5.0]  # (1 + 3) / 2 and (4 + 6) / 2
 
 
 def test_the_map_is_one_for_all_modalities_and_owes_nothing_to_chance():
@@ -192,6 +237,12 @@ def test_figures_draw_what_they_are_given():
     distances, groups = metrics.class_distances(posteriors, labels)
     found = metrics.tree(distances)
     ax = plots.class_tree(found, groups, "a model")
+    block = plots.class_matrix(distances[:4, 4:], [3, 1, 4, 5], ("hand", "street"), "a model")
+    assert torch.equal(torch.as_tensor(block.images[0].get_array().data), distances[:4, 4:])
+    nearest = [tuple(int(x) for x in line.get_xydata()[0]) for line in block.lines]
+    assert nearest == [(int(column), row) for row, column in enumerate(distances[:4, 4:].argmin(1))]
+    assert [text.get_text() for text in block.get_yticklabels()] == ["3", "1", "4", "5"]
+    assert to_hex(block.xaxis.label.get_color()) == plots.colour("street")
     texts = [(text.get_text(), to_hex(text.get_color())) for text in ax.get_xticklabels()]
     assert sorted(texts) == sorted((str(c), plots.colour(name)) for name, c in groups)
     assert {text for text, _ in texts[:2]} == {texts[0][0]}  # the two modalities of a digit stand together

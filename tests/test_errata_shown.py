@@ -20,6 +20,7 @@ from mmlib.book.ledger_entries import Cell
 from mmlib.book.ledger_read import load
 from mmlib.distributions import Diagonal, kl_divergence, product_of_experts, single
 from mmlib.lab import LinearGaussian, quadrature
+from mmlib.metrics.codes import class_distances, tree
 from mmlib.metrics.coherence import joint_coherence, released_joint_coherence
 from mmlib.metrics.likelihood import importance_log_likelihood, laplace_ceiling
 

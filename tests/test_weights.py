@@ -37,6 +37,16 @@ def test_recorded_weights_have_the_coherences_of_the_result_beside_them(name, se
             assert entry["value"] == pytest.approx(told, abs=0.01)
 
 
+def test_recorded_recipes_are_those_of_one_data_set_with_all_pairs():
+    found = trained.recorded_recipes("hand-street")
+    assert found == sorted(name for name, _ in KEPT if RECIPES[name].dataset == "hand-street")
+    assert trained.recorded_recipes("hand-street", fraction=0.5) == []
+    result = trained.recorded_result(found[0])
+    assert result["recipe"]["name"] == found[0] and result["seed"] == 0
+    with pytest.raises(ValueError, match="nothing"):
+        trained.recorded_result("nothing")
+
+
 def test_a_file_that_is_not_the_one_of_its_result_is_refused(tmp_path, monkeypatch):
     name, seed = KEPT[0]
     shutil.copytree(trained.WEIGHTS / name, tmp_path / name)

@@ -68,19 +68,34 @@ def wasserstein(p: Diagonal, q: Diagonal) -> Tensor:
     return torch.cdist(*points, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def relatedness(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, float]:
+def relatedness(
+    distances: Tensor, labels: Tensor, others: Tensor | None = None
+) -> tuple[Tensor, Tensor, float]:
     """Distances of pairs that show one class and of pairs that show two, and how well they tell these apart.
 
-    Source: Joy et al. 2022, Section 4.2 (the distances; the share is ours). The distances, [N, N], are those of item i
-    of one modality to item j of another; ``labels``, int64 [N], are of both, and of at least two classes.
+    Source: Joy et al. 2022, Section 4.2 (the distances; the share, an area under the ROC curve, is ours).
+
+    Args:
+        distances: [N, P], of item i of one modality to item j of another, or of other items of the same.
+        labels: int64 [N], of the rows.
+        others: int64 [P], of the columns; default: those of the rows.
 
     Returns:
         Related and unrelated distances, flat, and the share of (related, unrelated) for which the related is nearer;
         a tie counts half. 0.5 is chance. It does not depend on the code's unit.
+
+    Raises:
+        ValueError: if the shapes do not fit, or there are no related or no unrelated pairs.
     """
     from sklearn.metrics import roc_auc_score
 
-    same = labels[:, None] == labels
+    others = labels if others is None else others
+    if distances.shape != (len(labels), len(others)):
+        found = f"distances has shape {tuple(distances.shape)}"
+        raise ValueError(f"{found}; expected {(len(labels), len(others))}, a row and a column for each label")
+    same = labels[:, None] == others
+    if bool(same.all()) or not bool(same.any()):
+        raise ValueError("labels make all pairs related, or none; expected some of both")
     nearer = roc_auc_score(same.flatten().numpy(), -distances.detach().flatten().numpy())
     return distances[same], distances[~same], float(nearer)
 

@@ -95,8 +95,8 @@ def class_matrix(
 ) -> Axes:
     """Mean distances of classes, rows of the first modality and columns of the second; dark is near.
 
-    A dot marks the nearest class of each row; all on the diagonal is best. ``distances`` are [C, C], a block of those of
-    ``mmlib.metrics.class_distances``; ``names`` are of the rows and of the columns.
+    A dot marks the nearest class of each row; all on the diagonal is best. ``distances`` are [C, C], a block of those
+    of ``mmlib.metrics.class_distances``; ``names`` are of the rows and of the columns.
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(3.2, 2.6))

@@ -47,6 +47,9 @@ def histograms(told: Mapping[str, tuple[Tensor, Tensor, float]], columns: int = 
     for i, ax in enumerate(used):
         ax.set_ylabel("density" if i % columns == 0 else "")
         ax.set_xlabel("$W_2$" if i + columns >= len(told) else "")
+    handles, names = used[0].get_legend_handles_labels()
+    used[0].get_legend().remove()
+    used[0].figure.legend(handles, names, loc="outside lower center", ncols=2)
     return used
 
 
@@ -76,16 +79,24 @@ def kept(distances: Tensor, kind: str) -> float:
     return float(cophenet(tree(distances, kind), squareform(symmetric.numpy(), checks=False))[0])
 
 
-def scatter(
-    x: Mapping[str, float], y: Mapping[str, float], models: Mapping[str, str], labels: tuple[str, str], ax: Axes
-) -> Axes:
-    """One point a run: name -> value on both axes; ``models`` says whose look each has."""
-    for name in x:
-        style = look(models[name]) | {"linestyle": ""}
-        ax.plot([x[name]], [y[name]], **style, markersize=7)
-        ax.annotate(name, (x[name], y[name]), xytext=(4, 4), textcoords="offset points", fontsize=7)
-    ax.set(xlabel=labels[0], ylabel=labels[1])
-    return ax
+def scatters(
+    columns: Mapping[str, Sequence[float]], labels: Sequence[str], models: Mapping[str, str]
+) -> Sequence[Axes]:
+    """One point a run, the last column against each of the others; ``models`` says whose look each label has."""
+    *across, (up, height) = columns.items()
+    _, axes = panels(len(across), height=2.9, sharey=True)
+    for ax, (name, values) in zip(axes, across, strict=True):
+        for label, x, y in zip(labels, values, height, strict=True):
+            ax.plot([x], [y], **look(models[label]) | {"linestyle": ""}, markersize=7, label=label)
+        ax.set_xlabel(name)
+    axes[0].set_ylabel(up)
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return axes
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's, from -1 to 1."""
+    return float(stats.spearmanr(first, second).statistic)
 
 
 def in_words(columns: Mapping[str, Sequence[float]], level: float = 0.05) -> str:
@@ -111,7 +122,10 @@ def toy(labels: Tensor, private: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     ``private``, [2, N], is what only one modality knows.
     """
     angle = 2 * math.pi * labels.double() / 10
-    told, none = 2 * torch.stack([angle.cos(), angle.sin()], -1), torch.zeros(len(labels), 2, dtype=torch.float64)
+    told, none = (
+        2 * torch.stack([angle.cos(), angle.sin()], -1),
+        torch.zeros(len(labels), 2, dtype=torch.float64),
+    )
 
     def code(m: int, gap: float = 0.0, loud: float = 1.0, other: bool = False) -> Tensor:
         own = torch.stack([loud * private[m], torch.full_like(private[m], gap)], -1)
