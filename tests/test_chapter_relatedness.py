@@ -81,11 +81,11 @@ def test_a_tree_keeps_distances_that_are_one_already_and_loses_of_others():
 
 
 def test_points_have_the_look_of_their_model():
-    columns = {"nearer": [0.7, 0.8], "coherent": [0.6, 0.9]}
-    (ax,) = np.atleast_1d(figures.scatters(columns, ["a", "b"], {"a": "mvae", "b": "mmvae"}))
+    columns = {"gap": [0.1, 0.2], "nearer": [0.7, 0.8], "coherent": [0.6, 0.9]}
+    first, ax = figures.scatters(columns, ["a", "b"], {"a": "mvae", "b": "mmvae"})
     assert [line.get_color() for line in ax.lines] == [plots.colour("mvae"), plots.colour("mmvae")]
     assert [tuple(line.get_xydata()[0]) for line in ax.lines] == [(0.7, 0.6), (0.8, 0.9)]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("nearer", "coherent")
+    assert (first.get_xlabel(), first.get_ylabel(), ax.get_xlabel()) == ("gap", "coherent", "nearer")
 
 
 def test_the_sentence_says_what_a_rank_correlation_can():
