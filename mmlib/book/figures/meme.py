@@ -160,7 +160,10 @@ def three_modalities() -> Table:
     runs = {
         "MEME, mixture of the others": "meme-mixture",
         "MEME, product of the others": "meme-product",
-        **{"mmJSD": "mmjsd", "MoPoE": "mopoe", "MMVAE": "mmvae", "MVAE": "mvae"},
+        "mmJSD": "mmjsd",
+        "MoPoE": "mopoe",
+        "MMVAE": "mmvae",
+        "MVAE": "mvae",
     }
     body = [
         [label, *(recorded(f"hand-street-text-{run}", *paths) for paths in THREE.values())]
