@@ -25,6 +25,11 @@ class Watch:
     def see(self, step: int, loss: Tensor, parts: dict[str, Tensor], model: nn.Module) -> None:
         """Take in the loss and its parts [B] of a step, the ``step``-th, before its weights change."""
         names = ["loss", *parts]
+        if self.count and set(names) == set(
+            self.names
+        ):  # rows of another kind may name them in another order
+            names = self.names
+            parts = {name: parts[name] for name in names[1:]}
         with torch.no_grad():
             rows = torch.stack([part.detach().double() for part in parts.values()])  # [P, B]
             means = torch.cat([loss.detach().double().view(1), rows.mean(1)])
