@@ -14,6 +14,7 @@ from mmlib.data.batches import alternating_order, alternating_rows_at, rows_by_k
 from mmlib.modality import Modality, NormalLikelihood
 from mmlib.models import MODELS
 from mmlib.runs import build as recipes_build
+from mmlib.runs.recipes import RECIPES
 from mmlib.train import Paused, fit, fit_adversarial
 
 KINDS = {"hand": (True, False), "street": (False, True)}
@@ -250,3 +251,32 @@ def test_a_recipe_s_schedule_enters_its_hash_and_only_where_it_is_not_the_defaul
     with pytest.raises(ValueError, match="schedule is 'odd'; expected one of shuffled, alternating"):
         recipes_build.check(dataclasses.replace(TINY, schedule="odd"))
     assert rows_at(0, 100, 8, seed=0).tolist() == [67, 34, 61, 88, 31, 19, 26, 73]  # pinned: what is recorded
+
+
+# --- recipes --------------------------------------------------------------------------------------------------------
+
+
+def test_partial_recipes_differ_from_those_of_all_pairs_in_their_rows_alone():
+    found = [r for r in RECIPES.values() if r.dataset == "hand-street" and "paired" in r.data_options]
+    whole = {recipe.hash for recipe in RECIPES.values() if recipe.dataset == "hand-street"}
+    assert {"hand-street-mvae-split-0.25", "hand-street-mmali-paired-0.0625"} <= {
+        recipe.name for recipe in found
+    }
+    for recipe in found:
+        plain = dataclasses.replace(recipe, data_options={}, schedule="shuffled")
+        assert plain.hash in whole, recipe.name
+        assert f"-{recipe.data_options['paired']:g}" in recipe.name
+
+
+def test_there_is_a_recipe_of_every_model_for_every_share_and_kind():
+    for model in {r.model for r in RECIPES.values() if r.name.endswith("-split-0.25") and "hand" in r.name}:
+        for share in ("0.5", "0.25", "0.125", "0.0625"):
+            for kind, expected in (
+                ("hand", {"always": "hand"}),
+                ("street", {"always": "street"}),
+                ("split", {}),
+                ("paired", {"unpaired": "dropped"}),
+            ):
+                recipe = RECIPES[f"hand-street-{model}-{kind}-{share}"]
+                assert recipe.model == model
+                assert recipe.data_options == {"paired": float(share), **expected}

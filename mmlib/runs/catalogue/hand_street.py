@@ -1,5 +1,7 @@
 """Recipes on hand-street, the embedded pair: minutes on one thread."""
 
+import dataclasses
+
 from mmlib.runs.catalogue.settings import BINARY, QUICK, SHORT
 from mmlib.runs.recipe import Recipe
 
@@ -105,3 +107,36 @@ SOURCE = "Chen and Zhu 2022, Tables 2 and 3{}, on the book's own, embedded data"
 for _name, _style, _text in (("", {}, ""), ("-shared", {"style_dim": 0}, ", one shared code and no styles")):
     _prose = (SOURCE.format(_text), SHORT.format(16, 16, "5,000"))
     _add(f"mmali{_name}", "mmali", *_prose, steps=5_000, model_options=FLAT | _style, **QUICK)
+
+# Joy et al. 2022: a share of the rows shows both modalities, each of the others only one; in "split" as many show hand
+# as show street. "paired" are the same pairs and nothing else. All else is as in the run of all pairs, steps included.
+PARTIAL = {"mvae": "mvae", "mmvae": "mmvae-elbo", "mopoe": "mopoe", "mmjsd": "mmjsd", "mmali": "mmali"}
+KINDS = {
+    "hand": ("hand always present", {"always": "hand"}),
+    "street": ("street always present", {"always": "street"}),
+    "split": ("one or the other present", {}),
+    "paired": ("pairs alone", {"unpaired": "dropped"}),
+}
+
+
+def _joy(model: str, full: str, kind: str, share: float, schedule: str = "shuffled") -> None:
+    base = next(recipe for recipe in RECIPES if recipe.name == f"hand-street-{full}")
+    text, options = KINDS[kind]
+    alternating, taking = ("", "") if schedule == "shuffled" else ("-alternating", ", pairs every few steps")
+    shows = "Joy et al. 2022, Figure 22" if kind == "paired" else "Joy et al. 2022, Tables 3 and 4"
+    shows = shows if model in ("mvae", "meme") else f"beside {shows}"  # the models that are there
+    changes = {
+        "name": f"hand-street-{model}-{kind}-{share:g}{alternating}",
+        "source": f"{shows}: {model}, {text}, f = {share:g}{taking}; on the book's own, embedded data",
+        "data_options": {"paired": share, **options},
+        "schedule": schedule,
+    }
+    RECIPES.append(dataclasses.replace(base, **changes))
+
+
+for _model, _full in PARTIAL.items():
+    for _share in (0.5, 0.25, 0.125, 0.0625):
+        for _kind in KINDS:
+            _joy(_model, _full, _kind, _share)
+    if _model != "mmali":  # both sides of its game need rows of all kinds at once
+        _joy(_model, _full, "split", 0.25, "alternating")
