@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from mmlib.book import ledger
-from mmlib.book.figures import contrast_recorded as contrast
-from mmlib.book.figures.three_modalities import recorded
+from mmlib.book.figures.contrast_recorded import CROSS
+from mmlib.book.figures.recorded import draw_line, finish, lead, recorded, state
+from mmlib.book.ledger_rule import SEEDS
 from mmlib.data.batches import alternating_order
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import colour, look, panels
@@ -29,7 +30,7 @@ FULL = {"mmvae": "mmvae-elbo"}  # recipes of all pairs that are called otherwise
 SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 KINDS = {"hand": "hand always present", "street": "street always present", "split": "one or the other"}
 LATENT = ("latent_accuracy/hand/sample", "latent_accuracy/street/sample")
-CURVES = {"cross-coherence": contrast.CROSS, "latent accuracy": LATENT}
+CURVES = {"cross-coherence": CROSS, "latent accuracy": LATENT}
 INK = {"pair": "0.25", "hand": colour("hand"), "street": colour("street")}
 
 
@@ -156,7 +157,7 @@ def curves(what: str) -> list[Axes]:
     for ax, (kind, title) in zip(axes, KINDS.items(), strict=True):
         for model in models():
             found = {share: recorded(recipe(model, kind, share), *CURVES[what]) for share in SHARES}
-            contrast.draw_line(ax, LABELS[model], found, look(model))
+            draw_line(ax, LABELS[model], found, look(model))
             for share, summary in found.items():
                 if summary is not None and summary.low is not None:
                     ax.plot(
@@ -164,7 +165,7 @@ def curves(what: str) -> list[Axes]:
                     )
         ax.set_title(title)
     axes[0].set_ylabel(f"{what}, mean of two")
-    contrast.finish(axes, SHARES, "share of the rows that are pairs, f")
+    finish(axes, SHARES, "share of the rows that are pairs, f")
     for ax in axes:
         ax.set_xticks(SHARES, ["1/16", "1/8", "1/4", "1/2", "1"])
     return list(axes)
@@ -175,7 +176,7 @@ def at_share(share: float = 0.25) -> Table:
     header = ["f = 1", *KINDS.values()]
     body = []
     for model in models():
-        for path, way in zip(contrast.CROSS, ("hand to street", "street to hand"), strict=True):
+        for path, way in zip(CROSS, ("hand to street", "street to hand"), strict=True):
             names = [recipe(model, "split", 1.0), *(recipe(model, kind, share) for kind in KINDS)]
             body.append([f"{LABELS[model]}, {way}", *(recorded(name, path) for name in names)])
     caption = f"Cross-coherence, f = {share:g}, test split, per cent, mean ± sd (seeds)"
@@ -198,22 +199,22 @@ def recipes_beside(*columns: str, share: float = 0.25) -> list[str]:
 
 def side_by_side(*columns: str, share: float = 0.25) -> Table:
     """Cross-coherence, mean of both directions, of each model by some of `SIDE_BY_SIDE`, in per cent."""
-    found = iter([recorded(name, *contrast.CROSS) for name in recipes_beside(*columns, share=share)])
+    found = iter([recorded(name, *CROSS) for name in recipes_beside(*columns, share=share)])
     body = [[LABELS[model], *(next(found) for _ in columns)] for model in models()]
     caption = f"Cross-coherence, mean of both directions, f = {share:g}, SPLIT, per cent, mean ± sd (seeds)"
     return table(["", *columns], body, caption=caption)
 
 
-def lead(better: tuple, worse: tuple, paths: Sequence[str] = contrast.CROSS) -> Summary | None:
+def gain(better: tuple, worse: tuple, paths: Sequence[str] = CROSS) -> Summary | None:
     """How far one recipe, (model, kind, share, ending), is ahead of another, seed by seed; None: too few seeds."""
     names = [recipe(*each) for each in (better, worse)]
-    return contrast.lead(*names, paths) if all(name in RECIPES for name in names) else None
+    return lead(*names, paths) if all(name in RECIPES for name in names) else None
 
 
 def ordering(share: float = 0.25, kind: str = "split") -> str:
     """One sentence: who translates best at a share of pairs, of what is recorded with three seeds."""
-    found = {LABELS[m]: recorded(recipe(m, kind, share), *contrast.CROSS) for m in models()}
-    found = {label: summary for label, summary in found.items() if summary and summary.n >= contrast.SEEDS}
+    found = {LABELS[m]: recorded(recipe(m, kind, share), *CROSS) for m in models()}
+    found = {label: summary for label, summary in found.items() if summary and summary.n >= SEEDS}
     place = f"At f = {share:g}, {KINDS[kind]}"
     if len(found) < 2:
         return f"{place}: not recorded yet for two models with three seeds each."
@@ -227,7 +228,7 @@ def what_partial_rows_do(share: float = 0.25) -> list[str]:
     lines = []
     for model in models():
         for ending, text in (("", "steps"), ("-brief", "epochs")):
-            ahead = lead((model, "split", share), (model, "paired", share, ending))
+            ahead = gain((model, "split", share), (model, "paired", share, ending))
             if ahead is None:
                 lines.append(f"{LABELS[model]}, as many {text}: not recorded yet.")
                 continue
@@ -256,7 +257,3 @@ def printed(exhibit: str, columns: dict[str, str]) -> Table:
         ["", *(f"f = {share:g}" for share in reversed(SHARES))], body, caption="As printed, MNIST and SVHN"
     )
 
-
-def known(names: Iterable[str]) -> str:
-    """As `mmlib.book.figures.contrast_recorded.state`, of recipes that there are."""
-    return contrast.state(name for name in names if name in RECIPES)
