@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from mmlib.book.figures import partial as figures
+from mmlib.book.figures.recorded import state
 
 SIZES = {"a": 3, "b": 4}
 PLAIN = ("mvae", "mmvae", "mopoe", "mmjsd")  # those that the proposition names
@@ -163,7 +164,7 @@ def test_every_recipe_shown_is_in_the_catalogue():
 
 
 def test_where_nothing_is_recorded_the_page_says_so(puppets):
-    assert figures.state(["a", "b"]) == "Recorded: none of 2 recipes yet."
+    assert state(["a", "b"]) == "Recorded: none of 2 recipes yet."
     assert figures.ordering() == (
         "At f = 0.25, one or the other: not recorded yet for two models with three seeds each."
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmlib.book import ledger
 from mmlib.book.figures.contrast_recorded import CROSS
-from mmlib.book.figures.recorded import draw_line, finish, lead, recorded, state
+from mmlib.book.figures.recorded import draw_line, finish, lead, recorded
 from mmlib.book.ledger_rule import SEEDS
 from mmlib.data.batches import alternating_order
 from mmlib.plots.results import Table, table
@@ -123,7 +123,7 @@ def pseudo_sample_bound(s: float = 2.0, noise: float = 0.1, spread: float = 0.1)
     posterior under that prior, the term is its log-evidence.
     """
     _, ax = panels(1, height=2.6)
-    u = torch.linspace(-1, 5, 400, dtype=torch.float64)
+    u = torch.linspace(-1, 5, 601, dtype=torch.float64)
 
     def log_normal(away, variance):
         return -0.5 * (away**2 / variance + math.log(2 * math.pi * variance))
@@ -256,4 +256,3 @@ def printed(exhibit: str, columns: dict[str, str]) -> Table:
     return table(
         ["", *(f"f = {share:g}" for share in reversed(SHARES))], body, caption="As printed, MNIST and SVHN"
     )
-
