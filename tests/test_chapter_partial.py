@@ -68,6 +68,19 @@ def test_rows_of_one_modality_do_not_see_a_mirror_and_pairs_do(name, monkeypatch
     assert (objective(model, SIZES) - objective(twin, SIZES)).abs().max() > 1e-3
 
 
+def test_meme_notices_a_mirror_in_rows_of_one_modality():
+    """The prior of a row of one modality is what the other encoder says of pseudo-samples; its own does not enter."""
+    torch.manual_seed(0)
+    parts = [Modality(n, (s,), Encoder(s), nn.Linear(2, s), NormalLikelihood()) for n, s in SIZES.items()]
+    model = build(MODELS["meme"], parts, pseudo_samples=3).double().eval()
+    x = torch.rand(20, SIZES["a"], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = [
+        each.loss({"a": x}, generator=torch.Generator().manual_seed(1))[1]["objective"]
+        for each in (model, figures.mirrored(model, "b"))
+    ]
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
 def test_a_mirror_leaves_the_model_as_it_was_and_mirrored_twice_is_itself():
     torch.manual_seed(0)
     parts = [Modality(n, (s,), Encoder(s), nn.Linear(2, s), NormalLikelihood()) for n, s in SIZES.items()]

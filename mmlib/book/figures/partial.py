@@ -16,7 +16,7 @@ from mmlib.data.batches import alternating_order
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import colour, look, panels
 from mmlib.runs.recipes import RECIPES
-from mmlib.summary import Summary
+from mmlib.summary import Summary, summarise
 
 LABELS = {
     "mvae": "MVAE",
@@ -209,6 +209,12 @@ def gain(better: tuple, worse: tuple, paths: Sequence[str] = CROSS) -> Summary |
     """How far one recipe, (model, kind, share, ending), is ahead of another, seed by seed; None: too few seeds."""
     names = [recipe(*each) for each in (better, worse)]
     return lead(*names, paths) if all(name in RECIPES for name in names) else None
+
+
+def distance(one: tuple, other: tuple, path: str) -> Summary | None:
+    """How far two recipes are apart in a metric, in absolute value, seed by seed; None: too few seeds."""
+    ahead = gain(one, other, [path])
+    return ahead and summarise([abs(value) for value in ahead.values])
 
 
 def ordering(share: float = 0.25, kind: str = "split") -> str:

@@ -111,7 +111,14 @@ for _name, _style, _text in (("", {}, ""), ("-shared", {"style_dim": 0}, ", one 
 # Joy et al. 2022: a share of the rows shows both modalities, each of the others only one; in "split" as many show hand
 # as show street. "paired" are the same pairs and nothing else. All else is as in the run of all pairs, steps included;
 # "brief" takes so much fewer of them that a pair is seen as often as where there are other rows, too: equal epochs.
-PARTIAL = {"mvae": "mvae", "mmvae": "mmvae-elbo", "mopoe": "mopoe", "mmjsd": "mmjsd", "mmali": "mmali"}
+PARTIAL = {
+    "mvae": "mvae",
+    "mmvae": "mmvae-elbo",
+    "mopoe": "mopoe",
+    "mmjsd": "mmjsd",
+    "mmali": "mmali",
+    "meme": "meme",
+}
 KINDS = {
     "hand": ("hand always present", {"always": "hand"}),
     "street": ("street always present", {"always": "street"}),
