@@ -165,7 +165,7 @@ def curves(what: str) -> list[Axes]:
                     )
         ax.set_title(title)
     axes[0].set_ylabel(f"{what}, mean of two")
-    finish(axes, SHARES, "share of the rows that are pairs, f")
+    finish(axes, SHARES, "share of pairs, f")
     for ax in axes:
         ax.set_xticks(SHARES, ["1/16", "1/8", "1/4", "1/2", "1"])
     return list(axes)
@@ -230,20 +230,20 @@ def ordering(share: float = 0.25, kind: str = "split") -> str:
 
 
 def what_partial_rows_do(share: float = 0.25) -> list[str]:
-    """For each model two sentences: partial rows against pairs alone, for as many steps and for as many epochs."""
-    lines = []
+    """Sentences on partial rows against pairs alone, for as many steps and epochs, and on what is not recorded."""
+    lines, missing = [], []
     for model in models():
         for ending, text in (("", "steps"), ("-brief", "epochs")):
             ahead = gain((model, "split", share), (model, "paired", share, ending))
             if ahead is None:
-                lines.append(f"{LABELS[model]}, as many {text}: not recorded yet.")
+                missing.append(f"{LABELS[model]} ({text})")
                 continue
             verdict = "help" if ahead.low > 0 else "hurt" if ahead.high < 0 else "may do either"
             interval = f"{100 * ahead.low:+.0f} to {100 * ahead.high:+.0f} points"
             lines.append(
                 f"{LABELS[model]}, as many {text}: partial rows {verdict} ({interval}, n = {ahead.n})."
             )
-    return lines
+    return [*lines, f"Not recorded yet with three seeds: {', '.join(missing)}."] if missing else lines
 
 
 def printed(exhibit: str, columns: dict[str, str]) -> Table:
