@@ -141,6 +141,34 @@ class Mixture:
         return Mixture(self.components.detach(), self.log_mixture.detach())
 
 
+@dataclass(frozen=True)
+class EqualMixture:
+    """An equal mixture of R diagonal distributions, loc and scale [R, D], the same for every row: a prior."""
+
+    components: Diagonal
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        r"""Log-density of ``z`` [..., D]: [...], nats.
+
+        Equation: ``eq-pseudo-prior``. Source: Joy et al. 2022, Section 3.3; Tomczak and Welling 2018, the VampPrior.
+            log p(z) = log 1/R sum_i p_i(z)
+        """
+        r, d = self.components.loc.shape
+        each = [  # in parts, so that memory does not grow with the number of draws
+            torch.logsumexp(self.components.log_prob(part[:, None]), -1)
+            for part in z.reshape(-1, d).split(max(1, 2**23 // (r * d)))
+        ]
+        return torch.cat(each).reshape(z.shape[:-1]) - math.log(r)
+
+    def rsample(self, k: int, generator: torch.Generator | None = None) -> Tensor:
+        """``k`` draws, [k, D], shared out evenly over the components."""
+        q = self.components
+        rows = whole("k", k)
+        every = Diagonal(q.loc[:, None].expand(-1, rows, -1), q.scale[:, None].expand(-1, rows, -1), q.family)
+        log_mixture = q.loc.new_full((len(q.loc), rows), -math.log(len(q.loc)))
+        return Mixture(every, log_mixture).choose(generator).rsample(1, generator)[0]
+
+
 def systematic(n: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """``n`` numbers in [0, 1), each of them uniform, one in every n-th part, in random order: [n]."""
     drawn = torch.empty(n + 1, device=device).uniform_(generator=generator)

@@ -39,6 +39,7 @@ DECODINGS = {  # per row and step, of m modalities with k draws: what theory say
     "mmvae": lambda m, k: k * m * m,
     "mopoe": lambda m, k: m,  # of 2^m - 1 subsets, whose products have a closed form
     "mmjsd": lambda m, k: m,
+    "meme": lambda m, k: (k + 2) * (m * m if m > 2 else m),  # a code drawn and k others in every direction
     "mmali": lambda m, k: 2 * m,  # for either side
     "contrastive_jmvae": lambda m, k: m + NEGATIVES * m * exchanges(m),
     "contrastive_mvae": lambda m, k: DECODINGS["mvae"](m, k) + NEGATIVES * m * exchanges(m),
@@ -48,6 +49,7 @@ DECODINGS = {  # per row and step, of m modalities with k draws: what theory say
     "contrastive_mopoe": lambda m, k: m + m * (2**m - 2) + NEGATIVES * m * exchanges(m) * (2 ** (m - 1) - 1),
 }
 NEGATIVES = 5
+DRAWS = {"mmvae": DREG, "meme": {}}  # models with a number of draws, and what they have beside it
 
 
 def exchanges(m: int) -> int:
@@ -294,7 +296,7 @@ def grown(seconds: float) -> list[dict]:
     for size in growth():
         model, k = size["model"], size["k"]
         shapes = {f"x{i}": (1, 16, 16) for i in range(size["m"])}
-        options = {**DREG, "k": k} if model == "mmvae" else {}
+        options = {**DRAWS[model], "k": k} if model in DRAWS else {}
         found = once(
             "ours", model=model, options=options, shapes=shapes, width=size["width"], seconds=seconds
         )

@@ -11,7 +11,7 @@ from mmlib.models import MODELS
 @pytest.mark.parametrize("name", bench.DECODINGS)
 def test_decodings_of_a_step_are_those_that_theory_says(name, m, k):
     shapes = {f"x{i}": (1, 16, 16) for i in range(m)}
-    model = bench.built(name, {"k": k} if name == "mmvae" else {}, shapes, 0.1)
+    model = bench.built(name, {"k": k} if name in bench.DRAWS else {}, shapes, 0.1)
     decoded, batch, draw = [], bench.Noise(shapes, 8).x, torch.Generator().manual_seed(0)
     for part in model.modalities.values():
         part.decoder.register_forward_hook(lambda module, codes, pixels: decoded.append(len(pixels) / 8))
@@ -22,7 +22,7 @@ def test_decodings_of_a_step_are_those_that_theory_says(name, m, k):
     steps = 40 if drawn else 1
     for side in sides * steps:
         getattr(model, side)(batch, generator=draw)
-    expected = bench.DECODINGS[name](m, k if name == "mmvae" else 1)
+    expected = bench.DECODINGS[name](m, k if name in bench.DRAWS else 1)
     assert sum(decoded) / steps == pytest.approx(expected, abs=0.3 if drawn else 1e-9)
 
 

@@ -7,7 +7,14 @@ import torch
 from torch.distributions import Laplace, MultivariateNormal
 
 from mmlib import bounds
-from mmlib.distributions import Diagonal, mixture_of_experts, product_of_experts, scale_from, single
+from mmlib.distributions import (
+    Diagonal,
+    EqualMixture,
+    mixture_of_experts,
+    product_of_experts,
+    scale_from,
+    single,
+)
 from mmlib.lab import LinearGaussian, joint_encoder, modalities, quadrature
 
 EXACT = {"atol": 1e-9, "rtol": 0}  # float64, sums of tens of terms
@@ -236,3 +243,22 @@ def test_bad_arguments_are_named():
         quadrature.iwae(
             lambda z: lab.log_joint(z, batch), single(lab.diagonal_posterior(batch)), 0, quadrature.grid()
         )
+
+
+def test_evidence_under_another_prior_is_that_of_quadrature():
+    """Of a normal for each row, and of a mixture of two normals."""
+    lab = LinearGaussian.make({"a": 2, "b": 3}, 1, seed=2)
+    batch = lab.sample(4, torch.Generator().manual_seed(0))[1]
+    loc, scale = torch.linspace(-1, 2, 4).double()[:, None], torch.linspace(0.3, 2, 4).double()[:, None]
+    each = Diagonal(loc, scale)
+    mixture = EqualMixture(Diagonal(loc[:2], scale[:2]))
+    on = quadrature.grid()
+    for prior in (each, mixture):
+
+        def log_joint(z, prior=prior):
+            return prior.log_prob(z) + sum(view.log_prob(batch[n], z) for n, view in lab.views.items())
+
+        exact = quadrature.log_evidence(log_joint, 4, on)
+        torch.testing.assert_close(lab.log_marginal(batch, prior=prior), exact, atol=1e-9, rtol=1e-9)
+    with pytest.raises(ValueError, match="laplace"):
+        lab.log_marginal(batch, prior=Diagonal(loc, scale, "laplace"))

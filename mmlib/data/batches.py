@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from mmlib.checks import whole
 
+SCHEDULES = ("shuffled", "alternating")
+
 
 def derived_generator(*parts: int) -> torch.Generator:
     """A CPU generator with a well-mixed seed from several non-negative integers, such as (seed, epoch)."""
@@ -17,9 +20,9 @@ def derived_generator(*parts: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(seed))
 
 
-@lru_cache(maxsize=4)
-def _epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(n, generator=derived_generator(seed, epoch))
+@lru_cache(maxsize=8)
+def _epoch_order(n: int, seed: int, *epoch: int) -> Tensor:
+    return torch.randperm(n, generator=derived_generator(seed, *epoch))
 
 
 def rows_at(step: int, n: int, batch_size: int, seed: int) -> Tensor:
@@ -43,3 +46,75 @@ def rows_at(step: int, n: int, batch_size: int, seed: int) -> Tensor:
     epoch, position = divmod(step, n // batch_size)
     start = position * batch_size
     return _epoch_order(n, seed, epoch)[start : start + batch_size].clone()
+
+
+def rows_by_kind(observed: Mapping[str, Tensor] | None, batch_size: int) -> list[Tensor]:
+    """Rows that show the same modalities, int64 each: complete ones first, then the other kinds.
+
+    Those follow in the order of the modalities that they show.
+
+    Args:
+        observed: bool ``[N]`` by modality, as of a split.
+        batch_size: rows in a batch, at most as many as there are of any kind.
+
+    Raises:
+        ValueError: where alternating between kinds makes no sense: every row is complete, or none is, or a kind has
+            fewer rows than a batch.
+    """
+    needs = "schedule is 'alternating', which takes turns between complete rows and others"
+    if observed is None:
+        raise ValueError(
+            f"{needs}; every row is complete: expected 'shuffled', or a split with missing modalities"
+        )
+    seen = torch.stack(list(observed.values()), 1).cpu()  # [N, M]
+    patterns = sorted(
+        seen.unique(dim=0).tolist(), key=lambda shown: (sum(shown) < len(shown), [not s for s in shown])
+    )
+    if not all(patterns[0]):
+        raise ValueError(f"{needs}; no row is complete: expected 'shuffled'")
+    kinds = [(seen == torch.tensor(shown)).all(1).nonzero()[:, 0] for shown in patterns]
+    for shown, rows in zip(patterns, kinds, strict=True):
+        if len(rows) < batch_size:
+            names = ", ".join(name for name, there in zip(observed, shown, strict=True) if there)
+            raise ValueError(
+                f"{needs}; only {len(rows)} rows show just {names}, fewer than batch_size = {batch_size}"
+            )
+    return kinds
+
+
+@lru_cache(maxsize=4)
+def alternating_order(paired: int, *others: int) -> tuple[tuple[int, int], ...]:
+    """The batches of an epoch in which each shows one kind of row, as (kind, number): kind 0 is complete.
+
+    Every ``period``-th batch is a complete one, ``period`` being the number of all batches over that of complete ones,
+    rounded down, until these are used up. The other kinds take strict turns in between, and then to the end.
+
+    Args:
+        paired: number of complete batches.
+        others: of each of the other kinds.
+
+    Source: Joy et al. 2022, Section 4.1; the period as in the released code.
+    """
+    turns = [(kind, i) for i in range(max(others)) for kind, n in enumerate(others, 1) if i < n]
+    period, order = (paired + len(turns)) // paired, []
+    complete, incomplete = iter([(0, i) for i in range(paired)]), iter(turns)
+    for position in range(paired + len(turns)):
+        first, then = (complete, incomplete) if position % period == 0 else (incomplete, complete)
+        order.append(next(first, None) or next(then))
+    return tuple(order)
+
+
+def alternating_rows_at(step: int, kinds: Sequence[Tensor], batch_size: int, seed: int) -> Tensor:
+    """As `rows_at`, of batches that each show one kind of row only: int64 ``[batch_size]``.
+
+    Args:
+        step: number of the step, from 0.
+        kinds: from `rows_by_kind`.
+        batch_size: rows in a batch.
+        seed: the run's seed.
+    """
+    order = alternating_order(*(len(rows) // batch_size for rows in kinds))
+    epoch, position = divmod(whole("step", step, 0), len(order))
+    kind, number = order[position]
+    shuffled = _epoch_order(len(kinds[kind]), seed, epoch, kind)
+    return kinds[kind][shuffled[number * batch_size : (number + 1) * batch_size]]

@@ -49,8 +49,8 @@ def load_hand_street(
         validation: the same for validation.
         test: the same for test.
         seed: of the generated images and of the pairing.
-        **pairing: ``dm`` (default 1), ``max_d``, ``fraction``, ``paired`` and ``always`` of the training split, see
-            `mmlib.data.pairing.paired_split`; validation and test are whole and pair one to one.
+        **pairing: ``dm`` (default 1), ``max_d``, ``fraction``, ``paired``, ``always`` and ``unpaired`` of the
+            training split, see `mmlib.data.pairing.paired_split`; validation and test are whole and pair one to one.
 
     Raises:
         ValueError: for an impossible option.

@@ -52,8 +52,9 @@ def load_mnist_svhn(
         verify: check the official files' MD5; False accepts other files of the same format.
         download: let torchvision fetch missing official files first (252 MB); off by default so that nothing ever waits
             for a network unasked.
-        **pairing: ``dm`` (default 30, as in Shi et al. 2021), ``max_d``, ``fraction``, ``paired`` and ``always`` of the
-            training split, see `mmlib.data.pairing.paired_split`; validation and test are whole and pair one to one.
+        **pairing: ``dm`` (default 30, as in Shi et al. 2021), ``max_d``, ``fraction``, ``paired``, ``always`` and
+            ``unpaired`` of the training split, see `mmlib.data.pairing.paired_split`; validation and test are whole and
+            pair one to one.
 
     Raises:
         ValueError: for an impossible option.

@@ -47,8 +47,9 @@ def load_multi_hand(
         rest: what becomes of the originals that ``fraction`` leaves out: "drop", or "unpaired": each is shown ``dm``
             times in every modality, alone.
         seed: of the split and of the pairing.
-        **pairing: ``dm`` (default 30, as in the paper), ``max_d``, ``fraction``, ``paired`` and ``always`` of the
-            training split, see `mmlib.data.pairing.paired_split`; validation and test are whole and pair one to one.
+        **pairing: ``dm`` (default 30, as in the paper), ``max_d``, ``fraction``, ``paired``, ``always`` and
+            ``unpaired`` of the training split, see `mmlib.data.pairing.paired_split`; validation and test are whole and
+            pair one to one.
 
     Raises:
         ValueError: for an impossible option.

@@ -15,6 +15,8 @@ from mmlib.checks import one_of, whole
 from .batches import derived_generator
 from .core import SPLITS, Items, PairedSplit
 
+UNPAIRED = ("kept", "dropped")
+
 
 def pair_by_class(
     labels: Mapping[str, Tensor], dm: int = 1, max_d: int = 10_000, generator: torch.Generator | None = None
@@ -82,6 +84,7 @@ def paired_split(
     rest: str = "drop",
     paired: float = 1.0,
     always: str | None = None,
+    unpaired: str = "kept",
     generator: torch.Generator | None = None,
 ) -> PairedSplit:
     """Takes the first ``fraction`` of each unimodal set, pairs what is left, then hides partners of some rows.
@@ -94,6 +97,7 @@ def paired_split(
         rest: what becomes of the other items: "drop" or, as in `with_rest`, "unpaired".
         paired: share of the rows that stay whole; the others show one modality only, see `partially_paired`.
         always: the modality that those others show; None: as many rows for each.
+        unpaired: whether those others are "kept" or "dropped", so that the same pairs are all there is.
         generator: source of randomness.
 
     Raises:
@@ -107,7 +111,10 @@ def paired_split(
         return with_rest(split, items, dm, generator)
     if paired == 1.0 and always is None:
         return split
-    return partially_paired(split, paired, always, generator)
+    partial = partially_paired(split, paired, always, generator)
+    if unpaired == "kept":
+        return partial
+    return partial.select(torch.stack(list(partial.observed.values())).all(0))
 
 
 def pairing_options(
@@ -117,8 +124,9 @@ def pairing_options(
     fraction: float = 1.0,
     paired: float = 1.0,
     always: str | None = None,
+    unpaired: str = "kept",
 ) -> dict:
-    """Options of `paired_split`, checked, as a data set states them: ``paired`` and ``always`` only where they matter.
+    """Options of `paired_split`, checked, as a data set states them, the last three only where they matter.
 
     Raises:
         ValueError: naming the option.
@@ -128,6 +136,12 @@ def pairing_options(
         one_of("always", always, names)
     if share("paired", paired) != 1.0 or always is not None:
         options |= {"paired": float(paired), "always": always}
+    if one_of("unpaired", unpaired, UNPAIRED) != "kept":
+        if options.get("paired", 1.0) == 1.0:
+            raise ValueError(
+                f"unpaired is {unpaired!r}, but every row is paired; expected 'kept', or paired below 1"
+            )
+        options["unpaired"] = unpaired
     return options
 
 

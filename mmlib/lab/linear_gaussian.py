@@ -20,7 +20,7 @@ from torch.distributions import MultivariateNormal
 from mmlib import seeding
 from mmlib.bounds import LogWeights
 from mmlib.checks import per_name, positive, whole
-from mmlib.distributions import Diagonal, Mixture
+from mmlib.distributions import Diagonal, EqualMixture, Mixture
 
 Batch = Mapping[str, Tensor]
 
@@ -122,13 +122,30 @@ class LinearGaussian:
             total = total + self.views[name].log_prob(batch[name], z)
         return total
 
-    def log_marginal(self, batch: Batch, names: Iterable[str] | None = None) -> Tensor:
-        """Exact log p(x) of the named modalities (default: all in the batch), [B]; others are integrated out."""
+    def log_marginal(
+        self,
+        batch: Batch,
+        names: Iterable[str] | None = None,
+        prior: Diagonal | EqualMixture | None = None,
+    ) -> Tensor:
+        """Exact log p(x) of the named modalities (default: all in the batch), [B]; others are integrated out.
+
+        ``prior`` takes the place of N(0, I): normal, [D] or [B, D], or a mixture of normals.
+        """
         names = self._names(names, batch)
+        if isinstance(prior, EqualMixture):
+            q = prior.components
+            each = [Diagonal(*part) for part in zip(q.loc, _normal(q).scale, strict=True)]
+            found = torch.stack([self.log_marginal(batch, names, q) for q in each])
+            return torch.logsumexp(found, 0) - math.log(len(each))
         weight = torch.cat([self.views[n].weight for n in names])
         bias = torch.cat([self.views[n].bias for n in names])
         noise = torch.cat([torch.full_like(self.views[n].bias, self.views[n].noise ** 2) for n in names])
-        marginal = MultivariateNormal(bias, weight @ weight.T + noise.diag())
+        mean, covariance = bias, weight @ weight.T
+        if prior is not None:
+            mean = bias + prior.loc @ weight.T
+            covariance = (weight * _normal(prior).scale[..., None, :] ** 2) @ weight.T
+        marginal = MultivariateNormal(mean, covariance + noise.diag())
         return marginal.log_prob(torch.cat([batch[n] for n in names], dim=-1))
 
     def log_conditional(self, batch: Batch, target: Iterable[str], given: Iterable[str]) -> Tensor:

@@ -11,6 +11,7 @@ from mmlib.models.contrastive import (
     ContrastiveMVAE,
 )
 from mmlib.models.jmvae import JMVAE
+from mmlib.models.meme import MEME
 from mmlib.models.mmali import MMALI
 from mmlib.models.mmjsd import MMJSD
 from mmlib.models.mmvae import MMVAE
@@ -25,6 +26,7 @@ MODELS = {
     "telbo": TELBO,
     "mopoe": MoPoE,
     "mmjsd": MMJSD,
+    "meme": MEME,
     "contrastive_jmvae": ContrastiveJMVAE,
     "contrastive_mvae": ContrastiveMVAE,
     "contrastive_mmvae": ContrastiveMMVAE,

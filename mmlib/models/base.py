@@ -1,7 +1,7 @@
 """What variational models share: encode, decode, draw, sample, generate, and the protocol that metrics rely on.
 
-A variational method is a subclass of `MultimodalVAE` that overrides two hooks and nothing else: ``infer``, which says
-what its posterior is, and ``training_objective``.
+A variational method is a subclass of `MultimodalVAE` that overrides two hooks and little else: ``infer``, which says
+what its posterior is, and ``training_objective``. One with a prior of its own overrides ``prior``, too.
 
 Arguments that mean the same everywhere: ``batch``, tensors [B, *shape] by modality name; ``mask``, bool [B] by name,
 True = observed, so that rows may observe different modalities (None: all there is); ``given``, names of the modalities
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mmlib import bounds
 from mmlib.bounds import LogWeights
 from mmlib.checks import one_of, per_name, whole
-from mmlib.distributions import Diagonal, Mixture, kl_divergence, scale_from, standard
+from mmlib.distributions import Diagonal, EqualMixture, Mixture, kl_divergence, scale_from, standard
 from mmlib.modality import (
     Batch,
     Mask,
@@ -97,8 +97,8 @@ class MultimodalVAE(MultimodalModel):
     # --- distributions ------------------------------------------------------------------------------------------
 
     @property
-    def prior(self) -> Diagonal:
-        """The prior over the code, loc 0 and scale [D]: exactly 1 unless it is learned."""
+    def prior(self) -> Diagonal | EqualMixture:
+        """Hook: the prior over the code. Here it has loc 0 and scale [D]: exactly 1 unless it is learned."""
         loc = torch.zeros_like(self.prior_raw)
         scale = scale_from(self.prior_raw, self.scale_rule) if self.learn_prior else torch.ones_like(loc)
         return Diagonal(loc, scale, self.family)

@@ -18,7 +18,8 @@ INFERENCES = ("product", "mixture")
 class MMJSD(MultimodalVAE):
     """Multimodal Jensen-Shannon VAE: unimodal posteriors and prior are drawn towards a dynamic prior made of them all.
 
-    Each row draws its code from the mixture of the unimodal posteriors that it has, the prior not among them.
+    Each row draws its code from the mixture of the unimodal posteriors that it has, the prior not among them. (The
+    paper trains on complete rows only; that others have what is theirs is an extension.)
 
     The objective is no bound of log p(x), at any weights: nothing relates the divergence to the KL of that mixture to
     the prior, which a bound has in its place. Where experts are wide it is smaller, and the objective may exceed

@@ -18,6 +18,10 @@ ESTIMATORS = ("plain", "squared", "normalised")
 class MMVAE(MultimodalVAE):
     """Mixture-of-experts multimodal VAE: each expert in turn must explain *all* modalities.
 
+    A row that misses modalities has the mixture of the experts that it observes, each of which explains what is
+    observed: with one modality this is a VAE of its own. The paper, which trains on complete rows, has no such rows;
+    row by row the ELBO remains a bound of log p of what is observed.
+
     Args:
         modalities: as of `MultimodalVAE`; so is ``latent_dim``.
         posterior: family of posterior and prior; the paper's runs use Laplace for digits, normal for birds.

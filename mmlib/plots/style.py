@@ -30,6 +30,7 @@ MODELS = {
     "telbo": (_COLOURS[8], "X", ":"),
     "mopoe": ("#332288", "h", "-"),
     "mmjsd": ("#8c1d40", ">", "--"),
+    "meme": ("#b8860b", "*", "-"),
     # darker than what they train
     "contrastive_jmvae": ("#00573f", "d", "-."),
     "contrastive_mvae": ("#7a3500", "^", "--"),

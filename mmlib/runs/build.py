@@ -4,8 +4,9 @@ import inspect
 
 import torch
 
-from mmlib.checks import look_up, per_name, whole
+from mmlib.checks import look_up, one_of, per_name, whole
 from mmlib.data import LOADERS, DataSet, load
+from mmlib.data.batches import SCHEDULES
 from mmlib.metrics import Classifiers, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
 from mmlib.models import MMALI, MultimodalVAE, get_model
@@ -19,9 +20,10 @@ JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder}
 
 
 def check(recipe: Recipe) -> Recipe:
-    """The recipe, if data set, model, its options, likelihood and joint encoder exist; else a ValueError says which."""
+    """The recipe, if all that it names exists, from data set to joint encoder; else a ValueError says what does not."""
     look_up("dataset", recipe.dataset, LOADERS)
     look_up("likelihood", recipe.likelihood, LIKELIHOODS)
+    one_of("schedule", recipe.schedule, SCHEDULES)
     look_up("joint_encoder", recipe.model_options.get("joint_encoder", "features"), JOINT_ENCODERS)
     takes = inspect.signature(get_model(recipe.model))
     try:

@@ -38,6 +38,7 @@ class Recipe:
     likelihood_scale: float = 0.75  #: of Laplace (b) or normal (standard deviation), in pixels
     weights: str | None = "pixels"  #: largest dimension / own dimension, or None for 1 everywhere
     batch_size: int = 128  #: rows a step
+    schedule: str = "shuffled"  #: which rows a step sees, see ``mmlib.train.fit``
     learning_rate: float = 1e-3  #: of Adam, as are the next three
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8

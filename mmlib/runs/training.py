@@ -41,7 +41,9 @@ class ByLikelihood:
 
     def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
         """Train by ``mmlib.train.fit``."""
-        options |= {name: getattr(recipe, name) for name in (*ADAM, "amsgrad", "clip_norm", "clip_value")}
+        options |= {
+            name: getattr(recipe, name) for name in (*ADAM, "schedule", "amsgrad", "clip_norm", "clip_value")
+        }
         return fit(model, split, recipe.steps, seed=seed, capture=capture, **options)
 
     def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
@@ -64,7 +66,7 @@ class Adversarial:
 
     def fit(self, recipe: Recipe, model: nn.Module, split, seed: int, capture: bool, **options) -> History:
         """Train by ``mmlib.train.fit_adversarial``, which replays no CUDA graph: ``capture`` is left alone."""
-        options |= {name: getattr(recipe, name) for name in (*ADAM, "minibatches")}
+        options |= {name: getattr(recipe, name) for name in (*ADAM, "minibatches", "schedule")}
         return fit_adversarial(model, split, recipe.steps, seed=seed, **options)
 
     def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:

@@ -122,7 +122,8 @@ def fit_adversarial(
         seed: of the order of the rows and of all noise.
         betas: of Adam.
         eps: of Adam.
-        frame: all else that ``fit`` takes, but ``clip_norm``, ``clip_value``, ``amsgrad`` and ``capture``.
+        frame: all else that ``fit`` takes, but ``clip_norm``, ``clip_value``, ``amsgrad``, ``capture`` and
+            ``schedule``: the sides of the game need rows of all kinds at once.
 
     Returns:
         The history: means of ``"<side>/loss"`` and ``"<side>/<part>"`` over the steps since the row before, and what
@@ -132,6 +133,9 @@ def fit_adversarial(
         ValueError: as for ``fit``; so are FloatingPointError, Paused and KeyboardInterrupt.
         Collapsed: when the monitor was told to stop and sees a collapse.
     """
+    if frame.get("schedule", "shuffled") != "shuffled":
+        found = f"schedule is {frame['schedule']!r}"
+        raise ValueError(f"{found}; expected 'shuffled': both sides of a game need rows of all kinds at once")
     options = adam_options(learning_rate, betas, eps)
     opponent = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
     rates = [positive("discriminator_learning_rate", opponent), options.pop("learning_rate")]

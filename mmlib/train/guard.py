@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 
 class Watch:
@@ -23,18 +25,20 @@ class Watch:
         self.unread: list[tuple[int, Tensor]] = []
 
     def see(self, step: int, loss: Tensor, parts: dict[str, Tensor], model: nn.Module) -> None:
-        """Take in the loss and its parts [B] of a step, the ``step``-th, before its weights change."""
-        names = ["loss", *parts]
+        """Take in the loss and its parts [B] of a step, the ``step``-th, before its weights change.
+
+        A part that the rows of a step do not have, such as those that all miss a modality, counts as 0 there.
+        """
+        self.names = list(dict.fromkeys([*self.names, "loss", *parts]))
         with torch.no_grad():
-            rows = torch.stack([part.detach().double() for part in parts.values()])  # [P, B]
+            rows = {name: part.detach().double() for name, part in parts.items()}
+            nothing = torch.zeros_like(next(iter(rows.values())))
+            rows = torch.stack([rows.get(name, nothing) for name in self.names[1:]])  # [P, B]
             means = torch.cat([loss.detach().double().view(1), rows.mean(1)])
             bad = torch.cat([~torch.isfinite(means[:1]), (~torch.isfinite(rows)).sum(1)])  # [1 + P]
-            if self.count and names != self.names:
-                raise ValueError(
-                    f"parts of the loss are {', '.join(names)}; the step before had {', '.join(self.names)}"
-                )
-            self.names, self.count = names, self.count + 1
-            self.total = means if self.total is None else self.total + means
+            before = means.new_zeros(0) if self.total is None else self.total
+            self.total = means + F.pad(before, (0, len(means) - len(before)))
+            self.count += 1
         self.rows = rows.shape[1]
         self.unread.append((step, bad))
         if not self.on_device:
@@ -68,7 +72,10 @@ class Watch:
         """
         if not self.unread:
             return
-        steps, counts = [s for s, _ in self.unread], torch.stack([bad for _, bad in self.unread]).tolist()
+        steps, counts = (
+            [s for s, _ in self.unread],
+            pad_sequence([bad for _, bad in self.unread], True).tolist(),
+        )
         self.unread.clear()
         for step, bad in zip(steps, counts, strict=True):
             if any(bad):

@@ -27,6 +27,7 @@ def fit(
     learning_rate: float = 1e-3,
     seed: int = 0,
     *,
+    schedule: str = "shuffled",
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     amsgrad: bool = False,
@@ -56,6 +57,8 @@ def fit(
         steps: total number of steps, those of an earlier, interrupted call included.
         batch_size: rows B of a step.
         learning_rate: of Adam.
+        schedule: which rows a step sees: ``"shuffled"``, any; ``"alternating"``, complete ones or such as miss the same
+            modalities, in turn, see `mmlib.data.batches.alternating_order`.
         betas: of Adam.
         eps: of Adam.
         amsgrad: of Adam.
@@ -96,7 +99,7 @@ def fit(
         raise ValueError(f"{found}; expected a CUDA device, or capture=False")
     session = Session(
         model, split, {"": "loss"}, options, {"callback": callback}, ema, "", steps, batch_size, seed, device,
-        log_every, validate_every, checkpoint_dir, checkpoint_every, identity, stop, progress,
+        log_every, validate_every, checkpoint_dir, checkpoint_every, identity, stop, progress, schedule,
     )  # fmt: skip
     split, noise, watch, replay = session.split, session.noise, session.watches[""], None
     optimizer = adam(model, **{name: options[name] for name in ("learning_rate", "betas", "eps", "amsgrad")})

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmlib.checks import check_has, kind, whole
-from mmlib.data.batches import rows_at
+from mmlib.checks import check_has, kind, one_of, whole
+from mmlib.data.batches import SCHEDULES, alternating_rows_at, rows_at, rows_by_kind
 from mmlib.data.core import PairedSplit, check_split
 from mmlib.files import check_folder
 from mmlib.metrics.split import precision_of
@@ -56,6 +56,7 @@ class Session:
     identity: dict | None = None
     stop: Callable[[], bool] | None = None
     progress: bool = True
+    schedule: str = "shuffled"
 
     def __post_init__(self) -> None:
         self._check()
@@ -72,6 +73,8 @@ class Session:
             "threads": torch.get_num_threads(), "device": self.device.type,
             "ema": None if ema is None else [ema.decay, ema.start, ema.ramp], **contents, **self.identity,
         }  # fmt: skip
+        if self.schedule != "shuffled":
+            self.belongs["schedule"] = self.schedule
         self.noise = generator(child(self.seed, "noise"), self.device)
         self.watches = {side: Watch(side, on_device=self.device.type != "cpu") for side in self.losses}
         self.history = History()
@@ -85,6 +88,10 @@ class Session:
             raise ValueError(f"model is in {self.dtype}; expected float32 or float64: call model.float()")
         for name, least in {"steps": 1, "batch_size": 1, "log_every": 1, "seed": 0}.items():
             setattr(self, name, whole(name, getattr(self, name), least))
+        one_of("schedule", self.schedule, SCHEDULES)
+        observed, self.kinds = getattr(self.split, "observed", None), None
+        if self.schedule == "alternating":
+            self.kinds = rows_by_kind(observed, self.batch_size)
         self.rows(0)  # refuses more rows than there are
         for name in ("validate_every", "checkpoint_every"):
             if getattr(self, name) is not None:
@@ -111,6 +118,8 @@ class Session:
 
     def rows(self, number: int) -> Tensor:
         """The rows of the ``number``-th minibatch, int64 [B]."""
+        if self.kinds is not None:
+            return alternating_rows_at(number, self.kinds, self.batch_size, self.seed)
         return rows_at(number, len(self.split), self.batch_size, self.seed)
 
     def run(

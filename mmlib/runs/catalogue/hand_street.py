@@ -1,5 +1,7 @@
 """Recipes on hand-street, the embedded pair: minutes on one thread."""
 
+import dataclasses
+
 from mmlib.runs.catalogue.settings import BINARY, QUICK, SHORT
 from mmlib.runs.recipe import Recipe
 
@@ -74,6 +76,30 @@ for _model, _weight in {"mopoe": {}, "mmjsd": {"gamma": 9.0}}.items():
 for _gamma in (1.0, 1.1, 4.0, 10.0):
     _shi(f"ci-mmvae-gamma-{_gamma:g}", "contrastive_mmvae", "Figure 11", 100, **TIGHT, gamma=_gamma)
 
+# Mutual supervision, without and with its printed form; the number of pseudo-samples where a quarter of the rows is
+# paired. A step makes 24 decodes a row, where that of MVAE makes four.
+JOY = "Joy et al. 2022, {}, on the book's own, embedded data"
+RELEASED = {"alpha": 10.0, "kl": "analytic"}
+MEME = {
+    "": ("Tables 3 and 4, as released", {}),
+    "-alpha-1": ("Appendix B, as released but for a coefficient of 1", {"alpha": 1.0}),
+    "-alpha-2": ("as released but for a coefficient of 2", {"alpha": 2.0}),
+    "-alpha-5": ("as released but for a coefficient of 5", {"alpha": 5.0}),
+    "-sampled": ("as released but for the log-ratio of Eq. 6 at the sample", {"kl": "sampled"}),
+    "-printed": ("Eqs. 2, 6 and 8 as printed", {"alpha": 1.0, "kl": "sampled", "estimate": "sum"}),
+    "-fresh": ("Appendix D: without the sample itself in Eq. 8", {"estimate": "fresh"}),
+    "-whole-gradient": ("Appendix B: with both parts of Eq. 7", {"stop_gradient": False}),
+}
+for _name, (_text, _options) in MEME.items():
+    _options = RELEASED | _options
+    _add(f"meme{_name}", "meme", JOY.format(_text), OWN[1], steps=4_000, model_options=_options, **SETTINGS)
+for _number in (1, 10, 100):
+    _text = f"Figure 21, {_number} pseudo-samples, f = 0.25, one or the other present"
+    _add(
+        f"meme-pseudo-{_number}", "meme", JOY.format(_text), OWN[1], steps=4_000,
+        model_options=RELEASED | {"pseudo_samples": _number}, data_options={"paired": 0.25}, **SETTINGS,
+    )  # fmt: skip
+
 # MMALI: colour images as vectors and a smaller singular value: convolutions learn more slowly here at twice the cost,
 # and with 2 the model forgets a class. Without styles the content has all 20 numbers.
 FLAT = {"layers": "flat", "width": 0.5, "multiplier": 1.5, **BINARY}
@@ -81,3 +107,44 @@ SOURCE = "Chen and Zhu 2022, Tables 2 and 3{}, on the book's own, embedded data"
 for _name, _style, _text in (("", {}, ""), ("-shared", {"style_dim": 0}, ", one shared code and no styles")):
     _prose = (SOURCE.format(_text), SHORT.format(16, 16, "5,000"))
     _add(f"mmali{_name}", "mmali", *_prose, steps=5_000, model_options=FLAT | _style, **QUICK)
+
+# Joy et al. 2022: a share of the rows shows both modalities, each of the others only one; in "split" as many show hand
+# as show street. "paired" are the same pairs and nothing else. All else is as in the run of all pairs, steps included;
+# "brief" takes so much fewer of them that a pair is seen as often as where there are other rows, too: equal epochs.
+PARTIAL = {
+    "mvae": "mvae",
+    "mmvae": "mmvae-elbo",
+    "mopoe": "mopoe",
+    "mmjsd": "mmjsd",
+    "mmali": "mmali",
+    "meme": "meme",
+}
+KINDS = {
+    "hand": ("hand always present", {"always": "hand"}),
+    "street": ("street always present", {"always": "street"}),
+    "split": ("one or the other present", {}),
+    "paired": ("pairs alone", {"unpaired": "dropped"}),
+}
+
+
+def _joy(model: str, full: str, kind: str, share: float, ending: str = "", text: str = "", **changes) -> None:
+    base = next(recipe for recipe in RECIPES if recipe.name == f"hand-street-{full}")
+    shows = "Joy et al. 2022, Figure 22" if kind == "paired" else "Joy et al. 2022, Tables 3 and 4"
+    shows = shows if model in ("mvae", "meme") else f"beside {shows}"  # the models that are there
+    changes |= {
+        "name": f"hand-street-{model}-{kind}-{share:g}{ending}",
+        "source": f"{shows}: {model}, {KINDS[kind][0]}, f = {share:g}{text}; on the book's own, embedded data",
+        "data_options": {"paired": share, **KINDS[kind][1]},
+    }
+    RECIPES.append(dataclasses.replace(base, **changes))
+
+
+for _model, _full in PARTIAL.items():
+    _steps = 5_000 if _model == "mmali" else 4_000
+    for _share in (0.5, 0.25, 0.125, 0.0625):
+        for _kind in KINDS:
+            _joy(_model, _full, _kind, _share)
+        _brief = {"steps": round(_share * _steps)}
+        _joy(_model, _full, "paired", _share, "-brief", ", a pair as often as beside other rows", **_brief)
+    if _model != "mmali":  # both sides of its game need rows of all kinds at once
+        _joy(_model, _full, "split", 0.25, "-alternating", ", pairs every few steps", schedule="alternating")
