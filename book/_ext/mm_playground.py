@@ -4,7 +4,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 SCRIPTS = ("tensorflow.js", "network.js", "models.js", "playground.js")
-PLACE = """<div class="playground" id="playground">
+PLACE = """<div class="playground">
 <p class="playground-wait">The models are being unpacked. This needs JavaScript, and no network.</p></div>"""
 
 
@@ -12,7 +12,7 @@ class Playground(SphinxDirective):
     """The place where ``playground.js`` puts everything."""
 
     def run(self) -> list[nodes.Node]:
-        """An element with an id."""
+        """An element with a class."""
         self.env.metadata[self.env.docname]["mm_playground"] = True
         return [nodes.raw("", PLACE, format="html")]
 

@@ -7,7 +7,7 @@
   const NAMES = { hand: "handwriting", street: "house number" };
   const SOURCES = { hand: "your drawing", street: "house number" };
   const OTHER = { hand: "street", street: "hand" };
-  const place = document.getElementById("playground");
+  const place = document.querySelector(".playground");
 
   /** A new element with attributes and children. */
   function element(tag, attributes = {}, ...children) {
@@ -59,6 +59,10 @@
   function showBoard() {
     pen.fillStyle = "black";
     pen.fillRect(0, 0, 256, 256);
+    if (!strokes.length) {
+      Object.assign(pen, { fillStyle: "gray", font: "20px sans-serif", textAlign: "center" });
+      pen.fillText("draw here", 128, 134);
+    }
     Object.assign(pen, { lineCap: "round", lineJoin: "round", lineWidth: 26, strokeStyle: "white" });
     line(pen, strokes.map((stroke) => stroke.map(([x, y]) => [256 * x, 256 * y])));
     if (document.activeElement === board && board.matches(":focus-visible")) { // where the pen of the keyboard is
