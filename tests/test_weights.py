@@ -19,7 +19,7 @@ KEPT = sorted(
 
 def test_there_are_weights_of_every_model_and_they_are_small():
     assert {RECIPES[name].model for name, _ in KEPT} == set(MODELS)
-    assert sum(path.stat().st_size for path in trained.WEIGHTS.rglob("*")) < 13e6
+    assert sum(path.stat().st_size for path in trained.WEIGHTS.rglob("*")) < 14e6  # MEME's hold pictures, too
 
 
 @pytest.mark.parametrize(("name", "seed"), KEPT)
