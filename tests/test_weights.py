@@ -27,14 +27,14 @@ KEPT = sorted(
 def test_there_are_weights_of_every_model_and_they_are_small():
     assert {RECIPES[name].model for name, _ in KEPT} == set(MODELS)
     sizes = [path.stat().st_size for path in trained.WEIGHTS.rglob("*.safetensors")]
-    assert max(sizes) < 1e6 and sum(sizes) < 6.5e6
+    assert max(sizes) < 1e6 and sum(sizes) < 7e6
 
 
 @pytest.mark.parametrize(("name", "seed"), KEPT)
 def test_weights_are_of_half_precision_and_both_checksums_are_there(name, seed):
     folder = RunFolder(RECIPES[name], seed, trained.WEIGHTS)
     tensors = safetensors.torch.load_file(folder.weights)
-    assert {x.dtype for x in tensors.values()} == {torch.float16}
+    assert {x.dtype for x in tensors.values() if x.is_floating_point()} == {torch.float16}
     result = results.verify(folder.result)
     kept, whole = (result[part]["weights.safetensors"] for part in ("half_precision", "files"))
     assert kept == sha256(folder.weights) != whole
@@ -44,7 +44,7 @@ def redrawn(model, recipe, bits, seed):
     """Move every weight at random within what rounding it to so many bits leaves open."""
     draws = generator(seed)
     with torch.no_grad():
-        for weight in kind_of(recipe).part(model).state_dict().values():
+        for weight in filter(torch.is_floating_point, kind_of(recipe).part(model).state_dict().values()):
             step = 2 ** (weight.abs().clamp(min=2**-14).log2().floor() + 1 - bits)
             weight += step * (torch.rand(weight.shape, generator=draws) - 0.5)
     return model

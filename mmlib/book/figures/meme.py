@@ -6,7 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from mmlib.book.figures.recorded import recorded
+from mmlib.book.figures.recorded import draw_line, finish, recorded
 from mmlib.book.figures.three_modalities import COHERENCE, NAMES, TRANSLATION
 from mmlib.book.ledger_rule import SEEDS
 from mmlib.models.meme import MEME
@@ -126,22 +126,13 @@ def coefficients(values: Sequence[float] = (1, 2, 5, 10)) -> list[Axes]:
         "probe, street": look("street"),
     }
     for name, path in COLUMNS.items():
-        ax = axes[name.startswith("probe")]
         found = {value: recorded(recipe(value), path) for value in values}
-        found = {value: summary for value, summary in found.items() if summary is not None}
-        ax.plot(list(found), [summary.mean for summary in found.values()], label=name, **styles[name])
-        for value, summary in found.items():
-            ax.plot([value] * summary.n, summary.values, ".", color=styles[name]["color"], alpha=0.5)
+        draw_line(axes[int(name.startswith("probe"))], name, found, styles[name])
     for ax, title in zip(axes, ("coherent", "read by a linear probe"), strict=True):
-        ax.set(title=title, xlabel=r"coefficient $\alpha$", ylim=(0, 1.02))
-        ax.set_xscale("log")
-        ax.set_xticks(values, [f"{value:g}" for value in values])
-        ax.minorticks_off()
-        if not any(len(line.get_xdata()) for line in ax.lines):
-            ax.text(0.5, 0.5, "not recorded yet", transform=ax.transAxes, ha="center", color="0.4")
+        ax.set(title=title, ylim=(0, 1.02))
         ax.legend(fontsize="small", loc="lower right")
     axes[0].set_ylabel("share of test items")
-    return list(axes)
+    return finish(axes, values, r"coefficient $\alpha$")
 
 
 def recipe(alpha: float) -> str:
