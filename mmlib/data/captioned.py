@@ -12,7 +12,7 @@ from mmlib.checks import one_of
 
 from .core import DataSet, Items, PairedSplit
 from .pairing import first_fraction, partially_paired, share
-from .vocabulary import Vocabulary
+from .vocabulary import PADDING, Vocabulary
 
 NAMES = ("image", "caption")
 
@@ -30,6 +30,11 @@ class CaptionedSet(DataSet):
     vocabulary: Vocabulary
     pictures: Mapping[str, Tensor] | None = None
     attributes: Mapping[str, Tensor] | None = None
+
+    @property
+    def padding(self) -> dict[str, int]:
+        """The symbol that fills captions up: a likelihood over words does not count it."""
+        return {"caption": PADDING}
 
 
 def captioned_split(
