@@ -45,7 +45,7 @@ def test_no_species_and_no_bird_is_in_two_splits(data):
             for s in data.splits.values()
         ]
         assert sum(map(len, parts)) == len(set.union(*parts))
-    assert [len(set(split.labels.tolist())) for split in data.splits.values()] == [40, 10, 10]
+    assert [len(set(split.labels.tolist())) for split in data.splits.values()] == [100, 30, 30]
 
 
 def test_the_same_seed_gives_the_same_birds_and_another_seed_others(data, cache, tmp_path):
@@ -111,7 +111,7 @@ def test_a_part_is_drawn_in_its_colour(part, column, colour):
 def test_a_share_of_the_pictures_and_hidden_partners(cache):
     fifth = load("birds", cache=cache, fraction=0.2, **SMALL)
     assert len(fifth.train) == 240 and len(fifth.test) == 120
-    assert len(set(fifth.train.labels.tolist())) == 40  # of every species
+    assert len(set(fifth.train.labels.tolist())) == 80  # 80 pictures, one of a species
     part = load("birds", cache=cache, paired=0.25, **SMALL).train
     picture, both = part.original("image"), part.observed["image"] & part.observed["caption"]
     assert both.float().mean() == 0.25
@@ -137,7 +137,7 @@ def test_captions_are_dealt_to_the_right_pictures():
     [
         ({"size": 16}, "size is 16; expected one of 32, 64"),
         ({"view": "sounds"}, "view is 'sounds'; expected one of features, pictures"),
-        ({"train": 5}, "train is 5; expected an integer of at least 40"),
+        ({"train": 5}, "train is 5; expected an integer of at least 100"),
         ({"captions": 0}, "captions is 0"),
         ({"dm": 2}, "birds has no option 'dm'"),
         ({"fraction": 0}, "fraction is 0"),

@@ -21,7 +21,7 @@ from .vocabulary import Vocabulary
 GENERATOR_VERSION = 1  # raise it whenever pictures, captions or features change
 SIZES = (32, 64)
 VIEWS = ("features", "pictures")
-SPECIES = {"train": 40, "validation": 10, "test": 10}  # no species is in two splits
+SPECIES = {"train": 100, "validation": 30, "test": 30}  # no species is in two splits
 FEATURES = 128
 VARIED = 0.1  # chance that a part of a bird has another colour than its species
 

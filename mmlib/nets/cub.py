@@ -4,8 +4,9 @@ At ``width=1``, 2,048 features, 32 words and an embedding of 128 they are the la
 perceptron of three ELU layers; of captions a matrix of word vectors, 32 x 128, that convolutions read like an image.
 Rows are halved until four are left, columns five times; an embedding of another power of two is halved until four
 columns are left. (Joy et al. 2022, Table 8d, prints 256, of which a head of 4x4 leaves five columns; Table 4b prints
-such a head where the map is 4x6: see the errata.) In the released code the first layer of the decoder is normalised too, and the last
-matrix is that of the encoder's embedding; here, as printed, the first is not, and the decoder has a matrix of its own.
+such a head where the map is 4x6: see the errata.) In the released code the first layer of the decoder is normalised
+too, and the last matrix is that of the encoder's embedding; here, as printed, the first is not, and the decoder has a
+matrix of its own.
 """
 
 from itertools import pairwise
