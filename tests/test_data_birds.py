@@ -122,6 +122,15 @@ def test_a_share_of_the_pictures_and_hidden_partners(cache):
     assert alone.observed["image"].all() and alone.observed["caption"].float().mean() == 0.25
 
 
+def test_captions_are_worded_as_freely_as_asked(data, cache):
+    free = load("birds", cache=cache, wording="free", **SMALL)
+    plain, other = (d.vocabulary.decode(d.train.items["caption"].values) for d in (data, free))
+    assert (
+        len({caption.split()[0] for caption in plain}) == 1 < len({caption.split()[0] for caption in other})
+    )
+    assert torch.equal(data.attributes["train"], free.attributes["train"])  # the same birds
+
+
 def test_captions_are_dealt_to_the_right_pictures():
     labels = torch.tensor([7, 8])
     images = Items(torch.tensor([[0.0], [1.0]]), labels, torch.arange(2))
@@ -139,6 +148,7 @@ def test_captions_are_dealt_to_the_right_pictures():
         ({"view": "sounds"}, "view is 'sounds'; expected one of features, pictures"),
         ({"train": 5}, "train is 5; expected an integer of at least 100"),
         ({"captions": 0}, "captions is 0"),
+        ({"wording": "odd"}, "wording is 'odd'; expected a number from 0 to 1"),
         ({"dm": 2}, "birds has no option 'dm'"),
         ({"fraction": 0}, "fraction is 0"),
         ({"paired": 2}, "paired is 2"),

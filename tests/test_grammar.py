@@ -82,6 +82,19 @@ def test_what_is_written_is_understood_and_true(birds, captions):
     assert len(set(captions)) > 0.95 * len(captions)
 
 
+def test_plain_captions_have_one_way_of_saying_things():
+    facts, draw = grammar.described(numbers(BIRD)), random.Random(0)
+    captions = {grammar.write(facts, draw, freedom=0.0) for _ in range(200)}
+    assert len(captions) == 10  # three of five parts
+    assert (
+        "this small bird has a red crown , a black back and a long hooked bill".replace("bill", "beak")
+        in captions
+    )
+    assert all(grammar.read(caption).parsed for caption in captions)
+    mixed = {grammar.write(facts, draw, freedom=0.2) for _ in range(200)}
+    assert 10 < len(mixed) < 200
+
+
 def test_everything_is_said_now_and_then(captions):
     assert {attribute for caption in captions for attribute in grammar.read(caption).stated} == {
         *grammar.ATTRIBUTES,

@@ -8,7 +8,7 @@ import random
 import torch
 from torch import Tensor
 
-from mmlib.checks import one_of, whole
+from mmlib.checks import one_of, real, whole
 
 from . import grammar, plumage
 from .batches import derived_generator
@@ -23,6 +23,7 @@ SIZES = (32, 64)
 VIEWS = ("features", "pictures")
 SPECIES = {"train": 100, "validation": 30, "test": 30}  # no species is in two splits
 FEATURES = 128
+WORDINGS = {"plain": 0.0, "free": 1.0}
 VARIED = 0.1  # chance that a part of a bird has another colour than its species
 
 
@@ -31,6 +32,7 @@ def load_birds(
     cache: str | os.PathLike | None = None,
     *,
     view: str = "features",
+    wording: str | float = "plain",
     captions: int = 10,
     train: int = 1_600,
     validation: int = 300,
@@ -52,6 +54,8 @@ def load_birds(
         cache: folder for the generated file; default as in `mmlib.data.cache.cache_root`.
         view: *image* as "features" (default), float32 ``[128]``, see `mmlib.data.patches`, or as "pictures",
             ``[3, size, size]``.
+        wording: how freely captions are worded, see `mmlib.data.grammar.write`: "plain" (default: "this small bird has
+            a red crown , black wings and a white belly"), "free", or a number in [0, 1].
         captions: of each picture.
         train: pictures of the training split.
         validation: the same for validation.
@@ -65,24 +69,18 @@ def load_birds(
     Raises:
         ValueError: for an impossible option.
     """
-    size, view = (
-        one_of("size", 64 if size is None else whole("size", size), SIZES),
-        one_of("view", view, VIEWS),
-    )
+    size = one_of("size", 64 if size is None else whole("size", size), SIZES)
+    one_of("view", view, VIEWS)
     counts = {"train": train, "validation": validation, "test": test}
     counts = {split: whole(split, count, SPECIES[split]) for split, count in counts.items()}
     captions, seed = whole("captions", captions), whole("seed", seed, 0)
+    freedom = real("wording", WORDINGS.get(wording, wording) if isinstance(wording, str) else wording, 0, 1)
     options = captioned_options(fraction, paired, always)
-    facts = {
-        "generator": "birds",
-        "generator_version": GENERATOR_VERSION,
-        "seed": seed,
-        "captions": captions,
-        **counts,
-    }
-    key = f"v{GENERATOR_VERSION}-{'-'.join(map(str, counts.values()))}-captions{captions}-seed{seed}"
+    facts = {"generator": "birds", "generator_version": GENERATOR_VERSION, "seed": seed}
+    facts |= {"wording": freedom, "captions": captions, **counts}
+    key = f"v{GENERATOR_VERSION}-{'-'.join(map(str, counts.values()))}-captions{captions}-wording{freedom:g}-seed{seed}"
     tensors, record = generated(
-        cache_root(cache) / "birds" / key, facts, lambda: make(counts, captions, seed)
+        cache_root(cache) / "birds" / key, facts, lambda: make(counts, captions, freedom, seed)
     )
     words = Vocabulary(grammar.vocabulary())
     splits, pictures, first = {}, {}, 0
@@ -105,7 +103,7 @@ def load_birds(
     )
 
 
-def make(counts: dict[str, int], captions: int, seed: int) -> dict[str, Tensor]:
+def make(counts: dict[str, int], captions: int, freedom: float, seed: int) -> dict[str, Tensor]:
     """Makes every bird of every split; ``counts`` are pictures, by split.
 
     Returns:
@@ -123,7 +121,7 @@ def make(counts: dict[str, int], captions: int, seed: int) -> dict[str, Tensor]:
             extract = PatchFeatures.fit(plumage.reduced(pictures, SIDE), FEATURES, derived_generator(seed, 4))
         draw = random.Random(int(torch.randint(2**62, (), generator=derived_generator(seed, 3, s))))
         facts = [grammar.described(row) for row in birds.tolist()]
-        said = [grammar.write(bird, draw).split() for bird in facts for _ in range(captions)]
+        said = [grammar.write(bird, draw, freedom).split() for bird in facts for _ in range(captions)]
         tensors[f"{split}.pictures"] = pictures
         tensors[f"{split}.features"] = extract(plumage.reduced(pictures, SIDE))
         tensors[f"{split}.attributes"], tensors[f"{split}.species"] = birds, label

@@ -1,8 +1,8 @@
 """What is said of a bird: attributes, a grammar of captions that writes and reads, and how much of a caption is true.
 
 The grammar is written down once, as nested rules. :func:`write` goes through them with the attributes of a bird and
-draws among what is true of it; :func:`read` turns the same rules into one regular expression, whose groups are what a
-caption states. So nothing can be written that is not understood.
+draws among what is true of it, more or less freely; :func:`read` turns the same rules into one regular expression,
+whose groups are what a caption states. So nothing can be written that is not understood.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SYNONYMS = {  # what else a value may be called
     "water": ("near the water", "by a lake"),
 }
 LENGTH = 32  # places of a caption: words and the end of it
-FEATURES = 4  # that a caption lists at most
+FEATURES, PLAIN = 4, 3  # that a caption lists at most, and in plain wording
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def one(*options) -> Any:
 
 SIZE, COLOUR = say("size"), say(MAIN)
 KIND = one("bird", [SIZE, "bird"], [COLOUR, "bird"], [SIZE, COLOUR, "bird"])
-OPENING = one(
-    ["this", one("", SIZE), "bird has"],
+OPENING = one(  # the first of several ways is the plain one
+    ["this", one(SIZE, ""), "bird has"],
     ["the", one("", SIZE), "bird has"],
     ["a", KIND, "with"],
     ["this is a", KIND, "with"],
@@ -99,8 +99,8 @@ FEATURE = {
     "wing": one([say("wing"), NOUNS["wing"]], ["wings that are", say("wing")]),
     "belly": ["a", say("belly"), NOUNS["belly"]],
     "beak": one(
-        ["a", _LONG, BEAK],
         ["a", _LONG, _SHAPED, BEAK],
+        ["a", _LONG, BEAK],
         ["a", one("", _LONG), _COLOURED, BEAK],
         ["a", _SHAPED, one("", _COLOURED), BEAK],
         ["a", BEAK, "that is", _LONG, "and", _SHAPED],
@@ -143,21 +143,44 @@ def described(row: Sequence[int]) -> dict[str, str]:
     return facts | ({MAIN: often[0]} if len(often) == 1 else {})
 
 
-def write(facts: Mapping[str, str], draw: random.Random) -> str:
+def write(facts: Mapping[str, str], draw: random.Random, freedom: float = 1.0) -> str:
     """A caption of at most 31 words, joined by blanks, that says only what is true of a bird.
 
-    ``facts`` are those of :func:`described`, ``draw`` the source of randomness.
+    Args:
+        facts: of the bird, as :func:`described` gives them.
+        draw: source of randomness.
+        freedom: chance of each decision about wording (which words, how many parts, in which order, how it begins and
+            ends) to be drawn; else it is the plain one. Which parts are spoken of is always drawn.
     """
+
+    def free() -> bool:
+        return draw.random() < freedom
+
+    def choose(options: Sequence):
+        return draw.choice(options) if free() else options[0]
+
+    def spoken(rule) -> str:
+        if isinstance(rule, str):
+            return rule
+        if isinstance(rule, Say):
+            return choose(words_of(facts[rule.attributes[0]]))
+        if isinstance(rule, Any):
+            return spoken(choose([option for option in rule.options if _possible(option, facts)]))
+        return " ".join(filter(None, map(spoken, rule)))
+
     while True:
-        count, said, features = draw.choices((1, 2, 3, 4), (1, 4, 4, 1))[0], set(), []
-        for name in draw.sample(list(FEATURE), len(FEATURE)):
-            parts = set(name.split())
-            if len(features) < count and not parts & said and _possible(FEATURE[name], facts):
-                features.append(_write(FEATURE[name], facts, draw))
-                said |= parts
+        count = draw.choices((1, 2, 3, 4), (1, 4, 4, 1))[0] if free() else PLAIN
+        names = list(FEATURE) if free() else [name for name in FEATURE if " " not in name]
+        chosen, said = [], set()
+        for name in draw.sample(names, len(names)):
+            if len(chosen) < count and not set(name.split()) & said and _possible(FEATURE[name], facts):
+                chosen.append(name)
+                said |= set(name.split())
+        chosen = chosen if free() else sorted(chosen, key=list(FEATURE).index)
+        features = [spoken(FEATURE[name]) for name in chosen]
         listed = " and ".join([" , ".join(features[:-1]), features[-1]] if features[1:] else features)
-        ending = "" if draw.random() < 0.6 else _write(ENDING, facts, draw)
-        words = _article(" ".join(filter(None, [_write(OPENING, facts, draw), listed, ending])).split())
+        ending = spoken(ENDING) if free() and draw.random() < 0.4 else ""
+        words = _article(" ".join(filter(None, [spoken(OPENING), listed, ending])).split())
         if len(words) < LENGTH:
             return " ".join(words)
 
@@ -225,16 +248,6 @@ def _possible(rule, facts: Mapping[str, str]) -> bool:
     if isinstance(rule, Any):
         return any(_possible(option, facts) for option in rule.options)
     return isinstance(rule, str) or all(_possible(part, facts) for part in rule)
-
-
-def _write(rule, facts: Mapping[str, str], draw: random.Random) -> str:
-    if isinstance(rule, str):
-        return rule
-    if isinstance(rule, Say):
-        return draw.choice(words_of(facts[rule.attributes[0]]))
-    if isinstance(rule, Any):
-        return _write(draw.choice([o for o in rule.options if _possible(o, facts)]), facts, draw)
-    return " ".join(filter(None, (_write(part, facts, draw) for part in rule)))
 
 
 def _article(words: list[str]) -> list[str]:

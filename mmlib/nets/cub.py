@@ -9,12 +9,13 @@ too, and the last matrix is that of the encoder's embedding; here, as printed, t
 matrix of its own.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from mmlib.checks import one_of, whole
+from mmlib.checks import one_of, per_name, whole
 from mmlib.modality import Batch, Shape
 from mmlib.nets.choice import described
 from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, scaled
@@ -221,13 +222,17 @@ def halving_convolutions(plan: list[bool], width: float, norm: bool) -> tuple[nn
 
 
 def cub_networks(
-    data, latent_dim: int, width: float = 1.0, embedding: int = EMBEDDING, norm: bool = True
+    data,
+    latent_dim: int | Mapping[str, int],
+    width: float = 1.0,
+    embedding: int = EMBEDDING,
+    norm: bool = True,
 ) -> dict[str, tuple[Encoder, Decoder]]:
     """Encoder and decoder of Tables 3c and 3d for each modality: the argument ``networks`` of `mmlib.nets.modalities`.
 
     Args:
         data: a data set of vectors and captions.
-        latent_dim: size of the code.
+        latent_dim: size of the code, one for all or by name.
         width: factor on units and channels.
         embedding: numbers of a word.
         norm: normalise captions by the batch, as printed.
@@ -236,11 +241,13 @@ def cub_networks(
         ValueError: for a modality of another shape.
     """
     shapes, symbols = described(data)
+    codes = per_name("latent_dim", latent_dim, shapes)
     words, found = {"embedding": embedding, "norm": norm}, {}
     for name, shape in shapes.items():
+        sizes = codes[name], width
         if name in symbols:
-            encoder = CaptionEncoder(shape, latent_dim, width, symbols[name], **words)
-            found[name] = encoder, CaptionDecoder((*shape, symbols[name]), latent_dim, width, **words)
+            encoder = CaptionEncoder(shape, *sizes, symbols[name], **words)
+            found[name] = encoder, CaptionDecoder((*shape, symbols[name]), *sizes, **words)
         else:
-            found[name] = FeatureEncoder(shape, latent_dim, width), FeatureDecoder(shape, latent_dim, width)
+            found[name] = FeatureEncoder(shape, *sizes), FeatureDecoder(shape, *sizes)
     return found
