@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmlib.checks import positive, whole
+from mmlib.checks import one_of, positive, whole
 from mmlib.data.cache import cache_root, generated
 from mmlib.data.captioned import CaptionedSet
 from mmlib.data.core import SPLITS
@@ -92,10 +92,9 @@ class CaptionJudges:
 
     def to(self, device) -> CaptionJudges:
         """The same judges on ``device``; attributes and pictures, which no model sees, stay."""
-        moved = {
-            name: getattr(self, name) for name in ("vectors", "weights", "direction", "features", "probe")
-        }
-        moved = {name: None if x is None else x.to(device) for name, x in moved.items()}
+        names = ("vectors", "weights", "direction", "features", "probe")
+        kept = {name: x for name in names if (x := getattr(self, name)) is not None}
+        moved = {name: x.to(device) for name, x in kept.items()}
         return replace(self, projections={c: p.to(device) for c, p in self.projections.items()}, **moved)
 
 
@@ -129,13 +128,11 @@ def fit_caption_judges(
     items = getattr(data, "train", None) and data.train.items
     if not isinstance(data, CaptionedSet) or len(items["image"].shape) != 1:
         raise ValueError("data is no data set of features and captions; expected one such as load('birds')")
-    options = {
-        "size": whole("size", size),
-        "k": whole("k", k),
-        "seed": whole("seed", seed, 0),
-        "remove": bool(remove),
+    options = {"size": whole("size", size), "k": whole("k", k), "seed": whole("seed", seed, 0)}
+    options |= {
+        "a": None if a is None else positive("a", a),
+        "remove": one_of("remove", remove, (True, False)),
     }
-    options["a"] = None if a is None else positive("a", a)
 
     def make() -> dict[str, Tensor]:
         symbols, images = items["caption"].values, items["image"].values
@@ -143,10 +140,8 @@ def fit_caption_judges(
         vectors = word_vectors(captions, data.vocabulary, size, seed=seed)
         classes = len(data.vocabulary)
         weights = plain_weights(classes) if a is None else sif_weights(symbols, classes, a)
-        sentences, found = (
-            sentence_vectors(symbols, vectors, weights),
-            {"vectors": vectors, "weights": weights},
-        )
+        found = {"vectors": vectors, "weights": weights}
+        sentences = sentence_vectors(symbols, vectors, weights)
         if remove:
             found["direction"] = main_direction(sentences)
             sentences = without(sentences, found["direction"])
@@ -165,13 +160,12 @@ def fit_caption_judges(
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     folder = None if cache is False else cache_root(cache) / f"caption-judges-{data.name}-{key}"
     kept = make() if folder is None else generated(folder, facts, make)[0]
-    named = {
-        c: {n.removeprefix(f"{c}/"): x for n, x in kept.items() if n.startswith(f"{c}/")} for c in CONVENTIONS
-    }
-    shown = [
-        None if x is None else torch.cat([x[s] for s in SPLITS]) for x in (data.attributes, data.pictures)
-    ]
-    projections = {convention: Projection.of(tensors) for convention, tensors in named.items()}
+    projections = {}
+    for convention in CONVENTIONS:
+        own = {name.removeprefix(f"{convention}/"): x for name, x in kept.items()}
+        projections[convention] = Projection.of(own)
+    known = (data.attributes, data.pictures)
+    shown = [None if x is None else torch.cat([x[split] for split in SPLITS]) for x in known]
     about = kept["vectors"], kept["weights"], kept.get("direction"), projections, data.vocabulary
     return CaptionJudges(*about, items["image"].values, kept.get("probe"), *shown)
 
