@@ -1,5 +1,7 @@
 """Batches, masks and the rows of a step."""
 
+import math
+
 import pytest
 import torch
 
@@ -121,9 +123,11 @@ def test_bad_rows_are_refused(split, rows, message):
 def test_items_name_what_does_not_fit():
     x, y = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
     with pytest.raises(
-        ValueError, match=r"values is torch.float32 of shape \(3, 1, 2, 2\); expected torch.uint8"
+        ValueError, match=r"values is torch.float64 of shape \(3, 1, 2, 2\); expected torch.uint8"
     ):
-        Items(x.float(), y, y)
+        Items(x.double(), y, y)
+    with pytest.raises(ValueError, match="values have NaN or infinity; expected finite features"):
+        Items(torch.tensor([[1.0], [math.nan], [0.0]]), y, y)
     with pytest.raises(ValueError, match=r"values is torch.uint8 of shape \(3, 2, 2\)"):
         Items(x[:, 0], y, y)
     with pytest.raises(ValueError, match=r"labels is torch.int32 of shape \(3,\); expected torch.int64"):
@@ -276,3 +280,11 @@ def test_an_item_of_symbols_has_any_shape(shape):
 def test_impossible_symbols_are_refused(values, symbols, message):
     with pytest.raises(ValueError, match=message):
         Items(values, torch.tensor(LABELS), torch.arange(6), symbols)
+
+
+def test_features_stay_as_they_are():
+    features = torch.tensor([[-1.5, 300.0], [0.0, 2.0], [1.0, 1.0]])
+    items = Items(features, torch.tensor([4, 4, 5]), torch.arange(3))
+    assert items.shape == (2,)
+    assert torch.equal(items.batch(torch.tensor([2, 0])), features[[2, 0]])
+    assert torch.equal(items.select(torch.tensor([1])).values, features[1:2])

@@ -8,7 +8,10 @@ import os
 from mmlib.checks import look_up
 
 from .batches import rows_at
+from .birds import load_birds
+from .captioned import CaptionedSet
 from .core import DataSet, Items, PairedSplit, Split
+from .cub import load_cub
 from .hand_street import load_hand_street
 from .mnist_svhn import load_mnist_svhn
 from .multi import load_multi_hand, load_multi_mnist
@@ -19,6 +22,8 @@ from .tensors import TensorSplit
 from .text import load_hand_street_text, load_mnist_svhn_text
 
 LOADERS = {
+    "birds": load_birds,
+    "cub": load_cub,
     "hand-street": load_hand_street,
     "hand-street-text": load_hand_street_text,
     "mnist-svhn": load_mnist_svhn,
@@ -34,22 +39,20 @@ def load(name: str, size: int | None = None, cache: str | os.PathLike | None = N
     """Loads a data set by its name.
 
     Args:
-        name: "hand-street", "hand-street-text" or "multi-hand" (embedded); "mnist-svhn", "mnist-svhn-text" or
-            "multi-mnist" (files in the cache folder).
-        size: pixels a side; default: the data set's own (16 for hand-street, 8 for multi-hand).
+        name: "hand-street", "hand-street-text", "multi-hand" or "birds" (embedded); "mnist-svhn",
+            "mnist-svhn-text", "multi-mnist" or "cub" (files in the cache folder).
+        size: pixels a side; default: the data set's own (16 for hand-street, 8 for multi-hand, 64 for birds).
         cache: data folder; default: ``$MMLIB_DATA``, else ``data/cache`` of the repository.
-        **options: of the data set: see `load_hand_street`, `load_mnist_svhn`, `load_multi_hand`, `load_multi_mnist`;
-            with text beside the images they are the same.
+        **options: of the data set: see `load_hand_street`, `load_mnist_svhn`, `load_multi_hand`, `load_multi_mnist`,
+            `load_birds`, `load_cub`; with text beside the images they are the same.
 
     Raises:
         ValueError: for an unknown name or option, listing the known ones, or an impossible value.
         DataFileError: when a needed file is missing or damaged, saying what to put where.
     """
     loader = look_up("name", name, LOADERS)
-    taken = [
-        *inspect.signature(TAKES_OPTIONS_OF.get(loader, loader)).parameters,
-        *inspect.signature(pairing_options).parameters,
-    ]
+    taken = list(inspect.signature(TAKES_OPTIONS_OF.get(loader, loader)).parameters)
+    taken += inspect.signature(pairing_options).parameters if "pairing" in taken else []
     known = [key for key in taken if key not in ("size", "cache", "pairing", "names")]
     unknown = [key for key in options if key not in known]
     if unknown:

@@ -1,4 +1,4 @@
-"""What a data set is here: images as bytes and symbols as integers, pairs as index tensors, batches by indexing."""
+"""What a data set is: images as bytes, symbols as integers, features as numbers; pairs as index tensors."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ ITEMS = ("N", "...")  # shape of so many items, each of any shape
 
 @dataclass(frozen=True)
 class Items:
-    """What one modality shows in one split: images, or symbols such as the letters of a text.
+    """What one modality shows in one split: images, features of images, or symbols such as the letters of a text.
 
     Args:
-        values: images, uint8 ``[N, C, H, W]``, pixel values 0 to 255; or symbols, int64 ``[N, *shape]``.
-        labels: int64 ``[N]``, the digit shown.
+        values: images, uint8 ``[N, C, H, W]``, pixel values 0 to 255; features, float32 ``[N, *shape]``; or symbols,
+            int64 ``[N, *shape]``.
+        labels: int64 ``[N]``, the class shown, such as a digit.
         original: int64 ``[N]``, the source each item was made from. Two items with the same number are not
             independent, so standard errors are clustered by it. Where every item is its own source the numbers differ.
-        symbols: how many different symbols there are, 0 to ``symbols - 1``; None: the values are images.
+        symbols: how many different symbols there are, 0 to ``symbols - 1``; None: the values are images or
+            features.
 
     Raises:
-        ValueError: when a type or a length does not fit, or a symbol is out of range.
+        ValueError: when a type or a length does not fit, a symbol is out of range, or a feature is not finite.
     """
 
     values: Tensor
@@ -37,8 +39,11 @@ class Items:
 
     def __post_init__(self):
         kept = (torch.uint8, "NCHW") if self.symbols is None else (torch.int64, ITEMS)
-        values = checked("values", self.values, *kept)
+        features = self.symbols is None and getattr(self.values, "dtype", None) == torch.float32
+        values = checked("values", self.values, *((torch.float32, ITEMS) if features else kept))
         object.__setattr__(self, "values", values)
+        if features and not bool(values.isfinite().all()):
+            raise ValueError("values have NaN or infinity; expected finite features")
         if self.symbols is not None:
             object.__setattr__(self, "symbols", whole("symbols", self.symbols))
             if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < self.symbols:
@@ -57,12 +62,12 @@ class Items:
         return tuple(self.values.shape[1:])
 
     def batch(self, rows: Tensor | slice = slice(None), device=None) -> Tensor:
-        """The items at ``rows`` as models take them: float32 in [0, 1] for images, int64 for symbols.
+        """The items at ``rows`` as models take them: images float32 in [0, 1], features as they are, symbols int64.
 
         They are on ``device``, by default where the items are.
         """
         values = self.values[rows].to(device or self.values.device)  # images still uint8: cheap to move
-        return values.float().div_(255.0) if self.symbols is None else values
+        return values.float().div_(255.0) if values.dtype == torch.uint8 else values
 
     def select(self, rows: Tensor) -> Items:
         """The items at ``rows`` (int64 or bool ``[n]``), as a copy."""

@@ -1,5 +1,13 @@
 """Metrics: each equation one function that returns one number an item, and one call that runs them all."""
 
+from mmlib.metrics.captions import (
+    CaptionJudges,
+    cross_correlation,
+    evaluate_captions,
+    fit_caption_judges,
+    generated_pair,
+)
+from mmlib.metrics.cca import Projection, cca_score, fit_cca
 from mmlib.metrics.classifiers import Classifiers, train_classifiers
 from mmlib.metrics.codes import (
     class_distances,
@@ -44,6 +52,14 @@ from mmlib.metrics.prd import (
 from mmlib.metrics.probes import Probe, fit_probe, latent_accuracy
 from mmlib.metrics.puppets import Puppet
 from mmlib.metrics.report import Report, evaluate, format_report
+from mmlib.metrics.sentences import (
+    main_direction,
+    plain_weights,
+    sentence_vectors,
+    sif_weights,
+    without,
+    word_vectors,
+)
 from mmlib.metrics.siamese import Siamese, hadsell_loss, siamese_for
 from mmlib.metrics.style_content import posterior_scales, released_coherence, style_content_accuracy
 from mmlib.metrics.threshold import best_threshold, f1_score, threshold_quality

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmlib.checks import one_of, whole
 from mmlib.data.core import check_split
+from mmlib.metrics.captions import CaptionJudges, caption_lines, evaluate_captions
 from mmlib.metrics.classifiers import Classifiers, as_classifiers, judged
 from mmlib.metrics.coherence import (
     classes_generated,
@@ -59,7 +60,7 @@ class Report(dict):
 def evaluate(
     model,
     split,
-    classifiers: Classifiers | Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    classifiers: Classifiers | CaptionJudges | Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     generator: torch.Generator | None = None,
     train=None,
     samples: int = 5000,
@@ -80,6 +81,8 @@ def evaluate(
             what needs them is left out.
         classifiers: judges on the model's device, as :class:`mmlib.metrics.Classifiers` or as a mapping, name ->
             network or function from items to class logits. Only what has a judge is judged; None leaves out coherence.
+            Or :class:`mmlib.metrics.CaptionJudges`: then the report is that of
+            :func:`mmlib.metrics.captions.evaluate_captions`, and ``train`` is not asked for.
         generator: source of all draws, on the model's device.
         train: the training split, on which the linear probes are fitted, as in
             :func:`mmlib.metrics.probes.latent_accuracies`; None leaves out latent accuracy.
@@ -94,6 +97,9 @@ def evaluate(
             training mode.
     """
     check_split("split", split, ("batch", "labels", "original"))
+    if isinstance(classifiers, CaptionJudges):
+        found = evaluate_captions(model, split, classifiers, generator, samples, max_rows, batch_size)
+        return Report(found, rows=len(split) if max_rows is None else min(max_rows, len(split)))
     batches = batches_of(model, split, batch_size, max_rows)
     names = list(model.modalities)
     samples, probe_rows = whole("samples", samples), whole("probe_rows", probe_rows)
@@ -242,6 +248,7 @@ def format_report(report: Mapping) -> str:
         least = f"(share at least {classes['jointly']['threshold']:.0%})"
         lines.append(f"{'from the prior (joint)':<24}{_percent(report['joint_coherence']):>14}")
         lines.append(f"{'classes generated':<24}  {counts} {least}")
+    lines += caption_lines(report)
     lines += [f"left out: {what} ({why})" for what, why in report.get("left_out", {}).items()]
     return "\n".join(lines)
 

@@ -10,6 +10,14 @@ from mmlib.checks import for_some, kind, per_name
 from mmlib.modality import Likelihood, Modality, Shapes, check_likelihood
 from mmlib.nets.choice import described, fitting_networks, likelihood_for
 from mmlib.nets.classifiers import DigitClassifier
+from mmlib.nets.cub import (
+    CaptionDecoder,
+    CaptionEncoder,
+    CaptionJointEncoder,
+    FeatureDecoder,
+    FeatureEncoder,
+    cub_networks,
+)
 from mmlib.nets.joint import ImageJointEncoder, JointEncoder
 from mmlib.nets.mnist import MnistDecoder, MnistEncoder
 from mmlib.nets.plain import PlainDecoder, PlainEncoder, SymbolEncoder
@@ -42,8 +50,8 @@ def modalities(
     standardise a table first.
 
     Args:
-        data: a data set (anything with ``shapes`` and, if there are symbols, ``symbols``, numbers of classes by name)
-            or a mapping name -> shape.
+        data: a data set (anything with ``shapes`` and, if there are symbols, ``symbols``, numbers of classes by name;
+            ``padding``, of captions, the symbol that fills them up, is not counted) or a mapping name -> shape.
         latent_dim: size of the code, of [style, shared code] where there are styles: one for all, or a mapping
             name -> size.
         width: factor on the layer widths; 1 is the paper.
@@ -58,7 +66,7 @@ def modalities(
         ValueError: if a mapping names an unknown modality or ``weights`` misses one, ``weights`` is another string, or
             a likelihood or pair of networks is none.
     """
-    shapes, symbols = described(data)
+    (shapes, symbols), padding = described(data), getattr(data, "padding", {})
     one = None if isinstance(likelihood, Mapping) else likelihood
     named = {} if one is likelihood else for_some("likelihood", likelihood, shapes)
     networks = for_some("networks", networks or {}, shapes)
@@ -74,7 +82,7 @@ def modalities(
         if name in named:
             chosen = check_likelihood(name, named[name])
         elif one is None or (classes is not None and not check_likelihood(name, one).discrete):
-            chosen = likelihood_for(shape, classes)
+            chosen = likelihood_for(shape, classes, padding.get(name))
         else:
             chosen = copy.deepcopy(check_likelihood(name, one))
         pair = networks[name] if name in networks else fitting_networks(shape, chosen, codes[name], width)

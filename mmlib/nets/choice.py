@@ -53,10 +53,10 @@ def networks_for(
     return PlainEncoder, PlainDecoder
 
 
-def likelihood_for(shape: Shape, classes: int | None = None) -> Likelihood:
+def likelihood_for(shape: Shape, classes: int | None = None, padding: int | None = None) -> Likelihood:
     """Categorical for symbols, Laplace of scale 0.75 for images, for all else normal, each number's scale learned."""
     if classes is not None:
-        return CategoricalLikelihood(classes)
+        return CategoricalLikelihood(classes, padding)
     return LaplaceLikelihood(0.75) if len(shape) == 3 else NormalLikelihood(learn_scale=shape)
 
 

@@ -1,22 +1,27 @@
 """From a recipe to the data and the model that it names."""
 
 import inspect
+from functools import partial
 
 import torch
 
 from mmlib.checks import look_up, one_of, per_name, whole
-from mmlib.data import LOADERS, DataSet, load
+from mmlib.data import LOADERS, CaptionedSet, DataSet, load
 from mmlib.data.batches import SCHEDULES
-from mmlib.metrics import Classifiers, train_classifiers
+from mmlib.metrics import CaptionJudges, Classifiers, fit_caption_judges, train_classifiers
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
 from mmlib.models import MMALI, MultimodalVAE, get_model
-from mmlib.nets import ImageJointEncoder, JointEncoder, modalities
+from mmlib.nets import CaptionJointEncoder, ImageJointEncoder, JointEncoder, cub_networks, modalities
 from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child
 
 LIKELIHOODS = {"laplace": LaplaceLikelihood, "normal": NormalLikelihood}
 LIKELIHOODS["bernoulli"] = lambda scale: BernoulliLikelihood()  # has none
-JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder}
+SMALL = {"embedding": 32, "norm": False}  # networks of captions at the embedded scale
+NETWORKS = {"": lambda *_: None, "cub": cub_networks, "cub-small": partial(cub_networks, **SMALL)}
+JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder, "captions": CaptionJointEncoder}
+JOINT_ENCODERS["captions-small"] = partial(CaptionJointEncoder, **SMALL)
+DIRECTIONS = {"birds": 10}  # canonical ones that are compared; default: as many as the papers'
 
 
 def check(recipe: Recipe) -> Recipe:
@@ -24,6 +29,7 @@ def check(recipe: Recipe) -> Recipe:
     look_up("dataset", recipe.dataset, LOADERS)
     look_up("likelihood", recipe.likelihood, LIKELIHOODS)
     one_of("schedule", recipe.schedule, SCHEDULES)
+    look_up("networks", recipe.networks, NETWORKS)
     look_up("joint_encoder", recipe.model_options.get("joint_encoder", "features"), JOINT_ENCODERS)
     takes = inspect.signature(get_model(recipe.model))
     try:
@@ -52,7 +58,8 @@ def build_model(recipe: Recipe, data: DataSet, seed: int) -> MultimodalVAE | MMA
     codes = {name: size + shared for name, size in styles.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, "weights"))
-        parts = modalities(data, codes, recipe.width, likelihood, recipe.weights)
+        networks = NETWORKS[recipe.networks](data, codes, recipe.width)
+        parts = modalities(data, codes, recipe.width, likelihood, recipe.weights, networks)
         if "joint_encoder" in options:
             joint = JOINT_ENCODERS[options["joint_encoder"]]
             options["joint_encoder"] = joint(data, shared, recipe.width)
@@ -65,6 +72,9 @@ def judges_data(recipe: Recipe, data: DataSet, cache=None) -> DataSet:
     return load(recipe.dataset, cache=cache, **whole) if "fraction" in recipe.data_options else data
 
 
-def build_classifiers(data: DataSet, cache=None) -> Classifiers:
-    """The digit classifiers that judge coherence on this data set: the same for every recipe and seed."""
+def build_classifiers(data: DataSet, cache=None) -> Classifiers | CaptionJudges:
+    """What judges coherence on this data set, the same for every recipe and seed: classifiers, or of captions CCA."""
+    if isinstance(data, CaptionedSet):
+        more = {"k": DIRECTIONS[data.name]} if data.name in DIRECTIONS else {}
+        return fit_caption_judges(data, cache=cache, **more)
     return train_classifiers(data, cache=cache)

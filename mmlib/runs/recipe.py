@@ -30,6 +30,7 @@ class Recipe:
     faithful: bool = False
     model_options: dict = field(default_factory=dict)  #: keywords; ``joint_encoder`` by name
     data_options: dict = field(default_factory=dict)  #: keywords of the data set
+    networks: str = ""  #: those of ``mmlib.runs.build.NETWORKS``; empty: by the shape of the items
     #: size of the code; with styles that of [style, shared code], of the modality with the largest ``style_dim`` (an
     #: option of the model), so that the shared code has what that one leaves
     latent_dim: int = 20

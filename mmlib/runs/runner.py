@@ -172,6 +172,8 @@ def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
     """All metrics on validation and test, and the picture of samples: a function of the weights and the seed."""
+    from mmlib.metrics.captions import CaptionJudges
+    from mmlib.plots.captions import save_captioned
     from mmlib.plots.grids import save_samples
     from mmlib.runs.training import kind_of, report
     from mmlib.seeding import child
@@ -180,7 +182,11 @@ def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
     found = {name: report(model, data, name, classifiers, seed, device) for name in ("validation", "test")}
     for name, more in kind_of(recipe).measure(recipe, model, data, classifiers, seed, device).items():
         found[name].update(more)
-    save_samples(model, folder.samples, seed=child(seed, "samples"), device=device)
+    shown = {"seed": child(seed, "samples"), "device": device}
+    if isinstance(classifiers, CaptionJudges):
+        save_captioned(model, classifiers, folder.samples, **shown)
+    else:
+        save_samples(model, folder.samples, **shown)
     return found
 
 
@@ -213,14 +219,17 @@ def _check_continuable(folder: RunFolder, begun: dict, now: dict) -> None:
 
 
 def watch(model, split, classifiers, seed: int) -> dict[str, float]:
-    """What is measured on the validation split along the way: the loss and cross-coherence of every direction."""
+    """What is measured on validation along the way: the loss and cross-coherence of every direction, or correlation."""
     import torch
 
+    from mmlib.metrics.captions import CaptionJudges, cross_correlation
     from mmlib.metrics.coherence import cross_coherence
     from mmlib.seeding import generator
 
     device = next(model.parameters()).device
     draw, names = generator(seed, device), list(model.modalities)
+    correlates = isinstance(classifiers, CaptionJudges)
+    kind = "cross_correlation" if correlates else "cross_coherence"
     right = {given: torch.zeros(len(names), dtype=torch.float64) for given in names}
     loss, has_loss = 0.0, hasattr(model, "loss")  # an adversarial model has one only against its opponent
     with torch.no_grad():
@@ -229,12 +238,17 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
             if has_loss:
                 loss += float(model.loss(batch, generator=draw)[0]) * len(some)
             for given in names:
-                right[given] += cross_coherence(model, batch, labels, given, classifiers, draw).sum(1).cpu()
+                if correlates:
+                    right[given] += cross_correlation(model, batch, given, classifiers, draw).sum().cpu()
+                else:
+                    right[given] += (
+                        cross_coherence(model, batch, labels, given, classifiers, draw).sum(1).cpu()
+                    )
     values = {"validation/loss": loss / len(split)} if has_loss else {}
     for given, counts in right.items():
         for name, count in zip(names, counts.tolist(), strict=True):
             if name != given:
-                values[f"validation/cross_coherence/{given}/{name}"] = count / len(split)
+                values[f"validation/{kind}/{given}/{name}"] = count / len(split)
     return values
 
 
@@ -250,6 +264,6 @@ def convergence(history: list[dict]) -> dict:
 
 
 def _coherence(row: dict) -> float | None:
-    """Cross-coherence on validation, averaged over directions, if a row of the history has it."""
-    values = [number for name, number in flatten(row) if name.startswith("validation/cross_coherence/")]
+    """Cross-coherence, or correlation, on validation, averaged over directions, if a row of the history has it."""
+    values = [number for name, number in flatten(row) if name.startswith("validation/cross_co")]
     return sum(values) / len(values) if values else None

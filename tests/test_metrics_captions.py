@@ -1,0 +1,130 @@
+"""Scores of pictures and captions: real pairs above, shuffled ones below, models that know everything or nothing."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mmlib.data import load
+from mmlib.metrics import cross_correlation, evaluate, evaluate_captions, fit_caption_judges
+
+pytest.importorskip("gensim")
+SMALL = {"train": 400, "validation": 60, "test": 60, "captions": 3}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("captions")
+
+
+@pytest.fixture(scope="module")
+def data(cache):
+    return load("birds", cache=cache, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def judges(data, cache):
+    return fit_caption_judges(data, size=40, k=8, cache=cache)
+
+
+class Oracle(nn.Module):
+    """Finds what it is given in a split and answers with the true partner, or with that of another row."""
+
+    def __init__(self, split, classes, shift=0):
+        super().__init__()
+        self.modalities = nn.ModuleDict({"image": nn.Identity(), "caption": nn.Identity()})
+        self.rows, self.classes, self.shift = split.batch(), classes, shift
+
+    def answer(self, rows):
+        rows = (rows + self.shift) % len(self.rows["image"])
+        return {
+            "image": self.rows["image"][rows],
+            "caption": F.one_hot(self.rows["caption"][rows], self.classes).float(),
+        }
+
+    def generate(self, batch, given, to, generator=None):
+        name = given[-1]
+        same = (self.rows[name][None] == batch[name][:, None]).flatten(2).all(-1)
+        made = self.answer(same.int().argmax(1))
+        return {name: made[name] for name in to}
+
+    def sample(self, n, generator=None):
+        rows = torch.randint(len(self.rows["image"]), (n,), generator=generator)
+        return {"image": self.answer(rows)["image"], "caption": self.answer(rows + self.shift)["caption"]}
+
+
+@pytest.fixture(scope="module")
+def reports(data, judges):
+    models = [Oracle(data.test, len(data.vocabulary), shift) for shift in (0, 97)]
+    return [evaluate(m, data.test, judges, torch.Generator().manual_seed(0), samples=180) for m in models]
+
+
+def test_a_model_that_knows_the_answer_scores_as_real_pairs_do(reports):
+    knows, guesses = reports
+    for convention in ("whitened", "official"):
+        real, shuffled = (knows.value("correlation", convention, what) for what in ("real", "shuffled"))
+        assert real > 0.3 > 0.15 > abs(shuffled)
+        for place in (
+            ("cross", "image", "caption"),
+            ("cross", "caption", "image"),
+            ("synergy", "image"),
+            ("joint",),
+        ):
+            assert knows.value("correlation", convention, *place) == pytest.approx(real, abs=0.06), place
+            assert abs(guesses.value("correlation", convention, *place)) < 0.25, place
+    assert knows["rows"] == 180
+
+
+def test_captions_are_held_against_the_grammar_and_the_pictures(reports):
+    assert {entry["value"] for entry in reports[0]["parse_rate"].values()} == {1.0}
+    true, false = (r["attribute_agreement"] for r in reports)
+    assert true["real"]["value"] == true["caption"]["image"]["value"] == true["caption"]["all"]["value"] == 1
+    assert false["caption"]["image"]["value"] < 0.5
+    assert true["shuffled"]["value"] < 0.4 < true["told"]["value"] < 1
+    assert true["image"]["caption"]["value"] == true["told"]["value"] > true["shuffled"]["value"] + 0.1
+    assert true["joint"]["value"] > false["joint"]["value"] + 0.1
+    assert true["real"]["clusters"] == 60 and true["real"]["n"] == 180  # three captions a picture
+
+
+def test_a_report_prints_what_it_holds(reports):
+    text = str(reports[0])
+    for line in (
+        "correlation, whitened",
+        "image to caption",
+        "all to image",
+        "parse rate, per cent",
+        "shuffled",
+    ):
+        assert line in text
+
+
+def test_scores_along_the_way_are_those_of_the_report(data, judges, reports):
+    model, batch = Oracle(data.test, len(data.vocabulary), 97), data.test.batch()
+    for given, made in (("image", "caption"), ("caption", "image")):
+        found = cross_correlation(model, batch, given, judges).mean().item()
+        assert found == pytest.approx(reports[1].value("correlation", "whitened", "cross", given, made))
+
+
+def test_judges_are_fitted_once_and_read_again(data, judges, cache):
+    again = fit_caption_judges(data, size=40, k=8, cache=cache)
+    assert torch.equal(again.vectors, judges.vectors)
+    fifth = load("birds", cache=cache, fraction=0.9, **SMALL)
+    assert fit_caption_judges(fifth, size=40, k=8, cache=False).vectors.shape == judges.vectors.shape
+    plain = fit_caption_judges(data, size=40, k=8, a=None, remove=False, cache=False)
+    assert plain.direction is None and set(plain.weights.tolist()) == {0.0, 1.0}
+    batch = data.test.batch()
+    assert not torch.allclose(plain.sentences(batch["caption"]), judges.sentences(batch["caption"]))
+
+
+def test_the_nearest_training_picture_of_one_is_itself(data, judges):
+    features = data.train.items["image"].values[:50]
+    assert judges.nearest(features, rows=20).tolist() == list(range(50))
+
+
+def test_what_cannot_be_judged_is_refused(data, judges):
+    with pytest.raises(ValueError, match="data is no data set of features and captions"):
+        fit_caption_judges(load("multi-hand"))
+    model = Oracle(data.test, len(data.vocabulary))
+    model.modalities = nn.ModuleDict({"image": nn.Identity(), "text": nn.Identity()})
+    with pytest.raises(ValueError, match="model has modalities image, text; expected image and caption"):
+        evaluate_captions(model, data.test, judges)
