@@ -81,7 +81,8 @@ def test_captions_are_held_against_the_grammar_and_the_pictures(reports):
     assert true["real"]["value"] == true["caption"]["image"]["value"] == true["caption"]["all"]["value"] == 1
     assert false["caption"]["image"]["value"] < 0.5
     assert true["shuffled"]["value"] < 0.4 < true["told"]["value"] < 1
-    assert true["image"]["caption"]["value"] == true["told"]["value"] > true["shuffled"]["value"] + 0.1
+    assert true["image"]["caption"]["value"] == pytest.approx(true["told"]["value"])
+    assert true["told"]["value"] > true["shuffled"]["value"] + 0.1
     assert true["joint"]["value"] > false["joint"]["value"] + 0.1
     assert true["real"]["clusters"] == 60 and true["real"]["n"] == 180  # three captions a picture
 
