@@ -16,9 +16,10 @@ from scipy.optimize import brentq
 from torch import nn
 from torch.distributions import Categorical, Normal
 
+from mmlib.book import slips
 from mmlib.book.ledger_entries import Cell
 from mmlib.book.ledger_read import load
-from mmlib.distributions import Diagonal, kl_divergence, product_of_experts, single
+from mmlib.distributions import Diagonal, kl_divergence, product_of_experts
 from mmlib.lab import LinearGaussian, quadrature
 from mmlib.metrics.codes import class_distances, tree
 from mmlib.metrics.coherence import joint_coherence, released_joint_coherence
@@ -936,34 +937,19 @@ def test_log_probabilities_taken_for_probabilities_turn_the_order_round():
     assert as_meant[0] > 0.99  # with a likelihood on logits a gap of ten is enough
 
 
-def likelihood_as_released(log_weights):
-    """Log-likelihoods [B] as the code released with mmJSD and MoPoE averages importance weights [K, B].
-
-    The weights stand in memory sample after sample, and are read as if they stood image after image: each of the B
-    means runs over K different images (mostly with the same sample number) in place of K samples of one.
-    """
-    k, images = log_weights.shape
-    return log_weights.flatten().reshape(images, k).logsumexp(1) - math.log(k)
-
-
 def test_averaging_over_images_in_place_of_samples_inflates_likelihoods():
     """mmjsd-code-8 (a), mopoe-code-4: three modalities of the laboratory, 12 samples of too wide a posterior."""
-    lab = LinearGaussian.make({"a": 150, "b": 250, "c": 500}, latent_dim=2, noise=0.7)
-    batch = lab.sample(1200, torch.Generator().manual_seed(0))[1]
-    exact, q = lab.log_marginal(batch), lab.diagonal_posterior(batch)
-    q = single(Diagonal(q.loc, 1.2 * q.scale))
-    log_weights = lab.log_weights(q, batch, 12, generator=torch.Generator().manual_seed(1))[1].values[
-        0
-    ]  # [K, B]
+    lab, batch, log_weights = slips.likelihood_weights()  # [K, B]
+    exact = lab.log_marginal(batch)
     right = importance_log_likelihood(log_weights.logsumexp(0)[None], torch.zeros(1, 1200).double(), 12)
     assert (right.mean() - exact.mean()).abs() < 0.1  # nats: the estimator is right
-    wrong, spread = likelihood_as_released(log_weights), exact.std().item()
+    wrong, spread = slips.likelihood_as_released(log_weights), exact.std().item()
     assert spread == pytest.approx(21.2, rel=0.06)  # sqrt(900 / 2); good to 2 %
     # nearly the largest of 12 images: 1.63 standard deviations, less log 12
     assert (wrong.mean() - exact.mean()).item() == pytest.approx(1.63 * spread - math.log(12), abs=2)
     order = torch.randperm(1200, generator=torch.Generator().manual_seed(0))  # what a test would have noticed
     torch.testing.assert_close(log_weights[:, order].logsumexp(0) - math.log(12), right[order])
-    assert not torch.allclose(likelihood_as_released(log_weights[:, order]), wrong[order])
+    assert not torch.allclose(slips.likelihood_as_released(log_weights[:, order]), wrong[order])
 
 
 def test_cosine_of_projections_depends_on_the_scale_of_each_component():
