@@ -70,7 +70,7 @@ class GaussianProcessJudge:
         A classifier is a draw of the latent functions; of each image on its own, which is all that its score asks for.
 
         Raises:
-            ValueError: as :meth:`mmlib.metrics.Classifiers.features`.
+            ValueError: as ``Classifiers.features``.
         """
         samples, found = whole("samples", samples), []
         for part in images.split(ROWS):
