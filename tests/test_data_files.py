@@ -73,7 +73,8 @@ PAIRING = ["dm", "max_d", "fraction", "paired", "always"]
 OPTIONS = [
     (name, option)
     for name, loader in data.LOADERS.items()
-    for option in [*inspect.signature(data.TAKES_OPTIONS_OF.get(loader, loader)).parameters, *PAIRING]
+    for takes in [inspect.signature(data.TAKES_OPTIONS_OF.get(loader, loader)).parameters]
+    for option in [*takes, *(PAIRING if "pairing" in takes else [])]
     if option not in ("cache", "pairing")
 ]
 

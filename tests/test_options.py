@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ GIVEN = {  # what is asked for besides, by name
     "keep": 0.6,
     "latent_dim": 2,
     "starts": 2,
+    "symbols": 71,
     "steps": 2,
     "modalities": 2,
 }
@@ -74,8 +76,10 @@ OPTIONS = [(name, option, kind) for name in MAKERS for option, kind in numbers(n
 def make(name, **options):
     asked = SIGNATURES[name].parameters
     given = {key: value for key, value in GIVEN.items() if key in asked and not name.startswith("models.")}
-    if name.startswith("Text"):
-        given["shape"] = (8, 71) if "Decoder" in name else (8,)
+    if name.startswith(("Text", "Caption", "Feature")) and "shape" in given:
+        given["shape"] = (8, 71) if "Decoder" in name and not name.startswith("Feature") else (8,)
+    if name.startswith(("Caption", "cub")) and "data" in given:
+        given["data"] = SimpleNamespace(shapes={"image": (16,), "caption": (8,)}, symbols={"caption": 71})
     if name.startswith("models."):  # the first two are what `build` gives
         size = options.pop(list(asked)[1], 2)
         return MAKERS[name](latent_dim=size, **options)

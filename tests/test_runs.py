@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 from quick_runs import TINY
+from scipy.stats import binom
 
 from mmlib import __main__ as command_line
 from mmlib.data import DataFileError
 from mmlib.runs import build, recipes, results, runner
-from mmlib.runs.compare import compare
+from mmlib.runs.compare import CONFIDENCE, compare
 from mmlib.runs.folder import RunFolder, RunLockedError
 from mmlib.runs.provenance import provenance
 from mmlib.runs.recipe import Recipe, from_dict
@@ -67,7 +68,8 @@ def test_hash_is_of_the_content_alone():
         "latent_dim": 4, "width": 0.2, "likelihood": "normal", "likelihood_scale": 1.0, "weights": None, "steps": 17,
         "batch_size": 9, "learning_rate": 2e-3, "betas": (0.8, 0.999), "eps": 1e-4, "amsgrad": True, "clip_norm": 5.0,
         "clip_value": 1.0, "validations": 8, "likelihood_rows": 5, "likelihood_k": 3, "ema": 0.9,
-        "ema_start": 3, "ema_ramp": True, "minibatches": 2, "schedule": "alternating", "propagation": {"from": "tiny"},
+        "ema_start": 3, "ema_ramp": True, "minibatches": 2, "schedule": "alternating", "networks": "cub",
+        "propagation": {"from": "tiny"},
     }  # fmt: skip
     prose = {"name", "source", "reduced", "faithful"}
     assert set(changes) | prose == {entry.name for entry in dataclasses.fields(Recipe)}, (
@@ -261,6 +263,7 @@ def test_every_recipe_builds_a_model_that_learns(name):
     street = {"hand": (1, 16, 16), "street": (3, 16, 16)}
     digits = {"mnist": (1, 28, 28), "svhn": (3, 32, 32)}
     shapes = {
+        "birds": {"image": (12,), "caption": (32,)},
         "hand-street": street,
         "hand-street-text": {**street, "text": (8,)},
         "mnist-svhn": digits,
@@ -274,7 +277,9 @@ def test_every_recipe_builds_a_model_that_learns(name):
     if recipe.model == "mmali":
         options["width"] = 0.25  # of the discriminators
     recipe = dataclasses.replace(recipe, width=0.25, model_options=options)
-    data = SimpleNamespace(shapes=shapes, symbols={"text": 71} if "text" in shapes else {})
+    data = SimpleNamespace(
+        shapes=shapes, symbols={name: 71 for name in ("text", "caption") if name in shapes}
+    )
     model = build.build_model(recipe, data, seed=0)
     draw = torch.Generator().manual_seed(0)
     batch = {name: torch.rand(3, *shape, generator=draw) for name, shape in shapes.items()}
@@ -694,12 +699,14 @@ def test_what_differs_in_recipe_and_machine_is_said():
     assert portable["portable"] == {"recorded": "False", "new": "True"}
 
 
-def test_no_recorded_run_is_off_by_the_noise_of_the_others():
+def test_hardly_a_recorded_run_is_off_by_the_noise_of_the_others():
     many = [runs for runs in map(results.load, results.recorded()) if len(runs) > 3]
-    assert many
-    for runs in many:
-        for run in runs:
-            assert compare(run, [other for other in runs if other is not run])["off"] == []
+    held = [compare(run, [o for o in runs if o is not run])["metrics"] for runs in many for run in runs]
+    # the older of a recipe's runs may lack what is measured now
+    off = [any(each["off"] and each["new"] is not None for each in found.values()) for found in held]
+    assert held and sum(off) <= binom.ppf(
+        0.99, len(off), 1 - CONFIDENCE
+    )  # each by chance in one of a hundred
     mvae, jmvae = results.load("hand-street-mvae"), results.load("hand-street-jmvae")
     assert compare(mvae[0], jmvae)["off"]  # five seeds tell one model from another
 

@@ -87,8 +87,9 @@ class CaptionEncoder(Encoder):
     ):
         super().__init__(latent_dim)
         self.shape = check_shape(shape)
-        self.embedding = nn.Embedding(whole("symbols", symbols), embedding)
+        embedding = whole("embedding", embedding)
         plan = halvings(self.shape, embedding)
+        self.embedding = nn.Embedding(whole("symbols", symbols), embedding)
         self.convolutions, channels = halving_convolutions(plan, width, norm)
         self.feature_dim = 16 * channels
         self.loc, self.raw_scale = (nn.Conv2d(channels, self.latent_dim, 4) for _ in range(2))
@@ -115,6 +116,7 @@ class CaptionDecoder(Decoder):
     ):
         super().__init__(shape, latent_dim, sigmoid)
         *length, symbols = self.shape
+        embedding = whole("embedding", embedding)
         plan = halvings(tuple(length), embedding)[::-1]
         channels = [*(scaled(32 * 2**i, width) for i in reversed(range(len(plan)))), 1]
         one_of("norm", norm, (True, False))
@@ -168,6 +170,7 @@ class CaptionJointEncoder(Encoder):
             raise ValueError(
                 f"data has {features} features; expected a multiple of the {length} words of a caption"
             )
+        embedding = whole("embedding", embedding)
         plan = halvings((length,), embedding)
         self.embedding = nn.Embedding(symbols[self.caption], embedding)
         self.convolutions, channels = halving_convolutions(plan, width, norm)
@@ -199,7 +202,7 @@ def halvings(shape: Shape, embedding: int) -> list[bool]:
     powers = len(shape) == 1 and shape[0] >= 4 and not shape[0] & (shape[0] - 1)
     if not powers:
         raise ValueError(f"shape is {shape}; expected (length,), a length that is a power of two, at least 4")
-    if whole("embedding", embedding) < shape[0] or embedding & (embedding - 1):
+    if embedding < shape[0] or embedding & (embedding - 1):
         raise ValueError(
             f"embedding is {embedding}; expected a power of two, at least the length, {shape[0]}"
         )
