@@ -18,7 +18,7 @@ class OfficialCodePage(ErrataPage):
             link = self.ref(f"erratum-{slip.erratum}", entries[slip.erratum].title)
             rows.append([[link], slip.what, *slip.shown()])
         head = ["slip", "what it changes", "as meant", "as coded"]
-        made = [table(head, rows, [3, 4, 1, 1], ["mm-numbers"])]
+        made = [table(head, rows, [3, 4, 1, 1], ["mm-numbers", "mm-slips"])]
         for paper, name in {**METHODS, "rbc": "Contrastive models", "cub": "Birds with captions"}.items():
             own = [entry for entry in entries.values() if entry.paper == paper and entry.kind == "code"]
             section = self.section(f"official-{paper}", f"{name}: {PAPERS[paper]}")
