@@ -68,12 +68,13 @@ def test_recipes_take_a_step_on_their_data(name, data):
 
 def test_networks_are_chosen_by_name(data):
     options = {"joint_encoder": "captions-small"}
-    small = dataclasses.replace(TINY, networks="cub-small", model_options=options)
+    small = dataclasses.replace(TINY, model_options=options)
+    plain = dataclasses.replace(TINY, networks="")
     model = build.build_model(small, data, 0)
     assert isinstance(model.modalities["image"].encoder, FeatureEncoder)
     assert isinstance(model.joint_encoder, CaptionJointEncoder)
-    assert isinstance(build.build_model(TINY, data, 0).modalities["image"].encoder, PlainEncoder)
-    assert small.hash != TINY.hash and "networks" not in TINY.content
+    assert isinstance(build.build_model(plain, data, 0).modalities["image"].encoder, PlainEncoder)
+    assert plain.hash != TINY.hash and "networks" not in plain.content
     with pytest.raises(ValueError, match="networks is 'vgg'; expected one of"):
         build.check(dataclasses.replace(TINY, networks="vgg"))
 
