@@ -5,8 +5,8 @@ from mmlib.runs.recipe import Recipe
 RECIPES: list[Recipe] = []
 REDUCED = "drawn birds, 128 features, plain captions, small networks, 2,000 steps, K = 200 for likelihoods"
 SOURCE = "Shi et al. 2021, Table 2, {}, {} % of the data, on the book's own, embedded data"
-# A normal likelihood of features whose variance is 1; its scale, of 0.5 and 1, was chosen on validation with JMVAE, seed
-# 0, after 1,000 steps. A caption weighs 128 / 32 = 4.
+# A normal likelihood of features whose variance is 1; its scale, of 0.5 and 1, was chosen on validation with JMVAE,
+# seed 0, after 1,000 steps. A caption weighs 128 / 32 = 4.
 SETTINGS = {"dataset": "birds", "networks": "cub-small", "latent_dim": 32, "width": 0.5}
 SETTINGS |= {"likelihood": "normal", "likelihood_scale": 0.5}
 SETTINGS |= {
