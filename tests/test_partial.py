@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from quick_runs import TINY
-from test_every_model import build
+from test_every_model import Encoder, build
 from torch import nn
 
 from mmlib.data import TensorSplit, load, rows_at
@@ -151,15 +151,6 @@ def test_alternating_batches_show_one_kind_and_no_row_twice_in_an_epoch():
 
 
 # --- training -------------------------------------------------------------------------------------------------------
-
-
-class Encoder(nn.Module):
-    def __init__(self, size, latent_dim=2):
-        super().__init__()
-        self.net = nn.Linear(size, 2 * latent_dim)
-
-    def forward(self, x):
-        return self.net(x).chunk(2, -1)
 
 
 SIZES = {"a": 3, "b": 4}
