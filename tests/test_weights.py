@@ -147,3 +147,15 @@ def test_a_run_is_kept_in_half_precision_with_its_result(tmp_path, monkeypatch):
     assert kept["files"] == results.verify(run.result)["files"]
     with pytest.raises(ValueError, match="no recipe of the catalogue"):
         trained.keep(replace(run.recipe, name="own"), seed, tmp_path / "runs")
+
+
+def test_weights_that_were_damaged_after_rounding_are_refused(tmp_path, monkeypatch):
+    name = "hand-street-mvae"
+    shutil.copytree(trained.WEIGHTS / name, tmp_path / name)
+    monkeypatch.setattr(trained, "WEIGHTS", tmp_path)
+    path = RunFolder(RECIPES[name], 0, tmp_path).weights
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="weights.safetensors is damaged: its SHA-256"):
+        trained.load_recorded(name)
