@@ -208,7 +208,16 @@ def test_every_model_shows_its_codes_for_any_number_of_modalities(name):
         for m, q in posteriors.items():
             torch.testing.assert_close(q.loc, model.posterior({m: batch[m]}, given=[m]).mean.detach())
         first, *_, last = posteriors.values()
-        assert 0 <= metrics.relatedness(metrics.wasserstein(first, last), labels)[2] <= 1
+        nearer = metrics.relatedness(metrics.wasserstein(first, last), labels)[2]
+        told = metrics.evaluate_relatedness(model, data.validation, max_rows=60)
+        assert len(told) == len(posteriors) * (len(posteriors) - 1) / 2
+        names = list(model.modalities)
+        assert told[f"{names[0]},{names[-1]}"] == {
+            "value": pytest.approx(nearer),
+            "se": None,
+            "n": 60,
+            "clusters": 60,
+        }
         distances, groups = metrics.class_distances(posteriors, labels)
         assert len(metrics.tree(distances)) == len(groups) - 1
         assert all(p.isfinite().all() for p in metrics.joint_map(posteriors, perplexity=10).values())

@@ -191,3 +191,63 @@ def test_without_gpytorch_the_error_says_what_to_install(made, monkeypatch):
         ModuleNotFoundError, match="gaussian_process_judge needs GPyTorch: pip install gpytorch"
     ):
         metrics.gaussian_process_judge(judges, data, "a", **options)
+
+
+# --- of a model, with judges that are kept -------------------------------------------------------------------------
+
+
+class Faded:
+    """Draws of either modality what it is given, with pixels moved out of the square where ``a`` is the source."""
+
+    def __init__(self):
+        self.modalities = {"a": None, "b": None}
+
+    def named_modules(self):
+        return []
+
+    def parameters(self):
+        return iter([])
+
+    def generate(self, batch, given, to, generator=None):
+        return dict.fromkeys(to, batch[given[0]] + 5 * (given[0] == "a"))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A judge of both modalities, and how often a process was fitted."""
+    fitted, whole = [], metrics.mutual_information.gaussian_process_judge
+
+    def quickly(*arguments, **options):
+        fitted.append(arguments[2])
+        return whole(
+            *arguments, **options | {"inducing": 8, "epochs": 60, "batch_size": 100, "learning_rate": 0.05}
+        )
+
+    monkeypatch.setattr(metrics.mutual_information, "gaussian_process_judge", quickly)
+    return metrics.Classifiers({"a": Corner().eval(), "b": Corner().eval()}), fitted
+
+
+def test_processes_are_fitted_once_and_are_the_same_from_the_cache(quick, tmp_path):
+    (judges, fitted), data = quick, squares()
+    first, again = (metrics.with_processes(judges, data, tmp_path) for _ in range(2))
+    assert fitted == ["a", "b"] and set(first.processes) == set(again.processes) == {"a", "b"}
+    batch = data.train.items["a"].batch(torch.arange(50))
+    numbers = [p.processes["a"].probabilities(batch, 9, generator(3)) for p in (first, again)]
+    direct = metrics.mutual_information.gaussian_process_judge(judges, data, "a", progress=False)
+    assert torch.equal(*numbers) and torch.equal(numbers[0], direct.probabilities(batch, 9, generator(3)))
+    other = metrics.Classifiers({"a": torch.nn.Flatten().eval()})  # has no features
+    assert not metrics.with_processes(other, data, tmp_path).processes
+
+
+def test_a_model_is_scored_for_what_it_draws_of_each_modality_given_each(quick):
+    (judges, _), data = quick, squares()
+    judges = metrics.with_processes(judges, data, cache=False).to("cpu")
+    found = metrics.evaluate_mutual_information(Faded(), data.train, judges, generator(0), max_rows=40)
+    assert {given: set(row) for given, row in found.items()} == {"a": {"a", "b"}, "b": {"a", "b"}}
+    assert all(found["a"][name]["value"] > 0.1 > found["b"][name]["value"] for name in "ab")
+    drawn = data.train.items["b"].batch(torch.arange(40))
+    direct = score(judges.processes["a"].probabilities(drawn, 2000, generator(1))).mean()
+    assert found["b"]["a"]["value"] == pytest.approx(float(direct), abs=0.01)  # noise of 100 classifiers
+    assert found["b"]["a"]["n"] == 40
+    judges = metrics.Classifiers(judges.networks)
+    assert metrics.evaluate_mutual_information(Faded(), data.train, judges) == {"a": {}, "b": {}}

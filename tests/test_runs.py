@@ -69,7 +69,7 @@ def test_hash_is_of_the_content_alone():
         "batch_size": 9, "learning_rate": 2e-3, "betas": (0.8, 0.999), "eps": 1e-4, "amsgrad": True, "clip_norm": 5.0,
         "clip_value": 1.0, "validations": 8, "likelihood_rows": 5, "likelihood_k": 3, "ema": 0.9,
         "ema_start": 3, "ema_ramp": True, "minibatches": 2, "schedule": "alternating", "networks": "cub",
-        "propagation": {"from": "tiny"},
+        "judges": "processes", "propagation": {"from": "tiny"},
     }  # fmt: skip
     prose = {"name", "source", "reduced", "faithful"}
     assert set(changes) | prose == {entry.name for entry in dataclasses.fields(Recipe)}, (

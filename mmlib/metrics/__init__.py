@@ -11,6 +11,7 @@ from mmlib.metrics.cca import Projection, cca_score, fit_cca
 from mmlib.metrics.classifiers import Classifiers, train_classifiers
 from mmlib.metrics.codes import (
     class_distances,
+    evaluate_relatedness,
     joint_map,
     relatedness,
     tree,
@@ -36,8 +37,10 @@ from mmlib.metrics.likelihood import (
 )
 from mmlib.metrics.mutual_information import (
     GaussianProcessJudge,
+    evaluate_mutual_information,
     gaussian_process_judge,
     mutual_information_score,
+    with_processes,
 )
 from mmlib.metrics.pmi import estimate_pmi, pmi_by_k, pointwise_mutual_information
 from mmlib.metrics.prd import (

@@ -46,11 +46,13 @@ class Classifiers:
         accuracy: name -> ``{"validation": E, "test": E}``, E as from :func:`mmlib.metrics.estimates.estimate`; empty
             where nobody has measured it.
         seconds: that training took, when it was done.
+        processes: name -> what :func:`mmlib.metrics.gaussian_process_judge` makes of its network, where wanted.
     """
 
     networks: Mapping[str, Callable[[Tensor], Tensor]]
     accuracy: Mapping[str, dict[str, dict]] = field(default_factory=dict)
     seconds: float = 0.0
+    processes: Mapping[str, object] = field(default_factory=dict)
 
     @torch.no_grad()
     def predict(self, name: str, items: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ class Classifiers:
     def to(self, device) -> "Classifiers":
         """The same classifiers on ``device`` (networks are moved in place, as PyTorch does)."""
         moved = {n: net.to(device) if isinstance(net, nn.Module) else net for n, net in self.networks.items()}
-        return replace(self, networks=moved)
+        return replace(self, networks=moved, processes={n: p.to(device) for n, p in self.processes.items()})
 
     def _judge(self, name: str) -> Callable[[Tensor], Tensor]:
         if name not in self.networks:
@@ -200,7 +202,7 @@ def train_classifiers(
         facts = {"classifiers": VERSION, "data": provenance, "options": options, "torch": torch.__version__}
         facts = json.loads(json.dumps(facts))  # as it will be read back
         make = functools.partial(_trained, data, names, options, device)
-        tensors = make() if cache is False else _stored(cache_root(cache), part, facts, make)
+        tensors = make() if cache is False else stored(cache_root(cache), f"classifiers-{part}", facts, make)
         seconds += float(tensors["seconds"])
         for name in names:
             prefix = f"{name}/network/"
@@ -242,8 +244,8 @@ def _trained(data, names: list[str], options: dict, device) -> dict[str, Tensor]
     return tensors | {"seconds": torch.tensor(time.perf_counter() - started)}
 
 
-def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
-    """Judges from the cache, or made and kept there; of several processes that need the same ones, one trains."""
+def stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
+    """Judges from the cache, or made and kept there; of several programs that need the same ones, one trains."""
     with contextlib.ExitStack() as stack:
         place = _place(root, name, facts)
         if not place[0].exists():
@@ -257,14 +259,14 @@ def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
 def _place(root: Path, name: str, facts: dict) -> tuple[Path, dict]:
     """Where judges of these facts are, or would be, and their facts in full."""
     decisive = _decisive(facts)
-    for note in sorted(root.glob(f"classifiers-{name}-*/data.json")):
+    for note in sorted(root.glob(f"{name}-*/data.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             record = json.loads(note.read_text())
             checksum = record.pop("sha256")
             if _decisive(record) == decisive and digest(note.parent / "data.safetensors") == checksum:
                 return note.parent, record
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
-    return root / f"classifiers-{name}-{key}", facts
+    return root / f"{name}-{key}", facts
 
 
 def _decisive(facts: dict) -> dict:

@@ -1,6 +1,7 @@
 """What the codes look like, as numbers: distances of posteriors, of classes, and one map for all modalities."""
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -98,6 +99,25 @@ def relatedness(
         raise ValueError("labels make all pairs related, or none; expected some of both")
     nearer = roc_auc_score(same.flatten().numpy(), -distances.detach().flatten().numpy())
     return distances[same], distances[~same], float(nearer)
+
+
+def evaluate_relatedness(model, split, max_rows: int = 1000, batch_size: int = 500) -> dict[str, dict]:
+    """For every two modalities, "a,b", how well the distance of posteriors tells which items show one class.
+
+    The share that :func:`relatedness` gives, of all pairs of the first ``max_rows`` rows that observe everything. Items
+    of a pair take part in many comparisons, so ``se`` is None: how sure the number is, other seeds say.
+
+    Raises:
+        ValueError: as :func:`unimodal_posteriors`, :func:`wasserstein` and :func:`relatedness`, or without labels.
+    """
+    posteriors, labels = unimodal_posteriors(model, split, max_rows, batch_size)
+    if labels is None:
+        raise ValueError("split has no labels; expected some, to say which pairs are related")
+    found, rows = {}, {"n": len(labels), "clusters": len(labels)}
+    for first, second in combinations(posteriors, 2):
+        distances = wasserstein(posteriors[first], posteriors[second])
+        found[f"{first},{second}"] = {"value": relatedness(distances, labels)[2], "se": None} | rows
+    return found
 
 
 def class_distances(

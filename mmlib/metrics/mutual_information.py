@@ -5,19 +5,25 @@ classifiers that explain the training items as well, and each can be asked. Wher
 what they know. That they agree is no proof of quality: they may agree on a wrong label.
 """
 
+import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmlib.checks import check_has, one_of, positive, whole
-from mmlib.metrics.classifiers import Classifiers, check_judges
-from mmlib.metrics.split import device_of
+from mmlib.data.cache import cache_root
+from mmlib.metrics.classifiers import Classifiers, check_judges, stored
+from mmlib.metrics.estimates import estimate
+from mmlib.metrics.split import batches_of, device_of, whole_rows
 from mmlib.progress import progress_bar
 from mmlib.seeding import child
 
+VERSION = 1  # change it when the fit changes, so that nothing old is read from the cache
 ROWS = 500  # items at once, where nothing is trained
+STRATEGY = "variational_strategy.base_variational_strategy"  # where GPyTorch keeps the inducing points
 
 
 def mutual_information_score(probabilities: Tensor) -> Tensor:
@@ -62,6 +68,13 @@ class GaussianProcessJudge:
     process: nn.Module
     centre: Tensor
     spread: Tensor
+
+    def to(self, device) -> "GaussianProcessJudge":
+        """The same judge on ``device`` (networks are moved in place, as PyTorch does)."""
+        numbers = {"centre": self.centre.to(device), "spread": self.spread.to(device)}
+        return replace(
+            self, classifiers=self.classifiers.to(device), process=self.process.to(device), **numbers
+        )
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, samples: int = 100, generator=None) -> Tensor:
@@ -152,6 +165,66 @@ def gaussian_process_judge(
                     optimiser.step()
                 bar.update()
     return GaussianProcessJudge(classifiers, name, process.eval().requires_grad_(False), centre, spread)
+
+
+def with_processes(classifiers: Classifiers, data, cache=None) -> Classifiers:
+    """The same judges and, under ``processes``, what :func:`gaussian_process_judge` makes of each that judges images.
+
+    Fitted once and kept, as the judges themselves are: ``data`` and ``cache`` as in
+    :func:`mmlib.metrics.train_classifiers`, whose result ``classifiers`` is. Raises as these two do.
+    """
+    images = [n for n in classifiers.networks if n not in data.symbols and classifiers.has_features(n)]
+    weights = {n: hashlib.sha256(save(classifiers.networks[n].state_dict())).hexdigest() for n in images}
+    facts = {"processes": VERSION, "data": data.provenance, "judges": weights}
+
+    def make() -> dict[str, Tensor]:
+        tensors = {}
+        for name in images:
+            judge = gaussian_process_judge(classifiers, data, name, progress=False)
+            numbers = judge.process.state_dict() | {"centre": judge.centre, "spread": judge.spread}
+            tensors |= {f"{name}/{key}": x.cpu().contiguous() for key, x in numbers.items()}
+        return tensors
+
+    tensors = make() if cache is False else stored(cache_root(cache), f"processes-{data.name}", facts, make)
+    found = {}
+    for name in images:
+        own = {k.removeprefix(f"{name}/"): x for k, x in tensors.items() if k.startswith(f"{name}/")}
+        numbers = {key: own.pop(key) for key in ("centre", "spread")}
+        points, classes = own[f"{STRATEGY}.inducing_points"], len(own["mean_module.raw_constant"])
+        process, _ = _process(points, classes, 1)
+        process.load_state_dict(own)
+        process.eval().requires_grad_(False)
+        found[name] = GaussianProcessJudge(classifiers, name, process, **numbers)
+    return replace(classifiers, processes=found)
+
+
+@torch.no_grad()
+def evaluate_mutual_information(
+    model, split, classifiers: Classifiers, generator=None, max_rows: int = 1000, batch_size: int = 500
+) -> dict[str, dict[str, dict]]:
+    """Mean score of what a model draws of a modality given another, or itself: ``[given][generated]``, nats.
+
+    One draw for each of the first ``max_rows`` rows that observe everything, scored by 100 classifiers, for every
+    modality that has one of ``classifiers.processes``. An estimate as from :func:`mmlib.metrics.estimates.estimate`.
+
+    Source: Joy et al. 2022, Table 6, whose entries are of reconstructions: ``[name][name]``.
+    """
+    names, among = list(model.modalities), whole_rows(split, list(model.modalities))
+    having = [name for name in names if name in classifiers.processes]
+    scores = {given: {name: [] for name in having} for given in names}
+    for _, batch in batches_of(model, split, batch_size, max_rows, among=among):
+        for given, row in scores.items():
+            drawn = model.generate(batch, [given], having, generator)
+            for name, found in row.items():
+                told = classifiers.processes[name].probabilities(drawn[name], 100, generator)
+                found.append(mutual_information_score(told).cpu())
+    return {
+        given: {
+            name: estimate(torch.cat(found), split.original(given, among[:max_rows]).cpu())
+            for name, found in row.items()
+        }
+        for given, row in scores.items()
+    }
 
 
 def _centres(features: Tensor, labels: Tensor, each: int, seed: int) -> Tensor:

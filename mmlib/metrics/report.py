@@ -34,6 +34,7 @@ class Report(dict):
 
     With three modalities or more, subsets that are neither one modality nor all are named by their members in the
     model's order, joined by commas: ``subset_coherence["a,b"][generated]``, ``latent_accuracy["a,b"]["sample"]``.
+    A recorded run adds ``relatedness["a,b"]`` and ``mutual_information[given][generated]``.
     ``left_out[what]`` says why something is missing; without it nothing is.
     """
 
@@ -248,6 +249,15 @@ def format_report(report: Mapping) -> str:
         least = f"(share at least {classes['jointly']['threshold']:.0%})"
         lines.append(f"{'from the prior (joint)':<24}{_percent(report['joint_coherence']):>14}")
         lines.append(f"{'classes generated':<24}  {counts} {least}")
+    if "relatedness" in report:
+        parts = ", ".join(
+            f"{pair} {_percent(entry).strip()}" for pair, entry in report["relatedness"].items()
+        )
+        lines.append(f"{'related pair nearer':<24}  {parts}")
+    if "mutual_information" in report:
+        told = report["mutual_information"].items()
+        parts = (f"{b} given {a} {entry['value']:.3f}" for a, row in told for b, entry in row.items())
+        lines.append(f"{'judges disagree, nats':<24}  {', '.join(parts)}")
     lines += caption_lines(report)
     lines += [f"left out: {what} ({why})" for what, why in report.get("left_out", {}).items()]
     return "\n".join(lines)

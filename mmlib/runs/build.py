@@ -8,7 +8,7 @@ import torch
 from mmlib.checks import look_up, one_of, per_name, whole
 from mmlib.data import LOADERS, CaptionedSet, DataSet, load
 from mmlib.data.batches import SCHEDULES
-from mmlib.metrics import CaptionJudges, Classifiers, fit_caption_judges, train_classifiers
+from mmlib.metrics import CaptionJudges, Classifiers, fit_caption_judges, train_classifiers, with_processes
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
 from mmlib.models import MMALI, MultimodalVAE, get_model
 from mmlib.nets import CaptionJointEncoder, ImageJointEncoder, JointEncoder, cub_networks, modalities
@@ -21,6 +21,7 @@ SMALL = {"embedding": 32, "norm": False}  # networks of captions at the embedded
 NETWORKS = {"": lambda *_: None, "cub": cub_networks, "cub-small": partial(cub_networks, **SMALL)}
 JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder, "captions": CaptionJointEncoder}
 JOINT_ENCODERS["captions-small"] = partial(CaptionJointEncoder, **SMALL)
+JUDGES = ("classifiers", "processes")
 DIRECTIONS = {"birds": 10}  # canonical ones that are compared; default: as many as the papers'
 
 
@@ -30,6 +31,7 @@ def check(recipe: Recipe) -> Recipe:
     look_up("likelihood", recipe.likelihood, LIKELIHOODS)
     one_of("schedule", recipe.schedule, SCHEDULES)
     look_up("networks", recipe.networks, NETWORKS)
+    one_of("judges", recipe.judges, JUDGES)
     look_up("joint_encoder", recipe.model_options.get("joint_encoder", "features"), JOINT_ENCODERS)
     takes = inspect.signature(get_model(recipe.model))
     try:
@@ -78,3 +80,10 @@ def build_classifiers(data: DataSet, cache=None) -> Classifiers | CaptionJudges:
         more = {"k": DIRECTIONS[data.name]} if data.name in DIRECTIONS else {}
         return fit_caption_judges(data, cache=cache, **more)
     return train_classifiers(data, cache=cache)
+
+
+def build_judges(recipe: Recipe, data: DataSet, cache=None) -> Classifiers | CaptionJudges:
+    """What judges the recipe's model: :func:`build_classifiers`, with processes beside them if it asks for these."""
+    whole = judges_data(recipe, data, cache)
+    judges = build_classifiers(whole, cache)
+    return with_processes(judges, whole, cache) if recipe.judges == "processes" else judges

@@ -51,6 +51,8 @@ class Recipe:
     ema_ramp: bool = False  #: let the average forget its beginning sooner, see ``mmlib.train.Ema``
     minibatches: int = 1  #: that an update of an adversarial model sees, see ``mmlib.train.fit_adversarial``
     propagation: dict = field(default_factory=dict)  #: go on from a run, see ``mmlib.runs.propagation``
+    #: ``"processes"`` asks many classifiers, too, see ``mmlib.metrics.with_processes``; fitted once, in minutes
+    judges: str = "classifiers"
     likelihood_rows: int = 200  #: rows of the test split, the first ones, whose likelihoods are estimated
     likelihood_k: int = 1000  #: importance samples for each, from each component of the posterior
     validations: int = 8  #: evaluations on the validation split along the way, evenly spaced; a multiple of 4

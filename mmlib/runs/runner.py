@@ -79,7 +79,7 @@ def run(
 def _make(folder: RunFolder, device, threads, portable, progress, every, cache, stop, capture) -> None:
     import torch
 
-    from mmlib.runs.build import build_classifiers, build_data, build_model, check, judges_data
+    from mmlib.runs.build import build_data, build_judges, build_model, check, judges_data
     from mmlib.runs.propagation import propagate
     from mmlib.runs.provenance import PORTABLE, provenance
     from mmlib.runs.training import kind_of
@@ -106,7 +106,7 @@ def _make(folder: RunFolder, device, threads, portable, progress, every, cache, 
         data = build_data(recipe, cache)
         model = build_model(recipe, data, folder.seed)  # refused, if it is, before the judges are trained
         say("trains or reads the judges")
-        classifiers = build_classifiers(judges_data(recipe, data, cache), cache).to(device)
+        classifiers = build_judges(recipe, data, cache).to(device)
         data = data.to(device)
         folder.open(begun)
         with _journal(folder):

@@ -112,5 +112,5 @@ def evaluate_run(recipe: Recipe | str, seed=0, split="validation", root="runs", 
     """
     one_of("split", split, ("validation", "test"))
     model, data = load_trained(recipe, seed, root, device, cache)
-    judges = build.build_classifiers(build.judges_data(get(recipe), data, cache), cache).to(device)
+    judges = build.build_judges(get(recipe), data, cache).to(device)
     return report(model, data, split, judges, seed, device)

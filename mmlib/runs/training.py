@@ -9,6 +9,8 @@ from mmlib.metrics import (
     Report,
     evaluate,
     evaluate_likelihoods,
+    evaluate_mutual_information,
+    evaluate_relatedness,
     generation_quality,
     posterior_scales,
     released_coherence,
@@ -27,6 +29,7 @@ QUALITY_RUNS = 3  # of k-means, behind precision and recall; the published code 
 def report(model: nn.Module, data, split: str, judges, seed: int, device) -> Report:
     """What is measured of every kind of model on one split: coherences, latent accuracies, quality of generation.
 
+    Of several modalities also how near the codes of related items are, and how far judges with processes disagree.
     Judges of captions have no classes, so that theirs are correlations, and what the captions state.
     """
     rows, draws = data.splits[split], generator(child(seed, split), device)
@@ -35,6 +38,11 @@ def report(model: nn.Module, data, split: str, judges, seed: int, device) -> Rep
         return found
     draws = generator(child(seed, split, "quality"), device)
     found["generation_quality"] = generation_quality(model, rows, judges, draws, runs=QUALITY_RUNS)
+    if len(model.modalities) > 1:
+        found["relatedness"] = evaluate_relatedness(model, rows)
+        if judges.processes:
+            draws = generator(child(seed, split, "classifiers"), device)
+            found["mutual_information"] = evaluate_mutual_information(model, rows, judges, draws)
     return found
 
 

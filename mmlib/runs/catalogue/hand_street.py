@@ -91,8 +91,11 @@ MEME = {
     "-whole-gradient": ("Appendix B: with both parts of Eq. 7", {"stop_gradient": False}),
 }
 for _name, (_text, _options) in MEME.items():
-    _options = RELEASED | _options
-    _add(f"meme{_name}", "meme", JOY.format(_text), OWN[1], steps=4_000, model_options=_options, **SETTINGS)
+    _judges = "classifiers" if _name else "processes"  # Table 6
+    _add(
+        f"meme{_name}", "meme", JOY.format(_text), OWN[1], steps=4_000,
+        model_options=RELEASED | _options, judges=_judges, **SETTINGS,
+    )  # fmt: skip
 for _number in (1, 10, 100):
     _text = f"Figure 21, {_number} pseudo-samples, f = 0.25, one or the other present"
     _add(
@@ -130,11 +133,13 @@ KINDS = {
 def _joy(model: str, full: str, kind: str, share: float, ending: str = "", text: str = "", **changes) -> None:
     base = next(recipe for recipe in RECIPES if recipe.name == f"hand-street-{full}")
     shows = "Joy et al. 2022, Figure 22" if kind == "paired" else "Joy et al. 2022, Tables 3 and 4"
-    shows = shows if model in ("mvae", "meme") else f"beside {shows}"  # the models that are there
+    there = model in ("mvae", "meme")  # in their tables
+    shows = shows if there else f"beside {shows}"
     changes |= {
         "name": f"hand-street-{model}-{kind}-{share:g}{ending}",
         "source": f"{shows}: {model}, {KINDS[kind][0]}, f = {share:g}{text}; on the book's own, embedded data",
         "data_options": {"paired": share, **KINDS[kind][1]},
+        "judges": "processes" if there and kind != "paired" else "classifiers",
     }
     RECIPES.append(dataclasses.replace(base, **changes))
 
