@@ -4,6 +4,7 @@
     python tests/bench.py --growth       # more modalities, more draws, wider networks
     python tests/bench.py --models       # the models of the book on one protocol, that of hand-street-text
     python tests/bench.py --contrast     # contrastive training, as unrelated tuples grow in number
+    python tests/bench.py --supervision  # MEME, its codes in one pass of a decoder or each in its own
     python tests/bench.py --record       # all of it, kept in data/speed.yaml, from which the book prints its tables
 
 Each measurement has a process of its own, on one thread; rounds alternate, so that a slow minute of the machine strikes
@@ -77,6 +78,11 @@ CONTRAST = {  # a model beside its contrastive form; "own" is what it would cost
     "mmJSD": ("mmjsd", {}),
     "cI-mmJSD, N = 5": ("contrastive_mmjsd", {}),
 }
+SUPERVISION = {  # "apart" decodes one code at a time
+    "MVAE": ("mvae", {}),
+    "MEME, K = 10": ("meme", {}),
+    "MEME, K = 10, a pass for each code": ("meme", {"apart": True}),
+}
 
 
 def growth() -> list[dict]:
@@ -127,7 +133,7 @@ def built(model: str, options: dict, shapes: dict, width: float = 1.0):
 
     torch.manual_seed(0)
     options = dict(options)
-    own = options.pop("own", False)
+    own, apart = options.pop("own", False), options.pop("apart", False)
     if model.endswith("jmvae") or model == "telbo":
         joint = ImageJointEncoder if shapes == PAIR else JointEncoder
         options = {**options, "joint_encoder": joint(shapes, 20, width)}
@@ -137,6 +143,14 @@ def built(model: str, options: dict, shapes: dict, width: float = 1.0):
     made = get_model(model)(modalities(shapes, 20, width), shared, **options)
     if own:
         made._serves = lambda *_: False
+    if apart:
+        together = made._explain
+
+        def one_by_one(z, *rest):
+            found = [together(code, *rest) for code in z.split(1)]
+            return {name: torch.cat([each[name] for each in found]) for name in found[0]}
+
+        made._explain = one_by_one
     return made
 
 
@@ -328,11 +342,11 @@ def protocol(rounds: int, seconds: float) -> list[dict]:
     return medians("recipe", found)
 
 
-def contrasted(rounds: int, seconds: float) -> list[dict]:
-    """Models and their contrastive forms in turn; medians over rounds."""
-    found = {name: [] for name in CONTRAST}
+def in_turn(steps: dict, rounds: int, seconds: float) -> list[dict]:
+    """Steps of the table ``CONTRAST`` or ``SUPERVISION`` in turn; medians over rounds."""
+    found = {name: [] for name in steps}
     for _ in range(rounds):
-        for name, (model, options) in CONTRAST.items():
+        for name, (model, options) in steps.items():
             job = {"model": model, "options": options, "shapes": PAIR, "width": 1.0, "seconds": seconds}
             found[name].append(once("ours", **job))
     return medians("step", found)
@@ -346,21 +360,24 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true", help="the second table instead")
     parser.add_argument("--models", action="store_true", help="the third table instead")
     parser.add_argument("--contrast", action="store_true", help="the fourth table instead")
-    parser.add_argument("--record", action="store_true", help="all four, kept in data/speed.yaml")
+    parser.add_argument("--supervision", action="store_true", help="the fifth table instead")
+    parser.add_argument("--record", action="store_true", help="all of them, kept in data/speed.yaml")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         one(**json.loads(options.one))
         return
     tables = {}
-    if options.record or not (options.growth or options.models or options.contrast):
+    if options.record or not (options.growth or options.models or options.contrast or options.supervision):
         tables["beside"] = beside(options.rounds, options.seconds)
     if options.record or options.growth:
         tables["growth"] = grown(options.seconds)
     if options.record or options.models:
         tables["models"] = protocol(options.rounds, options.seconds)
     if options.record or options.contrast:
-        tables["contrast"] = contrasted(options.rounds, options.seconds)
+        tables["contrast"] = in_turn(CONTRAST, options.rounds, options.seconds)
+    if options.record or options.supervision:
+        tables["supervision"] = in_turn(SUPERVISION, options.rounds, options.seconds)
     if options.record:
         import importlib.metadata
 

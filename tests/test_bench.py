@@ -28,3 +28,17 @@ def test_decodings_of_a_step_are_those_that_theory_says(name, m, k):
 
 def test_every_model_has_its_cost_stated():
     assert set(bench.DECODINGS) == set(MODELS)
+
+
+def test_a_pass_for_each_code_computes_the_same():
+    shapes = {"x0": (1, 16, 16), "x1": (1, 16, 16)}
+    batch, losses, passes = bench.Noise(shapes, 8).x, [], []
+    for apart in (False, True):
+        model = bench.built("meme", {"apart": apart, "k": 3}, shapes, 0.1)
+        calls = []
+        for part in model.modalities.values():
+            part.decoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        losses.append(float(model.loss(batch, generator=torch.Generator().manual_seed(0))[0]))
+        passes.append(len(calls))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # single precision
+    assert passes == [4, 2 * (1 + 4)]

@@ -6,6 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from mmlib import files
 from mmlib.book.figures.recorded import draw_line, finish, recorded
 from mmlib.book.figures.three_modalities import COHERENCE, NAMES, TRANSLATION
 from mmlib.book.ledger_rule import SEEDS
@@ -31,6 +32,14 @@ THREE = {  # of three modalities
     "two to the third": tuple(path for _, path in COHERENCE.values() if path.startswith("subset")),
     "joint, all agree": ("joint_coherence",),
     "probe, mean of three": tuple(f"latent_accuracy/{name}/mean" for name in NAMES),
+}
+
+
+PASSES = {  # of one pair, encodings and decodings; the names are those of data/speed.yaml
+    "MVAE": (2, 4),
+    "MEME, K = 10": (2, 24),
+    "MEME, K = 10, a pass for each code": (2, 24),
+    "MEME, K = 10, as released (counted, not timed)": (6, 26),
 }
 
 
@@ -138,6 +147,23 @@ def coefficients(values: Sequence[float] = (1, 2, 5, 10)) -> list[Axes]:
 def recipe(alpha: float) -> str:
     """The recipe on hand-street with that coefficient."""
     return "hand-street-meme" if alpha == 10 else f"hand-street-meme-alpha-{alpha:g}"
+
+
+def step_times() -> Table:
+    """Milliseconds of a training step on one idle core beside the passes a pair that it makes."""
+    found = files.read_yaml(files.REPOSITORY / "data" / "speed.yaml")
+    measured = {row["step"]: row["ms"] for row in found.get("supervision", [])}
+    alone = measured.get("MVAE")
+    body = [
+        [
+            label,
+            *passes,
+            *((f"{ms:.0f}", f"{ms / alone:.1f}") if (ms := measured.get(label)) else (None, None)),
+        ]
+        for label, passes in PASSES.items()
+    ]
+    caption = f"MNIST-SVHN's networks, 128 pairs, {found['hardware']}, {found['date']}"
+    return table(["a training step", "encodings", "decodings", "ms", "times MVAE"], body, caption=caption)
 
 
 def compared(rows: Mapping[str, str], caption: str = "") -> Table:
