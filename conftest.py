@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent
 
 # Kernels started by nbval run in book/ and know nothing of this folder unless the environment tells them.
@@ -22,3 +24,13 @@ def pytest_configure(config):
     # Where nbval finds what it need not compare: by its whole path, so that pytest may start in any folder.
     if not getattr(config.option, "nbval_sanitize_with", None):
         config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
+
+
+@pytest.fixture
+def files(monkeypatch):
+    """Recorded runs by recipe, to be filled; there are no others."""
+    from mmlib.runs import results
+
+    found = {}
+    monkeypatch.setattr(results, "load", lambda name, root=None: [] if root else found.get(name, []))
+    return found

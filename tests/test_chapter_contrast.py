@@ -11,7 +11,6 @@ from torch.distributions import MultivariateNormal
 from mmlib.book import claims
 from mmlib.lab import LinearGaussian
 from mmlib.models.contrastive import anchored_unrelated, contrastive_objective
-from mmlib.runs import results
 from mmlib.runs.recipes import RECIPES
 from mmlib.summary import summarise
 from mmlib.train.history import History
@@ -171,14 +170,6 @@ def run(seed, value, likelihood=-500.0):
         "synergy_coherence": {"hand": value, "street": value}, "log_likelihood": {"joint": likelihood},
     }  # fmt: skip
     return {"seed": seed, "metrics": {"test": report}}
-
-
-@pytest.fixture
-def files(monkeypatch):
-    """Recorded runs by recipe, to be filled; there are no others."""
-    found = {}
-    monkeypatch.setattr(results, "load", lambda name, root=None: [] if root else found.get(name, []))
-    return found
 
 
 def test_every_recipe_that_is_read_is_of_the_catalogue():

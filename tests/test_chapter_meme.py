@@ -10,7 +10,6 @@ import torch
 from mmlib.distributions import Diagonal, kl_divergence
 from mmlib.lab import LinearGaussian, modalities
 from mmlib.models import MEME
-from mmlib.runs import results
 from mmlib.runs.recipes import RECIPES
 
 matplotlib.use("Agg")
@@ -112,14 +111,6 @@ def run(seed, value):
         "cross_coherence": ways, "joint_coherence": value / 2, "latent_accuracy": probes, "subset_coherence": pairs,
     }  # fmt: skip
     return {"seed": seed, "metrics": {"test": report}}
-
-
-@pytest.fixture
-def files(monkeypatch):
-    """Recorded runs by recipe, to be filled; there are no others."""
-    found = {}
-    monkeypatch.setattr(results, "load", lambda name, root=None: [] if root else found.get(name, []))
-    return found
 
 
 def test_every_coefficient_has_its_recipe():
