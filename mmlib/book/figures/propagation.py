@@ -138,6 +138,7 @@ ADDED = {  # what is added to a tenth of the pairs -> ending of the recipe that 
     "nothing, not trained on": "before",
     "nothing, as many steps more": "-nothing",
     "what PMI finds": "",
+    "what PMI finds after a fifth of the steps": "-brief",
     "what the Siamese network finds": "-siamese",
     "what the labels say": "-labels",
 }
@@ -147,6 +148,8 @@ QUALITY = ("precision", "recall", "f1")
 def recipe_of(ending: str, kind: str = "cI-", share: int = 10) -> str:
     """The recipe that goes on from MMVAE or a contrastive one of it; ``"before"``: that which it goes on from."""
     few = contrast.recipe("MMVAE", kind, share)
+    if ending == "-brief":  # it goes on from another run
+        return f"{few}-brief-propagated"
     return few if ending == "before" else f"{few}-propagated{ending}"
 
 
@@ -178,7 +181,7 @@ def added_pairs() -> Table:
     body = []
     for label, ending in ADDED.items():
         name = recipe_of(ending)
-        searched = ending in ("", "-siamese")
+        searched = ending in ("", "-siamese", "-brief")
         found = [recorded(name, f"propagation/full/{m}", split="") if searched else None for m in QUALITY]
         body.append([label, *found, recorded(name, *contrast.CROSS)])
     header = ["added to a tenth of the pairs", *QUALITY, "cross-coherence"]
