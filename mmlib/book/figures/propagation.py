@@ -13,6 +13,7 @@ from mmlib.book.figures.recorded import draw_line, finish, lead, recorded
 from mmlib.metrics.pmi import pointwise_mutual_information
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import LINES, colour, look, panels
+from mmlib.runs import results
 from mmlib.summary import Summary
 
 SAME, OTHER = ("black", "o"), ("0.55", "x")  # pairs that belong together, and pairs that do not
@@ -188,7 +189,13 @@ def added_pairs() -> Table:
     return table(header, body, caption="cI-MMVAE, `hand-street`, per cent, mean ± sd (seeds)")
 
 
-def gain(better: str, worse: str, path: str = "") -> Summary | None:
+def quality(ending: str) -> dict[str, list[float]]:
+    """Precision, recall and F1 of what a recipe's search finds, seed by seed."""
+    runs = results.load(recipe_of(ending))
+    return {name: [results.value(run, f"propagation/full/{name}") for run in runs] for name in QUALITY}
+
+
+def gain(better: str, worse: str, path: str = "", kind: str = "cI-") -> Summary | None:
     """How far one ending is ahead of another in cross-coherence, or in a metric, seed by seed; None: too few seeds."""
     paths, split = ((path,), "") if path else (contrast.CROSS, "test/")
-    return lead(recipe_of(better), recipe_of(worse), paths, split)
+    return lead(recipe_of(better, kind), recipe_of(worse, kind), paths, split)
