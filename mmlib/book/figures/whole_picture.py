@@ -1,5 +1,6 @@
 """Figures and sentences of the chapter that compares all models: trade-offs, ranks, translations, codes."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -95,6 +96,11 @@ def _listed(settings: Mapping[str, str]) -> str:
 
 def _codes(labels: Sequence[str]) -> str:
     return ", ".join(f"`{label}`" for label in labels)
+
+
+def say(*sentences: str) -> None:
+    """Print sentences, each folded to the width of the page."""
+    print("\n".join(textwrap.fill(sentence, 96, break_on_hyphens=False) for sentence in sentences))
 
 
 # --- trade-offs -----------------------------------------------------------------------------------------------------
