@@ -59,7 +59,10 @@ def test_the_map_is_a_drawing_of_named_links():
     assert [link.get("href") for link in links] == [f"{m.page.split('.')[0]}.html" for m in METHODS.values()]
     for link, method in zip(links, METHODS.values(), strict=True):
         assert link.get("aria-label") == f"{method.name}, {method.year}: {method.says}"
-        assert link.find(f"{space}text").text == method.name
+        box, text = link.find(f"{space}rect"), link.find(f"{space}text")
+        left, top, x, y = (float(each.get(key)) for each in (box, text) for key in ("x", "y"))
+        assert text.text == method.name and abs(left + methods.WIDTH / 2 - x) < 0.01
+        assert top < y - 12 and y < top + methods.HEIGHT  # letters are twelve high
     assert root.get("aria-label") and len(root.findall(f"{space}path")) == sum(
         len(m.after) for m in METHODS.values()
     )
@@ -107,6 +110,10 @@ def test_an_equation_without_a_page_a_function_or_a_test_is_refused():
     lost = {"a": dataclasses.replace(METHODS["mvae"], equations=("eq-nowhere",))}
     with pytest.raises(ValueError, match="eq-nowhere is None; expected a page, a function and a test"):
         methods.sheet(lost)
+    with pytest.raises(
+        ValueError, match="mvae: thm-mvae-exact is Answer.*expected a page, a function and a test"
+    ):
+        methods.sheet({"mvae": dataclasses.replace(METHODS["mvae"], equations=("thm-mvae-exact",))})
     with pytest.raises(ValueError, match="label is 'eq-mvae'; expected that of an equation on jmvae.ipynb"):
         methods.formula("eq-mvae", "jmvae.ipynb")
 
