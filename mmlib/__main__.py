@@ -140,9 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     check = "fail if the ledger and the recorded results disagree"
     change.add_argument("--check", action="store_true", help=check)
     change.add_argument("--update", action="store_true", help="compute the ledger's own numbers anew")
-    beside = "print a table of a paper, the paper's numbers beside ours, or list the tables"
+    beside = "print a table of a paper, ours beside it, or that of all models, or list the tables"
     table = command("table", _table, beside)
-    table.add_argument("exhibit", nargs="?", metavar="TABLE", help="for example rbc-table-1")
+    table.add_argument("exhibit", nargs="?", metavar="TABLE", help="for example rbc-table-1 or whole-picture")
     table.add_argument("--markdown", action="store_true", help="as Markdown")
     return parser
 
@@ -366,11 +366,15 @@ def _ledger(options) -> int:
 
 
 def _table(options) -> int:
-    from mmlib.book import ledger
+    from mmlib.book import ledger, whole_picture, whole_picture_text
 
+    style = "markdown" if options.markdown else "text"
+    if options.exhibit == whole_picture.NAME:
+        everything = {data: whole_picture.content(data) for data in whole_picture.MODALITIES}
+        return _print(options, everything, [whole_picture_text.table(style)])
     found = ledger.read()
     if options.exhibit:
-        text = ledger.table(options.exhibit, "markdown" if options.markdown else "text", found)
+        text = ledger.table(options.exhibit, style, found)
         return _print(options, ledger.answers(options.exhibit, found), [text])
     shown = {name: exhibit for name, exhibit in found.exhibits.items() if exhibit.cells}
     content = {name: {"cells": exhibit.cells, "title": exhibit.title} for name, exhibit in shown.items()}

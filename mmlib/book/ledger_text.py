@@ -38,7 +38,7 @@ def table(exhibit: Exhibit, cells: dict, claims: dict, style: str) -> str:
     parts = [where if plain else f"**{where}**"]
     if exhibit.table:
         grid = _grid(exhibit, cells, plain)
-        parts += _folded(grid) if plain else [_markdown(grid)]
+        parts += folded(grid) if plain else [as_markdown(grid)]
     answers = [(claim.claim, claims[exhibit.id, claim.id]) for claim in exhibit.claims.values()]
     bullets = [f"- {claim}: {answer.status} ({answer.reason})" for claim, answer in answers]
     bullets += [f"- {note}" for note in _notes(exhibit, cells, plain)]
@@ -97,7 +97,7 @@ def _notes(exhibit: Exhibit, cells: dict, plain: bool) -> list[str]:
     return notes
 
 
-def _folded(grid: list[list[str]], limit: int = 120) -> list[str]:
+def folded(grid: list[list[str]], limit: int = 120) -> list[str]:
     """The grid in parts that are no wider than a terminal, each with the headings of the rows."""
     parts, start = [], 1
     while start < len(grid[0]):
@@ -113,7 +113,8 @@ def _folded(grid: list[list[str]], limit: int = 120) -> list[str]:
     return parts
 
 
-def _markdown(grid: list[list[str]]) -> str:
+def as_markdown(grid: list[list[str]]) -> str:
+    """The grid as a table of Markdown."""
     escaped = [[text.replace("|", "\\|") for text in row] for row in grid]
     head, *rows = (f"| {' | '.join(row)} |" for row in escaped)
     return "\n".join([head, "|" + " :-- |" * len(grid[0]), *rows])

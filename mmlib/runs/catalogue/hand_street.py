@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mmlib.runs.catalogue.settings import BINARY, QUICK, SHORT
+from mmlib.runs.catalogue.settings import BINARY, QUICK, RATES, SHORT
 from mmlib.runs.recipe import Recipe
 
 RECIPES: list[Recipe] = []
@@ -163,3 +163,16 @@ for _model, _full in PARTIAL.items():
         _joy(_model, _full, "paired", _share, "-brief", ", a pair as often as beside other rows", **_brief)
     if _model != "mmali":  # both sides of its game need rows of all kinds at once
         _joy(_model, _full, "split", 0.25, "-alternating", ", pairs every few steps", schedule="alternating")
+
+# The whole picture: the first recipe of every model on all the data, at other learning rates; which is best, validation
+# is to say.
+_first: dict[str, Recipe] = {}
+for _recipe in RECIPES:
+    if not _recipe.data_options:
+        _first.setdefault(_recipe.model, _recipe)
+for _recipe in _first.values():
+    for _factor in RATES:
+        _rate = _recipe.learning_rate * _factor
+        _text = f"{_recipe.source}, at {_factor:g} times the learning rate"
+        _name = f"{_recipe.name}-lr-{_rate:g}"
+        RECIPES.append(dataclasses.replace(_recipe, name=_name, source=_text, learning_rate=_rate))

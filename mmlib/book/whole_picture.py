@@ -1,0 +1,350 @@
+"""The whole picture: every model of the library on one data set, all that is recorded of it, and what differs.
+
+Which recipe stands for a model is written here; everything else is read: numbers, seconds and machines from recorded
+results, settings from the recipes and the defaults of the models. What is recorded later appears by itself.
+"""
+
+import inspect
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from scipy.stats import t
+
+from mmlib.checks import look_up
+from mmlib.files import REPOSITORY, read_yaml
+from mmlib.models import MODELS
+from mmlib.runs import results
+from mmlib.runs.catalogue.settings import RATES
+from mmlib.runs.recipe import PROSE, Recipe
+from mmlib.runs.recipes import RECIPES
+from mmlib.summary import Summary, summarise
+
+NAME = "whole-picture"
+MODALITIES = {  # by the head of the names of recipes
+    "hand-street": ("hand", "street"),
+    "hand-street-text": ("hand", "street", "text"),
+    "svhn10k": ("mnist", "svhn"),
+}
+ENDINGS = {  # of the names of recipes that stand for a model: those of them that there are on a data set
+    "jmvae": ("jmvae",),
+    "telbo": ("telbo",),
+    "mvae": ("mvae", "mvae-styles"),
+    "mmvae": ("mmvae", "mmvae-elbo", "mmvae-iwae", "mmvae-iwae-looser-normalised", "mmvae-styles"),
+    "mopoe": ("mopoe", "mopoe-styles"),
+    "mmjsd": ("mmjsd", "mmjsd-styles"),
+    "contrastive_jmvae": ("ci-jmvae", "cc-jmvae"),
+    "contrastive_mvae": ("ci-mvae", "cc-mvae"),
+    "contrastive_mmvae": ("ci-mmvae", "cc-mmvae"),
+    "contrastive_mopoe": ("ci-mopoe",),
+    "contrastive_mmjsd": ("ci-mmjsd",),
+    "meme": ("meme", "meme-mixture", "meme-product"),
+    "mmali": ("mmali", "mmali-shared"),
+}
+NO_METRICS = {"rows", "n", "k", "threshold"}  # numbers beside the metrics that say how they were measured
+SINGLE = (
+    "modalities",
+    "latent_dim",
+    "content_dim",
+    "joint_encoder",
+)  # arguments of models that a recipe gives
+SEEDS = 3  # fewer cannot say how far another seed lies
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe of the table, recorded or not; or a model that has none on a data set.
+
+    Attributes:
+        data: one of `MODALITIES`.
+        label: the ending of the recipe's name, or the model's name.
+        model: name in ``MODELS``.
+        recipe: None if there is none.
+    """
+
+    data: str
+    label: str
+    model: str
+    recipe: Recipe | None
+
+    @cached_property
+    def runs(self) -> list[dict]:
+        """The recorded results, in order of seed."""
+        return results.load(self.recipe.name) if self.recipe else []
+
+    @cached_property
+    def metrics(self) -> dict[str, Summary]:
+        """Every metric on the test split, by path: over the seeds that have it."""
+        found: dict[str, list[float]] = {}
+        for run in self.runs:
+            for path, number in results.flatten(run["metrics"]["test"]):
+                if path.rsplit("/", 1)[-1] not in NO_METRICS and not path.endswith("/validation"):
+                    found.setdefault(path, []).append(number)
+        return {path: summarise(numbers) for path, numbers in found.items()}
+
+    def mean(self, paths: Iterable[str], split: str = "test") -> Summary | None:
+        """The mean of some metrics, over the seeds that have all of them; None where none has."""
+        found = [dict(results.flatten(run["metrics"][split])) for run in self.runs]
+        paths = list(paths)
+        means = [sum(run[p] for p in paths) / len(paths) for run in found if all(p in run for p in paths)]
+        return summarise(means) if means else None
+
+    def state(self) -> str:
+        """What is on record, in words: the seeds, and how many of them had converged; or that there is nothing."""
+        if not self.runs:
+            return "not recorded" if self.recipe else "no recipe"
+        settled = sum(run["convergence"]["converged"] for run in self.runs)
+        return f"seeds {', '.join(str(run['seed']) for run in self.runs)}; converged: {settled}"
+
+    def parameters(self) -> int | None:
+        """Numbers that are learned, a discriminator's included."""
+        return self.runs[0]["parameters"] if self.runs else None
+
+    def seconds(self) -> Summary | None:
+        """Processor seconds of the training, over the seeds."""
+        return summarise([run["seconds"]["training_cpu"] for run in self.runs]) if self.runs else None
+
+    def milliseconds(self) -> Summary | None:
+        """Processor milliseconds of a step, evaluations along the way included, over the seeds."""
+        found = [1000 * run["seconds"]["training_cpu"] / run["steps"] for run in self.runs]
+        return summarise(found) if found else None
+
+
+def rows(data: str) -> list[Row]:
+    """Every model of the library on a data set, in the order of `ENDINGS`; each model has at least one row.
+
+    Raises:
+        ValueError: if ``data`` is none of `MODALITIES`.
+    """
+    look_up("data", data, MODALITIES)
+    made = []
+    for model, endings in ENDINGS.items():
+        names = [(ending, f"{data}-{ending}") for ending in endings if f"{data}-{ending}" in RECIPES]
+        made += [Row(data, ending, model, RECIPES[name]) for ending, name in names]
+        made += [] if names else [Row(data, model, model, None)]
+    return made
+
+
+def recorded_rows(data: str, seeds: int = 1) -> list[Row]:
+    """The rows of which at least so many seeds are recorded."""
+    return [row for row in rows(data) if len(row.runs) >= seeds]
+
+
+def cross(data: str) -> list[str]:
+    """Paths of all cross-coherences of different modalities."""
+    names = MODALITIES[data]
+    return [f"cross_coherence/{a}/{b}" for a in names for b in names if a != b]
+
+
+# --- what differs ---------------------------------------------------------------------------------------------------
+
+
+def settings(recipe: Recipe) -> dict[str, str]:
+    """All that decides the numbers of a recipe but its seed, as text: its fields, and every option of its model."""
+    values = {key: value for key, value in recipe.as_dict().items() if key not in (*PROSE, "hash")}
+    arguments = inspect.signature(MODELS[recipe.model]).parameters.values()
+    standard = {each.name: each.default for each in arguments if each.name not in SINGLE}
+    options = values.pop("model_options")
+    found = {f"model.{key}": value for key, value in {**standard, **options}.items()}
+    found |= {f"data.{key}": value for key, value in values.pop("data_options").items()}
+    return {key: _text(value) for key, value in {**values, **found}.items()}
+
+
+def origin(runs: Sequence[dict]) -> dict[str, str]:
+    """Where runs were made: what differs between their seeds is joined by "or"; commits are left out."""
+    facts: dict[str, list[str]] = {}
+    for run in runs:
+        made = {"portable": False, **run["provenance"]}
+        made = {**made.pop("packages"), **made}
+        for key, value in made.items():
+            if key not in ("begun", "commit", "uncommitted_changes", "instructions", "captured"):
+                facts.setdefault(key, []).append(str(value))
+    return {key: " or ".join(sorted(set(values))) for key, values in facts.items()}
+
+
+def differences(table: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """What is the same in all, or usual; and for each label what is said of it alone.
+
+    ``table`` is label -> setting -> value. A value that more than half of the labels have, of a setting that all have,
+    is usual; everything else stands at the label. Nothing is lost: what a label does not say is as usual.
+    """
+    usual = {}
+    for key in dict.fromkeys(key for found in table.values() for key in found):
+        counted = Counter(found.get(key) for found in table.values())
+        value, count = counted.most_common(1)[0]
+        if None not in counted and 2 * count > len(table):
+            usual[key] = value
+    own = {
+        label: {key: value for key, value in found.items() if usual.get(key) != value}
+        for label, found in table.items()
+    }
+    return usual, own
+
+
+def _text(value) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# --- costs ----------------------------------------------------------------------------------------------------------
+
+
+def bench() -> tuple[dict[str, dict], str]:
+    """By recipe, milliseconds and megabytes of a step on an idle core; and where and when that was measured."""
+    found = read_yaml(REPOSITORY / "data" / "speed.yaml")
+    return {row["recipe"]: row for row in found["models"]}, f"{found['hardware']}, {found['date']}"
+
+
+def at_equal_seconds(known: Sequence[Row]) -> tuple[float, dict[str, Summary]]:
+    """Cross-coherence on the validation split when every model has had the same processor seconds.
+
+    The seconds are those of the cheapest complete training, a mean over its seeds. Of every run the last evaluation
+    within them counts, as its history has it; a row with a seed that was not evaluated by then is left out. Seconds are
+    those of the machine that made the run.
+
+    Returns:
+        The seconds; and label -> the mean over all directions, over the seeds.
+    """
+    known = [row for row in known if row.runs]
+    if not known:
+        return math.nan, {}
+    limit, found = min(row.seconds().mean for row in known), {}
+    for row in known:
+        reached = [_reached(run, cross(row.data), limit) for run in row.runs]
+        if None not in reached:
+            found[row.label] = summarise(reached)
+    return limit, found
+
+
+def _reached(run: dict, paths: Sequence[str], limit: float) -> float | None:
+    """The mean of the last evaluation of a run within some processor seconds; None if there is none."""
+    each = run["seconds"]["training_cpu"] / run["steps"]
+    within = [entry for entry in run["history"] if each * entry["step"] <= limit * (1 + 1e-9)]
+    known = [entry for entry in within if all(f"validation/{path}" in entry for path in paths)]
+    if not known:
+        return None
+    return sum(known[-1][f"validation/{path}"] for path in paths) / len(paths)
+
+
+# --- what intervals allow to say ------------------------------------------------------------------------------------
+
+
+def difference(better: Summary, worse: Summary, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a difference of two means over seeds that are not paired, with unequal variances (Welch).
+
+    Raises:
+        ValueError: if either has a single seed.
+    """
+    if better.sd is None or worse.sd is None:
+        raise ValueError("better or worse has n = 1; expected two seeds at least")
+    squares = [each.sd**2 / each.n for each in (better, worse)]
+    away, error = better.mean - worse.mean, math.sqrt(sum(squares))
+    if error == 0:
+        return away, away
+    freedom = sum(squares) ** 2 / sum(s**2 / (x.n - 1) for s, x in zip(squares, (better, worse), strict=True))
+    half = float(t.ppf(0.5 + confidence / 2, freedom)) * error
+    return away - half, away + half
+
+
+def leaders(found: Mapping[str, Summary | None], low: bool = False) -> tuple[str, list[str], list[str]]:
+    """Who has the highest mean, who is not told apart from it, and of whom too few seeds are recorded to say.
+
+    Told apart is what a 95 % interval of the difference excludes 0 for, all comparisons with the leader together
+    (Bonferroni). With ``low`` the lowest mean leads. The label is empty where nothing has `SEEDS` seeds.
+    """
+    known = {label: s for label, s in found.items() if s is not None and s.n >= SEEDS}
+    few = [label for label, s in found.items() if s is not None and s.n < SEEDS]
+    if not known:
+        return "", [], few
+    first = (min if low else max)(known, key=lambda label: known[label].mean)
+    level = 1 - 0.05 / max(1, len(known) - 1)
+    near = []
+    for label, summary in known.items():
+        if label != first:
+            below, above = difference(known[first], summary, level)
+            near += [label] if below <= 0 <= above else []
+    return first, near, few
+
+
+# --- the learning rate ----------------------------------------------------------------------------------------------
+
+
+def grid(data: str = "hand-street") -> dict[str, dict[float, Summary | None]]:
+    """By label and learning rate, cross-coherence on the validation split; None where nothing is recorded.
+
+    The rates are that of the recipe, and those of `mmlib.runs.catalogue.settings.RATES` times it.
+    """
+    found: dict[str, dict[float, Summary | None]] = {}
+    for row in (row for row in rows(data) if row.recipe):
+        varied = [RECIPES.get(f"{row.recipe.name}-lr-{row.recipe.learning_rate * f:g}") for f in RATES]
+        if all(varied):
+            tried = [row.recipe, *varied]
+            summaries = {
+                each.learning_rate: Row(data, row.label, row.model, each).mean(cross(data), "validation")
+                for each in tried
+            }
+            found[row.label] = dict(sorted(summaries.items()))
+    return found
+
+
+def grid_state(data: str = "hand-street") -> str:
+    """What is known of the learning rate, in sentences."""
+    known = [row for row in rows(data) if row.recipe]
+    rates = Counter(row.recipe.learning_rate for row in known)
+    usual, count = rates.most_common(1)[0]
+    others = [
+        f"{row.label} ({row.recipe.learning_rate:g})" for row in known if row.recipe.learning_rate != usual
+    ]
+    parts = [f"{count} of {len(known)} recipes share one learning rate, {usual:g}"]
+    parts[0] += f"; others: {', '.join(others)}." if others else "."
+    tried = grid(data)
+    complete = [label for label, found in tried.items() if all(s and s.n >= SEEDS for s in found.values())]
+    runs = sum(s is not None for found in tried.values() for s in found.values())
+    cells = sum(map(len, tried.values()))
+    if not tried:
+        return f"{parts[0]} There is no grid of learning rates here."
+    if not complete:
+        parts.append(
+            f"A grid of {len(RATES) + 1} rates a model has recipes for {len(tried)} models, of which "
+            f"{runs} of {cells} are recorded, for no model all of them: nobody's rate was chosen by it."
+        )
+        return " ".join(parts)
+    for label in complete:
+        best = max(tried[label], key=lambda rate: tried[label][rate].mean)
+        parts.append(f"{label}: highest on validation at {best:g}.")
+    return " ".join(parts)
+
+
+# --- all of it ------------------------------------------------------------------------------------------------------
+
+
+def content(data: str) -> dict[str, dict]:
+    """All that the table has of a data set, JSON-able, by label."""
+    found, known, (fast, _) = {}, rows(data), bench()
+    _, equal = at_equal_seconds(known)
+    for row in known:
+        name = row.recipe.name if row.recipe else None
+        found[row.label] = {
+            "model": row.model,
+            "recipe": name,
+            "hash": row.recipe.hash if row.recipe else None,
+            "seeds": [run["seed"] for run in row.runs],
+            "commits": sorted({run["provenance"]["commit"] for run in row.runs}),
+            "settings": settings(row.recipe) if row.recipe else {},
+            "origin": origin(row.runs),
+            "parameters": row.parameters(),
+            "cpu_seconds": _plain(row.seconds()),
+            "cpu_ms_a_step": _plain(row.milliseconds()),
+            "idle_ms_a_step": fast.get(name, {}).get("ms"),
+            "peak_mb": fast.get(name, {}).get("mb"),
+            "validation_at_equal_seconds": _plain(equal.get(row.label)),
+            "metrics": {path: _plain(summary) for path, summary in row.metrics.items()},
+        }
+    return found
+
+
+def _plain(summary: Summary | None) -> dict | None:
+    return None if summary is None else asdict(summary)

@@ -1,0 +1,112 @@
+"""The table of the whole picture as text: for a terminal, and as Markdown."""
+
+import textwrap
+from collections.abc import Sequence
+
+from mmlib.book import whole_picture as picture
+from mmlib.book.ledger_text import STYLES, as_markdown, folded
+from mmlib.book.whole_picture import Row
+from mmlib.checks import one_of
+from mmlib.summary import Summary
+
+TITLE = "whole-picture: every model of the library, {}, test split"
+LEGEND = (
+    "A cell is the mean over seeds, [its 95 % t-interval] and (the number of seeds); one seed has no interval. Per "
+    "cent, but for log_likelihood (nats), classes_generated (of the classes) and posterior_scales (units of the code)."
+)
+COSTS = (
+    "Seconds and milliseconds are processor time of the recorded trainings, evaluations along the way included, each "
+    "on the machine that is named beside it; idle ms and peak MB of a step are from data/speed.yaml ({})."
+)
+UNITS = {"log_likelihood": 1.0, "classes_generated": 1.0, "posterior_scales": 1.0}  # factor; others: per cent
+
+
+def cell(summary: Summary | None, unit: float = 100.0, digits: int = 1) -> str:
+    """Mean, interval and number of seeds; empty if there is nothing."""
+    if summary is None:
+        return ""
+    ends = (
+        "" if summary.low is None else f" [{unit * summary.low:.{digits}f}, {unit * summary.high:.{digits}f}]"
+    )
+    return f"{unit * summary.mean:.{digits}f}{ends} ({summary.n})"
+
+
+def table(style: str = "text") -> str:
+    """The tables of all data sets, in one of ``STYLES``; ValueError for another."""
+    plain = one_of("style", style, STYLES) == "text"
+    return "\n\n".join(part for data in picture.MODALITIES for part in _of(data, plain)) + "\n"
+
+
+def _of(data: str, plain: bool) -> list[str]:
+    """The parts of one data set."""
+    rows = picture.rows(data)
+    shown = [row for row in rows if row.runs]
+    parts = [_said(TITLE.format(data), plain, bold=True)]
+    parts.append(_said(f"Recorded: {len(shown)} of {len(rows)} rows. {LEGEND}", plain))
+    parts += _settings(rows, plain)
+    parts += _grid([["", "state"], *([row.label, row.state()] for row in rows)], plain)
+    fast, where = picture.bench()
+    head = ["", "parameters", "CPU s", "CPU ms a step", "idle ms", "peak MB"]
+    lines = [
+        [
+            row.label,
+            f"{row.parameters():,}",
+            cell(row.seconds(), 1, 0),
+            cell(row.milliseconds(), 1),
+            *(_number(fast.get(row.recipe.name, {}).get(key)) for key in ("ms", "mb")),
+        ]
+        for row in shown
+    ]
+    parts += [_said(COSTS.format(where), plain), *_grid([head, *lines], plain)]
+    for group, paths in groups(shown).items():
+        unit, digits = UNITS.get(group, 100.0), 2 if group == "posterior_scales" else 1
+        of_group = [row for row in shown if any(path in row.metrics for path in paths)]
+        head = ["", *(path.removeprefix(f"{group}/") for path in paths)]
+        lines = [[row.label, *(cell(row.metrics.get(p), unit, digits) for p in paths)] for row in of_group]
+        parts += [_said(f"{group}:", plain), *_grid([head, *lines], plain)]
+        without = [row.label for row in shown if row not in of_group]
+        parts += [_said(f"Without {group} on record: {', '.join(without)}.", plain)] if without else []
+    limit, equal = picture.at_equal_seconds(shown)
+    if equal:
+        text = f"At equal processor seconds ({limit:.0f}): cross-coherence, all directions, validation split"
+        body = [[row.label, cell(equal.get(row.label)) or "not evaluated by then"] for row in shown]
+        parts += [_said(text, plain), *_grid([["", "cross-coherence"], *body], plain)]
+    return [*parts, _said(f"Learning rate: {picture.grid_state(data)}", plain)]
+
+
+def groups(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The paths of all recorded metrics, by what they measure."""
+    found: dict[str, list[str]] = {}
+    for path in dict.fromkeys(path for row in rows for path in row.metrics):
+        found.setdefault(path.split("/")[0], []).append(path)
+    return found
+
+
+def _settings(rows: Sequence[Row], plain: bool) -> list[str]:
+    """What is the same for all rows, and what each has of its own: settings, and where it was made."""
+    known = {row.label: picture.settings(row.recipe) for row in rows if row.recipe}
+    usual, own = picture.differences(known)
+    made_usual, made = picture.differences({row.label: picture.origin(row.runs) for row in rows if row.runs})
+    common = "; ".join(f"{key} {value or '-'}" for key, value in {**usual, **made_usual}.items())
+    lines = []
+    for label, settings in own.items():
+        said = {**settings, **made.get(label, {})}
+        lines.append(
+            f"{label}: {'; '.join(f'{key} {value}' for key, value in said.items()) or 'nothing else'}"
+        )
+    parts = [_said(f"Unless a row says otherwise: {common}.", plain)]
+    if plain:
+        return [*parts, "\n".join(textwrap.fill(line, 118, subsequent_indent="    ") for line in lines)]
+    return [*parts, "\n".join(f"- {line}" for line in lines)]
+
+
+def _grid(grid: list[list[str]], plain: bool) -> list[str]:
+    return (folded(grid, 118) if plain else [as_markdown(grid)]) if len(grid) > 1 else []
+
+
+def _said(text: str, plain: bool, bold: bool = False) -> str:
+    return textwrap.fill(text, 118) if plain else f"**{text}**" if bold else text
+
+
+def _number(value: float | None) -> str:
+    return "not recorded" if value is None else f"{value:.1f}"
