@@ -90,7 +90,7 @@ class _Portraits:
             window: top, bottom, left and right of the pixels that are looked at.
             who: bool [n], the faces that have this part; None: all.
             opacity: of the colour.
-            shade: as ``shape``, factor on the colour.
+            shade: as ``shape``, added to the colour, so that it shows on black, too.
         """
         chosen = torch.arange(self.n) if who is None else who.nonzero()[:, 0]
         if not len(chosen):
@@ -105,7 +105,7 @@ class _Portraits:
         cover = opacity * torch.sigmoid(2.5 * shape(u, v, of))[:, None]
         colour = torch.as_tensor(colour).expand(self.n, 3)[chosen][:, :, None, None]
         if shade is not None:
-            colour = (colour * shade(u, v, of)[:, None]).clamp(0, 1)
+            colour = (colour + shade(u, v, of)[:, None]).clamp(0, 1)
         under = self.picture[chosen, :, rows, columns]
         self.picture[chosen, :, rows, columns] = under + cover * (colour - under)
 
@@ -133,7 +133,7 @@ class _Portraits:
 
         def shade(u: Tensor, v: Tensor, of: Callable) -> Tensor:
             bent = u + 2.2 * of(wavy) * torch.sin(0.75 * v + of(phase))
-            return 1 + 0.22 * of(straight + wavy) * torch.sin(1.6 * bent)
+            return 0.11 * of(straight + wavy) * torch.sin(1.4 * bent)
 
         return shade
 

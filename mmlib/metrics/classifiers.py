@@ -200,7 +200,7 @@ def train_classifiers(
         facts = {"classifiers": VERSION, "data": provenance, "options": options, "torch": torch.__version__}
         facts = json.loads(json.dumps(facts))  # as it will be read back
         make = functools.partial(_trained, data, names, options, device)
-        tensors = make() if cache is False else _stored(cache_root(cache), part, facts, make)
+        tensors = make() if cache is False else stored(cache_root(cache), part, facts, make)
         seconds += float(tensors["seconds"])
         for name in names:
             prefix = f"{name}/network/"
@@ -242,7 +242,7 @@ def _trained(data, names: list[str], options: dict, device) -> dict[str, Tensor]
     return tensors | {"seconds": torch.tensor(time.perf_counter() - started)}
 
 
-def _stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
+def stored(root: Path, name: str, facts: dict, make) -> dict[str, Tensor]:
     """Judges from the cache, or made and kept there; of several processes that need the same ones, one trains."""
     with contextlib.ExitStack() as stack:
         place = _place(root, name, facts)
@@ -274,10 +274,40 @@ def _decisive(facts: dict) -> dict:
     return {key: value for key, value in facts.items() if key != "torch"} | {"data": data}
 
 
-def _train(items, name, steps, batch_size, learning_rate, width, shift, seed, device) -> nn.Module:
+def _train(items, name, width, seed, device, **options) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, name, "weights"))
         network = _network(items, int(items.labels.max()) + 1, width).to(device)
+    return train_judge(network, items, items.labels, name, seed=seed, device=device, **options)
+
+
+def train_judge(
+    network: nn.Module,
+    items,
+    targets: Tensor,
+    name: str,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    shift: int,
+    seed: int,
+    device="cpu",
+) -> nn.Module:
+    """Train a judge of one modality's items as `train_classifiers` says; gives it in evaluation mode.
+
+    Args:
+        network: items [B, *shape] to logits, on ``device``.
+        items: of the training split.
+        targets: classes, int64 [N], or which attributes each item has, float [N, A], 1 or 0.
+        name: of the modality; batches and shifts depend on it.
+        steps: as of `train_classifiers`; so are all others.
+        batch_size: items a step.
+        learning_rate: peak.
+        shift: of images, pixels.
+        seed: of batches and shifts.
+        device: where to train.
+    """
+    cost = F.binary_cross_entropy_with_logits if targets.is_floating_point() else F.cross_entropy
     noise = generator(child(seed, name, "shifts"))
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
     for step in range(steps):
@@ -286,7 +316,7 @@ def _train(items, name, steps, batch_size, learning_rate, width, shift, seed, de
         rise = min(1.0, (step + 1) / max(1, steps // 10))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
-        loss = F.cross_entropy(network(batch.to(device)), items.labels[rows].to(device))
+        loss = cost(network(batch.to(device)), targets[rows].to(device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
