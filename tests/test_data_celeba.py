@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from mmlib.data import DataFileError, load
-from mmlib.data.attributes import CELEBA, read_strings
+from mmlib.data.attributes import CELEBA, read_strings, spoken
+from mmlib.data.cache import cache_root
 from mmlib.data.celeba import ATTRIBUTES, FOLDER, PARTITION, SUBSET, read_attributes, reduced_pictures
 
 N = 12
@@ -210,3 +211,15 @@ def test_impossible_options_are_refused(root, options, message):
 
 def test_lists_keep_their_order(root):
     assert list(read_attributes(root / "CelebA" / ATTRIBUTES)) == NUMBERS
+
+
+def test_strings_of_the_official_list_that_are_too_long():
+    """mmjsd-x21, where the list is at hand."""
+    path = cache_root() / "CelebA" / ATTRIBUTES
+    if not path.is_file() and not path.with_name(f"{ATTRIBUTES}.xz").is_file():
+        pytest.skip("CelebA's list of attributes is not at hand")
+    table = np.stack(list(read_attributes(path).values()))
+    assert len(table) == 202_599
+    for between, most, too_long in ((2, 277, 22), (1, 258, 2)):
+        lengths = table @ np.array([len(spoken(name)) + between for name in CELEBA]) - between
+        assert (lengths.max(), (lengths > 256).sum()) == (most, too_long)

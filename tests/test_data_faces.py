@@ -1,11 +1,14 @@
 """The embedded faces: attributes as frequent as CelebA's and drawn where they belong, strings that can be read back."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mmlib.data import load, portraits
+from mmlib.data import faces, load, portraits
 from mmlib.data.attributes import CELEBA, LENGTH, read_strings, spoken, write_strings
+from mmlib.data.cache import cache_root
+from mmlib.data.celeba import read_attributes
 from mmlib.data.faces import ATTRIBUTES, NOT_DRAWN, draw_attributes
 from mmlib.data.text import ALPHABET, decode, encode
 
@@ -82,6 +85,32 @@ def test_attributes_go_together_as_they_do_in_celeba(many):
                        ("No_Beard", "Goatee"), ("Arched_Eyebrows", "Bushy_Eyebrows")):  # fmt: skip
         assert not (many[one] & many[other]).any(), (one, other)
     assert many["No_Beard"][~male].all()
+
+
+def test_shares_are_those_of_the_official_list():
+    """Where the list is at hand: shares of the four groups, and per cent of each, as they are typed."""
+    path = cache_root() / "CelebA" / "list_attr_celeba.txt"
+    if not path.is_file() and not path.with_name(f"{path.name}.xz").is_file():
+        pytest.skip("CelebA's list of attributes is not at hand")
+    table = torch.from_numpy(np.stack(list(read_attributes(path).values())))
+    has = dict(zip(CELEBA, table.T, strict=True))
+    group = 2 * has["Male"].long() + has["Young"].long()
+    assert (torch.bincount(group) / len(table)).tolist() == pytest.approx(faces.GROUPS, abs=6e-4)
+    assert {name: 100 * float(has[name].float().mean()) for name in ATTRIBUTES} == pytest.approx(
+        PRINTED, abs=0.06
+    )
+    for rates, some in (
+        (faces.RATES | faces.HAIR | faces.TEXTURES | faces.FRINGES, torch.ones_like(has["Male"])),
+        (faces.BEARDS, ~has["No_Beard"] & has["Male"]),
+    ):
+        for name, rate in rates.items():
+            found = [100 * float(has[name][some & (group == g)].float().mean()) for g in range(4)]
+            groups = [g for g in range(4) if (some & (group == g)).any()]
+            assert all(abs(found[g] - rate[g]) < 1 for g in groups), (name, found)
+    is_open, smiles = has["Mouth_Slightly_Open"], has["Smiling"]
+    assert [float(is_open[smiles == s].float().mean()) for s in (False, True)] == pytest.approx(
+        faces.OPEN, abs=0.006
+    )
 
 
 # Where a part is, rows and columns, and its colour if it has one: what else is there is the same in both pictures.
@@ -192,6 +221,11 @@ def test_strings_are_those_of_table_12():
     ]
     texts = decode(write_strings(has, CELEBA))
     assert texts == [text.ljust(256, "*") for text in printed]
+
+
+def test_names_are_spoken_by_the_papers_rules():
+    """mmjsd-x22: Sutter et al. 2020, supplement, Section C.4.1: underlines become blanks; Table 15 has lower case."""
+    assert spoken("5_o_Clock_Shadow") == "5 o clock shadow" and spoken("No_Beard") == "no beard"
 
 
 def test_what_is_written_is_read_back_wherever_it_stands():

@@ -36,7 +36,9 @@ NETWORKS = {"": lambda *_: None, "cub": cub_networks, "cub-small": partial(cub_n
 NETWORKS |= {"faces": residual_networks, "faces-small": partial(residual_networks, norm=False, dropout=0.0)}
 JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder, "captions": CaptionJointEncoder}
 JOINT_ENCODERS["captions-small"] = partial(CaptionJointEncoder, **SMALL)
-JUDGES = {"celeba": {"width": 0.25}}  # options of the judges of attributes, where the usual ones are too small
+JUDGES = {
+    "celeba": {"width": 0.25}
+}  # options of the judges of attributes, where the usual ones are too small
 DIRECTIONS = {"birds": 10}  # canonical ones that are compared; default: as many as the papers'
 
 
