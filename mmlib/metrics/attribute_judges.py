@@ -24,7 +24,7 @@ from mmlib.data.cache import cache_root
 from mmlib.data.core import SPLITS
 from mmlib.data.text import ALPHABET
 from mmlib.metrics.classifiers import stored, train_judge
-from mmlib.metrics.split import check_mode
+from mmlib.metrics.split import cast, check_mode, precision_of
 from mmlib.nets.residual import AttributeClassifier
 from mmlib.seeding import check_device, child
 
@@ -64,6 +64,7 @@ class AttributeJudges:
             return spelling(items, self.names)
         if isinstance(self.network, nn.Module):
             check_mode(self.network, "judges.network")
+            items = cast({name: items}, precision_of(self.network))[name]
         return self.network(items)
 
     def truth(self, numbers: Tensor) -> Tensor:
@@ -133,7 +134,8 @@ def fit_attribute_judges(
         judge = train_judge(judge, items, kept["train"].float(), "image", device=device, **options)
         return {key: value.cpu() for key, value in judge.state_dict().items()}
 
-    about = {"attributes": VERSION, "data": data.provenance, "options": options | {"width": width}}
+    drawn = {key: value for key, value in data.provenance.items() if key != "place"}  # strings have no say
+    about = {"attributes": VERSION, "data": drawn, "options": options | {"width": width}}
     facts = json.loads(json.dumps(about | {"torch": torch.__version__}))
     tensors = make() if cache is False else stored(cache_root(cache), f"{data.name}-attributes", facts, make)
     with torch.device("meta"):  # draws no weights: the caller's random numbers stay where they are
@@ -154,8 +156,7 @@ def spelling(text: Tensor, names: Sequence[str]) -> Tensor:
         text: symbols, int64 [N, L], or their probabilities [N, L, 71].
         names: of the A attributes, as CelebA spells them.
     """
-    if not text.is_floating_point():
-        text = F.one_hot(text, len(ALPHABET)).float()
+    text = (text if text.is_floating_point() else F.one_hot(text, len(ALPHABET))).float()
     words = [[BEFORE, *spoken(name), AFTER] for name in names]
     longest = max(map(len, words))
     filters = torch.zeros(len(words), len(ALPHABET), longest)
