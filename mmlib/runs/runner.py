@@ -233,16 +233,16 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
 
     device = next(model.parameters()).device
     draw, names = generator(seed, device), list(model.modalities)
-    correlates = isinstance(classifiers, CaptionJudges)
+    correlates, ranks = (isinstance(classifiers, kind) for kind in (CaptionJudges, AttributeJudges))
     kind = "cross_correlation" if correlates else "cross_coherence"
-    right = {given: torch.zeros(len(names), dtype=torch.float64) for given in names}
+    right = {given: torch.zeros(len(names), dtype=torch.float64) for given in ([] if ranks else names)}
     loss, has_loss = 0.0, hasattr(model, "loss")  # an adversarial model has one only against its opponent
     with torch.no_grad():
         for some in torch.arange(len(split)).split(500):
             batch, labels = split.batch(some, device), split.labels[some.to(split.labels.device)]
             if has_loss:
                 loss += float(model.loss(batch, generator=draw)[0]) * len(some)
-            for given in [] if isinstance(classifiers, AttributeJudges) else names:
+            for given in right:
                 if correlates:
                     right[given] += cross_correlation(model, batch, given, classifiers, draw).sum().cpu()
                 else:
@@ -250,8 +250,8 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
                         cross_coherence(model, batch, labels, given, classifiers, draw).sum(1).cpu()
                     )
     values = {"validation/loss": loss / len(split)} if has_loss else {}
-    if isinstance(classifiers, AttributeJudges):
-        return values | watched_precision(model, split, classifiers, draw)
+    if ranks:
+        values |= watched_precision(model, split, classifiers, draw)
     for given, counts in right.items():
         for name, count in zip(names, counts.tolist(), strict=True):
             if name != given:
