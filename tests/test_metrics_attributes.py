@@ -153,6 +153,10 @@ def test_spelling_grades_what_is_nearly_spelled():
     assert read_strings(text, CELEBA)[0].sum() == 2
     inside = spelling(encode(["female, xmale, malex".ljust(256, "*")]), ["Male"])
     assert inside.item() == pytest.approx(5 / 6)
+    apart = spelling(
+        encode(["young male,bald".ljust(256, "*")]), ["Young", "Male", "Bald"]
+    )  # no comma, and no blank
+    assert apart[0].tolist() == pytest.approx([6 / 7, 1, 5 / 6])
 
 
 def test_spelling_is_linear_in_probabilities_at_one_place():
