@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from PIL import Image
 from test_data_celeba import FOLDER, NUMBERS, noise, write_lists
 from torch import nn
 
-from mmlib.metrics import AttributeJudges
-from mmlib.runs import build
+from mmlib.metrics import AttributeJudges, evaluate
+from mmlib.runs import build, training
 from mmlib.runs.recipes import RECIPES
 from mmlib.runs.runner import run
 from mmlib.runs.trained import evaluate_run, load_trained
@@ -18,7 +19,7 @@ from mmlib.train import fit
 
 TINY = dataclasses.replace(
     RECIPES["faces-mmjsd-styles"], name="tiny", steps=8, width=0.02, latent_dim=6, batch_size=8, validations=4,
-    data_options={"train": 60, "validation": 20, "test": 20}, likelihood_rows=2, likelihood_k=2,
+    data_options={"size": 32, "train": 60, "validation": 20, "test": 20}, likelihood_rows=2, likelihood_k=2,
     model_options=RECIPES["faces-mmjsd-styles"].model_options | {"style_dim": 3},
 )  # fmt: skip
 NAMES = [name for name in RECIPES if name.startswith(("faces-", "celeba"))]
@@ -33,6 +34,7 @@ def cache(tmp_path_factory):
 def quick(monkeypatch):
     small = {"width": 0.03, "steps": 3}
     monkeypatch.setattr(build, "JUDGES", {"faces": small, "celeba": small})
+    monkeypatch.setattr(training, "evaluate", partial(evaluate, samples=40))
 
 
 @pytest.mark.parametrize("networks", ["faces-small", "faces"])
@@ -62,7 +64,7 @@ def test_of_real_faces_no_picture_is_kept(tmp_path):
     for name in NUMBERS:
         (folder / FOLDER / name).write_bytes(noise(name))
     write_lists(folder)
-    recipe = dataclasses.replace(TINY, dataset="celeba", data_options={}, batch_size=4)
+    recipe = dataclasses.replace(TINY, dataset="celeba", data_options={"size": 32}, batch_size=4)
     path = run(recipe, 0, tmp_path / "runs", progress=False, cache=tmp_path)
     metrics = json.loads(path.read_text())["metrics"]
     assert metrics["test"]["generation_precision"]["image"]["text"]["mean"]["n"] == 2
