@@ -127,11 +127,11 @@ def test_names_of_digits_are_judged_without_a_mistake():
 
 def test_judges_of_one_data_set_do_not_wait_for_those_of_another(tmp_path):
     def make():  # while these are made, others are wanted
-        other = classifiers._stored(tmp_path, "other", facts, lambda: {"weight": torch.zeros(1)})
+        other = classifiers.stored(tmp_path, "other", facts, lambda: {"weight": torch.zeros(1)})
         return {"weight": other["weight"] + 1}
 
     facts = {"data": {}}
-    assert classifiers._stored(tmp_path, "one", facts, make)["weight"] == 1
+    assert classifiers.stored(tmp_path, "one", facts, make)["weight"] == 1
 
 
 # --- judges of one's own --------------------------------------------------------------------------------------------

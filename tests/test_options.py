@@ -76,7 +76,7 @@ OPTIONS = [(name, option, kind) for name in MAKERS for option, kind in numbers(n
 def make(name, **options):
     asked = SIGNATURES[name].parameters
     given = {key: value for key, value in GIVEN.items() if key in asked and not name.startswith("models.")}
-    if name.startswith(("Text", "Caption", "Feature")) and "shape" in given:
+    if name.startswith(("Text", "Caption", "Feature", "ResidualEncoder")) and "shape" in given:
         given["shape"] = (8, 71) if "Decoder" in name and not name.startswith("Feature") else (8,)
     if name.startswith(("Caption", "cub")) and "data" in given:
         given["data"] = SimpleNamespace(shapes={"image": (16,), "caption": (8,)}, symbols={"caption": 71})

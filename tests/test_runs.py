@@ -262,8 +262,11 @@ def test_every_recipe_builds_a_model_that_learns(name):
     angles = range(0, 90 * recipe.data_options.get("modalities", 2), 90)
     street = {"hand": (1, 16, 16), "street": (3, 16, 16)}
     digits = {"mnist": (1, 28, 28), "svhn": (3, 32, 32)}
+    faces = {"image": (3, 32, 32), "text": (32,)}  # a quarter of the real sides
     shapes = {
         "birds": {"image": (12,), "caption": (32,)},
+        "celeba": faces,
+        "faces": faces,
         "hand-street": street,
         "hand-street-text": {**street, "text": (8,)},
         "mnist-svhn": digits,

@@ -60,7 +60,8 @@ METRIC = re.compile(
     r"|joint_accuracy|latent_accuracy/\w+(,\w+)*/\w+|synergy_coherence/\w+|subset_coherence/\w+(,\w+)+/\w+"
     r"|classes_generated/\w+/count|log_likelihood/(joint|marginal/\w+|conditional/\w+/\w+)"
     r"|style_content_accuracy/\w+/(content|style|both)/(sample|mean)"
-    r"|generation_quality/\w+/(precision|recall|mean)|correlation/[\w/]+|mutual_information/\w+/\w+|relatedness/\w+,\w+)"
+    r"|generation_quality/\w+/(precision|recall|mean)|correlation/[\w/]+|mutual_information/\w+/\w+|relatedness/\w+,\w+"
+    r"|latent_precision/\w+/\w+|generation_precision/\w+/\w+/\w+|joint_precision/\w+)"
 )
 
 

@@ -7,11 +7,14 @@ import os
 
 from mmlib.checks import look_up
 
+from .attributes import AttributedSet
 from .batches import rows_at
 from .birds import load_birds
 from .captioned import CaptionedSet
+from .celeba import load_celeba
 from .core import DataSet, Items, PairedSplit, Split
 from .cub import load_cub
+from .faces import load_faces
 from .hand_street import load_hand_street
 from .mnist_svhn import load_mnist_svhn
 from .multi import load_multi_hand, load_multi_mnist
@@ -23,7 +26,9 @@ from .text import load_hand_street_text, load_mnist_svhn_text
 
 LOADERS = {
     "birds": load_birds,
+    "celeba": load_celeba,
     "cub": load_cub,
+    "faces": load_faces,
     "hand-street": load_hand_street,
     "hand-street-text": load_hand_street_text,
     "mnist-svhn": load_mnist_svhn,
@@ -39,12 +44,12 @@ def load(name: str, size: int | None = None, cache: str | os.PathLike | None = N
     """Loads a data set by its name.
 
     Args:
-        name: "hand-street", "hand-street-text", "multi-hand" or "birds" (embedded); "mnist-svhn",
-            "mnist-svhn-text", "multi-mnist" or "cub" (files in the cache folder).
-        size: pixels a side; default: the data set's own (16 for hand-street, 8 for multi-hand, 64 for birds).
+        name: "hand-street", "hand-street-text", "multi-hand", "birds" or "faces" (embedded); "mnist-svhn",
+            "mnist-svhn-text", "multi-mnist", "cub" or "celeba" (files in the cache folder).
+        size: pixels a side; default: the data set's own (16 for hand-street, 8 for multi-hand, 64 for birds and faces).
         cache: data folder; default: ``$MMLIB_DATA``, else ``data/cache`` of the repository.
         **options: of the data set: see `load_hand_street`, `load_mnist_svhn`, `load_multi_hand`, `load_multi_mnist`,
-            `load_birds`, `load_cub`; with text beside the images they are the same.
+            `load_birds`, `load_cub`, `load_faces`, `load_celeba`; with text beside the images they are the same.
 
     Raises:
         ValueError: for an unknown name or option, listing the known ones, or an impossible value.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .readers import DataFileError
+from .readers import DataFileError, read_lines
 from .vocabulary import Vocabulary, tokens
 
 PARTS = ("trainval", "test")
@@ -85,14 +84,7 @@ def cub_vocabulary(
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file, plain or packed."""
-    packed = path.with_name(f"{path.name}.xz")
-    if not path.is_file() and packed.is_file():
-        path = packed
-    if not path.is_file():
-        raise DataFileError(f"CUB/{path.name} is missing")
-    opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
-    with opener(path, "rt", encoding="utf-8") as file:
-        return file.read().splitlines()
+    return read_lines(path, f"CUB/{path.name}")
 
 
 def _pairs(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,10 +1,11 @@
-"""Readers of the official MNIST and SVHN files and of ``subset.npz``: each returns whole arrays or one clear error."""
+"""Readers of the official MNIST and SVHN files, of ``subset.npz`` and of lists: whole arrays or one clear error."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import io
+import lzma
 import math
 import zipfile
 import zlib
@@ -28,6 +29,29 @@ SUBSET_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 class DataFileError(ValueError):
     """A data file is missing or damaged; the message says which, what was found and what to put where."""
+
+
+def read_lines(path: Path, told: str) -> list[str]:
+    """The lines of a text file; where there is none of that name, of the same packed, with ``.xz`` at its end.
+
+    Args:
+        path: of the file, plain or packed (``.xz``, ``.gz``).
+        told: what errors call it.
+
+    Raises:
+        DataFileError: when it is missing or cannot be unpacked.
+    """
+    packed = path.with_name(f"{path.name}.xz")
+    path = packed if not path.is_file() and packed.is_file() else path
+    if not path.is_file():
+        raise DataFileError(f"{told} is missing")
+    try:
+        with {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)(
+            path, "rt", encoding="utf-8"
+        ) as file:
+            return file.read().splitlines()
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
+        raise DataFileError(f"{told} cannot be read ({error}): the file is damaged") from error
 
 
 def read_idx(path: Path, md5: str | None = None) -> np.ndarray:

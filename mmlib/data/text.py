@@ -7,6 +7,7 @@ import os
 import string
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 # Seventy different characters. The alphabet of the released code has the minus sign twice, so one symbol is never used;
 # it is kept, as the last one, because networks and likelihood are made for 71.
 ALPHABET = string.ascii_lowercase + string.digits + string.punctuation + " \n" + "-"
-_SYMBOL = {character: ALPHABET.index(character) for character in ALPHABET}
+_SYMBOL = np.array([max(ALPHABET.find(chr(code)), 0) for code in range(128)])  # by the character's code
 
 
 def encode(texts: Sequence[str]) -> Tensor:
@@ -39,7 +40,8 @@ def encode(texts: Sequence[str]) -> Tensor:
     strange = sorted(set("".join(texts)) - set(ALPHABET))
     if strange:
         raise ValueError(f"texts hold {strange[0]!r}; expected characters of {ALPHABET!r}")
-    return torch.tensor([[_SYMBOL[character] for character in text] for text in texts])
+    codes = np.frombuffer("".join(texts).encode("ascii"), np.uint8).reshape(len(texts), *lengths)
+    return torch.from_numpy(_SYMBOL[codes])
 
 
 def decode(symbols: Tensor) -> list[str]:

@@ -1,5 +1,12 @@
 """Metrics: each equation one function that returns one number an item, and one call that runs them all."""
 
+from mmlib.metrics.attribute_judges import (
+    AttributeJudges,
+    average_precisions,
+    fit_attribute_judges,
+    spelling,
+)
+from mmlib.metrics.attributes import evaluate_attributes, generated_precisions, latent_precisions
 from mmlib.metrics.captions import (
     CaptionJudges,
     cross_correlation,

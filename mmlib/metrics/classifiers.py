@@ -276,10 +276,40 @@ def _decisive(facts: dict) -> dict:
     return {key: value for key, value in facts.items() if key != "torch"} | {"data": data}
 
 
-def _train(items, name, steps, batch_size, learning_rate, width, shift, seed, device) -> nn.Module:
+def _train(items, name, width, seed, device, **options) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child(seed, name, "weights"))
         network = _network(items, int(items.labels.max()) + 1, width).to(device)
+    return train_judge(network, items, items.labels, name, seed=seed, device=device, **options)
+
+
+def train_judge(
+    network: nn.Module,
+    items,
+    targets: Tensor,
+    name: str,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    shift: int,
+    seed: int,
+    device="cpu",
+) -> nn.Module:
+    """Train a judge of one modality's items as `train_classifiers` says; gives it in evaluation mode.
+
+    Args:
+        network: items [B, *shape] to logits, on ``device``.
+        items: of the training split.
+        targets: classes, int64 [N], or which attributes each item has, float [N, A], 1 or 0.
+        name: of the modality; batches and shifts depend on it.
+        steps: as of `train_classifiers`; so are all others.
+        batch_size: items a step.
+        learning_rate: peak.
+        shift: of images, pixels.
+        seed: of batches and shifts.
+        device: where to train.
+    """
+    cost = F.binary_cross_entropy_with_logits if targets.is_floating_point() else F.cross_entropy
     noise = generator(child(seed, name, "shifts"))
     optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
     for step in range(steps):
@@ -288,7 +318,7 @@ def _train(items, name, steps, batch_size, learning_rate, width, shift, seed, de
         rise = min(1.0, (step + 1) / max(1, steps // 10))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
-        loss = F.cross_entropy(network(batch.to(device)), items.labels[rows].to(device))
+        loss = cost(network(batch.to(device)), targets[rows].to(device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

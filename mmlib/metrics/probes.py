@@ -25,9 +25,13 @@ class Probe:
     bias: Tensor  # [C]
     classes: Tensor  # int64 [C], the label that each logit stands for
 
+    def logits(self, z: Tensor) -> Tensor:
+        """Logits of all labels, float64 [P, C], of codes [P, D]."""
+        return z.double() @ self.weight.T + self.bias
+
     def predict(self, z: Tensor) -> Tensor:
         """Most likely label of codes [P, D]: int64 [P]."""
-        return self.classes[(z.double() @ self.weight.T + self.bias).argmax(-1)]
+        return self.classes[self.logits(z).argmax(-1)]
 
 
 def fit_probe(z: Tensor, labels: Tensor) -> Probe:

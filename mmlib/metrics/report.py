@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mmlib.checks import one_of, whole
 from mmlib.data.core import check_split
+from mmlib.metrics.attribute_judges import AttributeJudges
+from mmlib.metrics.attributes import attribute_lines, evaluate_attributes
 from mmlib.metrics.captions import CaptionJudges, caption_lines, evaluate_captions
 from mmlib.metrics.classifiers import Classifiers, as_classifiers, judged
 from mmlib.metrics.coherence import (
@@ -61,7 +63,11 @@ class Report(dict):
 def evaluate(
     model,
     split,
-    classifiers: Classifiers | CaptionJudges | Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    classifiers: Classifiers
+    | CaptionJudges
+    | AttributeJudges
+    | Mapping[str, Callable[[Tensor], Tensor]]
+    | None = None,
     generator: torch.Generator | None = None,
     train=None,
     samples: int = 5000,
@@ -83,7 +89,9 @@ def evaluate(
         classifiers: judges on the model's device, as :class:`mmlib.metrics.Classifiers` or as a mapping, name ->
             network or function from items to class logits. Only what has a judge is judged; None leaves out coherence.
             Or :class:`mmlib.metrics.CaptionJudges`: then the report is that of
-            :func:`mmlib.metrics.captions.evaluate_captions`, and ``train`` is not asked for.
+            :func:`mmlib.metrics.captions.evaluate_captions`, and ``train`` is not asked for. Or
+            :class:`mmlib.metrics.AttributeJudges`, and the report of
+            :func:`mmlib.metrics.attributes.evaluate_attributes`.
         generator: source of all draws, on the model's device.
         train: the training split, on which the linear probes are fitted, as in
             :func:`mmlib.metrics.probes.latent_accuracies`; None leaves out latent accuracy.
@@ -98,9 +106,13 @@ def evaluate(
             training mode.
     """
     check_split("split", split, ("batch", "labels", "original"))
+    rows = len(split) if max_rows is None else min(whole("max_rows", max_rows), len(split))
     if isinstance(classifiers, CaptionJudges):
         found = evaluate_captions(model, split, classifiers, generator, samples, max_rows, batch_size)
-        return Report(found, rows=len(split) if max_rows is None else min(max_rows, len(split)))
+        return Report(found, rows=rows)
+    if isinstance(classifiers, AttributeJudges):
+        options = train, samples, max_rows, probe_rows, batch_size
+        return Report(evaluate_attributes(model, split, classifiers, generator, *options), rows=rows)
     batches = batches_of(model, split, batch_size, max_rows)
     names = list(model.modalities)
     samples, probe_rows = whole("samples", samples), whole("probe_rows", probe_rows)
@@ -113,7 +125,7 @@ def evaluate(
     views = {name: [name] for name in names} | ({JOINT: names} if len(names) > 1 else {})
     sizes = range(2, len(names)) if subsets else ()
     between = {",".join(some): list(some) for size in sizes for some in combinations(names, size)}
-    report = Report(rows=len(split) if max_rows is None else min(max_rows, len(split)))
+    report = Report(rows=rows)
     left_out = _left_out(names, split, classifiers, train)
 
     def coherence(batches, views: Mapping[str, list[str]]) -> dict[str, dict]:
@@ -258,7 +270,7 @@ def format_report(report: Mapping) -> str:
         told = report["mutual_information"].items()
         parts = (f"{b} given {a} {entry['value']:.3f}" for a, row in told for b, entry in row.items())
         lines.append(f"{'judges disagree, nats':<24}  {', '.join(parts)}")
-    lines += caption_lines(report)
+    lines += caption_lines(report) + attribute_lines(report)
     lines += [f"left out: {what} ({why})" for what, why in report.get("left_out", {}).items()]
     return "\n".join(lines)
 

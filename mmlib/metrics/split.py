@@ -4,6 +4,7 @@ Rows may observe different modalities. What is given to a model comes from the r
 what is generated need not be observed.
 """
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator
 
 import torch
@@ -31,10 +32,21 @@ def cast(batch: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tenso
     return {name: x.to(dtype) if dtype and x.is_floating_point() else x for name, x in batch.items()}
 
 
+@contextlib.contextmanager
+def at_rest(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode inside, and every part of it in the mode that it had outside."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def check_mode(model: nn.Module, what: str = "model") -> None:
     """Refuse networks whose answers depend on the batch or on chance: batch norm or dropout in training mode.
 
-    Nothing here switches modes behind the caller's back. The models of the book have neither layer.
+    Nothing here switches modes behind the caller's back; `at_rest` does so within one block.
 
     Raises:
         ValueError: if such a layer is in training mode.

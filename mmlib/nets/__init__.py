@@ -21,6 +21,12 @@ from mmlib.nets.cub import (
 from mmlib.nets.joint import ImageJointEncoder, JointEncoder
 from mmlib.nets.mnist import MnistDecoder, MnistEncoder
 from mmlib.nets.plain import PlainDecoder, PlainEncoder, SymbolEncoder
+from mmlib.nets.residual import (
+    AttributeClassifier,
+    ResidualDecoder,
+    ResidualEncoder,
+    residual_networks,
+)
 from mmlib.nets.svhn import SvhnDecoder, SvhnEncoder
 from mmlib.nets.text import TextClassifier, TextDecoder, TextEncoder
 

@@ -59,3 +59,16 @@ def save_captioned(model, judges, path: Path | str, n: int = 12, seed: int = 0, 
     page = captioned(pictures, judges.vocabulary.decode(made["caption"].cpu()))
     Image.fromarray((page.numpy() * 255).round().astype("uint8")).save(data := io.BytesIO(), "png")
     return write_atomically(path, data.getvalue())
+
+
+def save_described(model, path: Path | str, n: int = 12, seed: int = 0, device: str = "cpu") -> Path:
+    """Write samples from the prior as a small PNG: faces beside their strings, both as they are generated."""
+    from mmlib.data.attributes import FILL
+    from mmlib.data.text import decode
+    from mmlib.seeding import generator
+
+    made = model.sample(n, generator(seed, device))
+    texts = [text.rstrip(FILL) for text in decode(made["text"].argmax(-1).cpu())]
+    page = captioned(made["image"].clamp(0, 1), texts)
+    Image.fromarray((page.numpy() * 255).round().astype("uint8")).save(data := io.BytesIO(), "png")
+    return write_atomically(path, data.getvalue())

@@ -6,12 +6,27 @@ from functools import partial
 import torch
 
 from mmlib.checks import look_up, one_of, per_name, whole
-from mmlib.data import LOADERS, CaptionedSet, DataSet, load
+from mmlib.data import LOADERS, AttributedSet, CaptionedSet, DataSet, load
 from mmlib.data.batches import SCHEDULES
-from mmlib.metrics import CaptionJudges, Classifiers, fit_caption_judges, train_classifiers, with_processes
+from mmlib.metrics import (
+    AttributeJudges,
+    CaptionJudges,
+    Classifiers,
+    fit_attribute_judges,
+    fit_caption_judges,
+    train_classifiers,
+    with_processes,
+)
 from mmlib.modality import BernoulliLikelihood, LaplaceLikelihood, NormalLikelihood
 from mmlib.models import MMALI, MultimodalVAE, get_model
-from mmlib.nets import CaptionJointEncoder, ImageJointEncoder, JointEncoder, cub_networks, modalities
+from mmlib.nets import (
+    CaptionJointEncoder,
+    ImageJointEncoder,
+    JointEncoder,
+    cub_networks,
+    modalities,
+    residual_networks,
+)
 from mmlib.runs.recipe import Recipe
 from mmlib.seeding import child
 
@@ -19,9 +34,13 @@ LIKELIHOODS = {"laplace": LaplaceLikelihood, "normal": NormalLikelihood}
 LIKELIHOODS["bernoulli"] = lambda scale: BernoulliLikelihood()  # has none
 SMALL = {"embedding": 32, "norm": False}  # networks of captions at the embedded scale
 NETWORKS = {"": lambda *_: None, "cub": cub_networks, "cub-small": partial(cub_networks, **SMALL)}
+NETWORKS |= {"faces": residual_networks, "faces-small": partial(residual_networks, norm=False, dropout=0.0)}
 JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder, "captions": CaptionJointEncoder}
 JOINT_ENCODERS["captions-small"] = partial(CaptionJointEncoder, **SMALL)
 JUDGES = ("classifiers", "processes")
+ATTRIBUTE_JUDGES = {
+    "celeba": {"width": 0.25}
+}  # options of the judges of attributes, where the usual ones are too small
 DIRECTIONS = {"birds": 10}  # canonical ones that are compared; default: as many as the papers'
 
 
@@ -74,8 +93,10 @@ def judges_data(recipe: Recipe, data: DataSet, cache=None) -> DataSet:
     return load(recipe.dataset, cache=cache, **whole) if "fraction" in recipe.data_options else data
 
 
-def build_classifiers(data: DataSet, cache=None) -> Classifiers | CaptionJudges:
+def build_classifiers(data: DataSet, cache=None) -> Classifiers | CaptionJudges | AttributeJudges:
     """What judges coherence on this data set, the same for every recipe and seed: classifiers, or of captions CCA."""
+    if isinstance(data, AttributedSet):
+        return fit_attribute_judges(data, cache=cache, **ATTRIBUTE_JUDGES.get(data.name, {}))
     if isinstance(data, CaptionedSet):
         more = {"k": DIRECTIONS[data.name]} if data.name in DIRECTIONS else {}
         return fit_caption_judges(data, cache=cache, **more)

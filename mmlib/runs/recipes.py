@@ -9,12 +9,20 @@ from urllib.parse import quote, unquote
 
 from mmlib.checks import look_up
 from mmlib.files import parse_yaml, read_yaml
-from mmlib.runs.catalogue import birds, hand_street, hand_street_text, mnist_svhn, mnist_svhn_text, multi
+from mmlib.runs.catalogue import (
+    birds,
+    faces,
+    hand_street,
+    hand_street_text,
+    mnist_svhn,
+    mnist_svhn_text,
+    multi,
+)
 from mmlib.runs.recipe import PROSE, Recipe, from_dict
 
 CATALOGUE = [
     recipe
-    for module in (hand_street, hand_street_text, multi, birds, mnist_svhn, mnist_svhn_text)
+    for module in (hand_street, hand_street_text, multi, birds, faces, mnist_svhn, mnist_svhn_text)
     for recipe in module.RECIPES
 ]
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in CATALOGUE}

@@ -147,6 +147,7 @@ def _make(folder: RunFolder, device, threads, portable, progress, every, cache, 
 
 def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options):
     """Take the missing steps: the history, and the model that is to be measured, of averaged weights if there are."""
+    from mmlib.metrics.split import at_rest
     from mmlib.runs.training import average, kind_of
     from mmlib.seeding import child
 
@@ -155,8 +156,9 @@ def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options
     folder.write_rows(rows)
 
     def validate(step: int, _) -> dict[str, float]:
-        values = watch(measured, data.validation, classifiers, child(seed, "validation", step))
-        values |= monitor(step, measured, seed)
+        with at_rest(measured):
+            values = watch(measured, data.validation, classifiers, child(seed, "validation", step))
+            values |= monitor(step, measured, seed)
         rows.append({"step": step, **values})
         folder.write_rows(rows)
         shown = {"loss": values.get("validation/loss"), "coherence": _coherence(values)}
@@ -172,19 +174,23 @@ def _train(folder: RunFolder, model, data, classifiers, say: Callable, **options
 
 def _evaluate(folder: RunFolder, model, data, classifiers, device) -> dict:
     """All metrics on validation and test, and the picture of samples: a function of the weights and the seed."""
-    from mmlib.metrics.captions import CaptionJudges
-    from mmlib.plots.captions import save_captioned
+    from mmlib.metrics import AttributeJudges, CaptionJudges
+    from mmlib.plots.captions import save_captioned, save_described
     from mmlib.plots.grids import save_samples
     from mmlib.runs.training import kind_of, report
     from mmlib.seeding import child
 
     recipe, seed = folder.recipe, folder.seed
+    model.eval()
     found = {name: report(model, data, name, classifiers, seed, device) for name in ("validation", "test")}
     for name, more in kind_of(recipe).measure(recipe, model, data, classifiers, seed, device).items():
         found[name].update(more)
     shown = {"seed": child(seed, "samples"), "device": device}
     if isinstance(classifiers, CaptionJudges):
         save_captioned(model, classifiers, folder.samples, **shown)
+    elif isinstance(classifiers, AttributeJudges):
+        if classifiers.showable:
+            save_described(model, folder.samples, **shown)
     else:
         save_samples(model, folder.samples, **shown)
     return found
@@ -219,25 +225,24 @@ def _check_continuable(folder: RunFolder, begun: dict, now: dict) -> None:
 
 
 def watch(model, split, classifiers, seed: int) -> dict[str, float]:
-    """What is measured on validation along the way: the loss and cross-coherence of every direction, or correlation."""
+    """What is measured on validation along the way: the loss, and coherence, correlation or precision of directions."""
     import torch
 
-    from mmlib.metrics.captions import CaptionJudges, cross_correlation
-    from mmlib.metrics.coherence import cross_coherence
+    from mmlib.metrics import AttributeJudges, CaptionJudges, cross_coherence, cross_correlation
     from mmlib.seeding import generator
 
     device = next(model.parameters()).device
     draw, names = generator(seed, device), list(model.modalities)
-    correlates = isinstance(classifiers, CaptionJudges)
+    correlates, ranks = (isinstance(classifiers, kind) for kind in (CaptionJudges, AttributeJudges))
     kind = "cross_correlation" if correlates else "cross_coherence"
-    right = {given: torch.zeros(len(names), dtype=torch.float64) for given in names}
+    right = {given: torch.zeros(len(names), dtype=torch.float64) for given in ([] if ranks else names)}
     loss, has_loss = 0.0, hasattr(model, "loss")  # an adversarial model has one only against its opponent
     with torch.no_grad():
         for some in torch.arange(len(split)).split(500):
             batch, labels = split.batch(some, device), split.labels[some.to(split.labels.device)]
             if has_loss:
                 loss += float(model.loss(batch, generator=draw)[0]) * len(some)
-            for given in names:
+            for given in right:
                 if correlates:
                     right[given] += cross_correlation(model, batch, given, classifiers, draw).sum().cpu()
                 else:
@@ -245,11 +250,22 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
                         cross_coherence(model, batch, labels, given, classifiers, draw).sum(1).cpu()
                     )
     values = {"validation/loss": loss / len(split)} if has_loss else {}
+    if ranks:
+        values |= watched_precision(model, split, classifiers, draw)
     for given, counts in right.items():
         for name, count in zip(names, counts.tolist(), strict=True):
             if name != given:
                 values[f"validation/{kind}/{given}/{name}"] = count / len(split)
     return values
+
+
+def watched_precision(model, split, judges, draw) -> dict[str, float]:
+    """Mean average precision of what is generated, in either direction."""
+    from mmlib.metrics.attributes import NAMES, generated_precisions
+
+    found = generated_precisions(model, split, judges, NAMES, draw)
+    ways = [(a, b) for a in found for b in NAMES if a != b]
+    return {f"validation/cross_precision/{a}/{b}": found[a][b]["mean"]["value"] for a, b in ways}
 
 
 def convergence(history: list[dict]) -> dict:
@@ -264,6 +280,6 @@ def convergence(history: list[dict]) -> dict:
 
 
 def _coherence(row: dict) -> float | None:
-    """Cross-coherence, or correlation, on validation, averaged over directions, if a row of the history has it."""
-    values = [number for name, number in flatten(row) if name.startswith("validation/cross_co")]
+    """Cross-coherence, correlation or precision on validation, averaged over directions, if a row has it."""
+    values = [number for name, number in flatten(row) if name.startswith("validation/cross_")]
     return sum(values) / len(values) if values else None

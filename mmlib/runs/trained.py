@@ -18,7 +18,7 @@ WEIGHTS = REPOSITORY / "data" / "weights"  # runs whose weights come with the re
 
 
 def load_trained(recipe: Recipe | str, seed=0, root: Path | str = "runs", device="cpu", cache=None):
-    """The model of a finished run with its trained weights, and its data set, both on ``device``.
+    """The model of a finished run with its trained weights, in evaluation mode, and its data set, on ``device``.
 
     The discriminator of an adversarial model, which is not kept, is that of its first step.
 
@@ -42,7 +42,7 @@ def load_trained(recipe: Recipe | str, seed=0, root: Path | str = "runs", device
     if former != recipe.hash:
         now = f"{recipe.name} is now {recipe.hash}"
         raise ValueError(f"{folder.weights} was made with recipe {former}; {now}")
-    return model.to(device), data.to(device)
+    return model.to(device).eval(), data.to(device)
 
 
 def load_recorded(recipe: Recipe | str, seed: int = 0, device: str = "cpu", cache=None):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from mmlib.metrics import (
+    AttributeJudges,
     CaptionJudges,
     Report,
     evaluate,
@@ -30,11 +31,11 @@ def report(model: nn.Module, data, split: str, judges, seed: int, device) -> Rep
     """What is measured of every kind of model on one split: coherences, latent accuracies, quality of generation.
 
     Of several modalities also how near the codes of related items are, and how far judges with processes disagree.
-    Judges of captions have no classes, so that theirs are correlations, and what the captions state.
+    Judges of captions and of attributes have no classes: theirs are correlations, and average precision.
     """
     rows, draws = data.splits[split], generator(child(seed, split), device)
     found = evaluate(model, rows, judges, draws, data.train)
-    if isinstance(judges, CaptionJudges):
+    if isinstance(judges, CaptionJudges | AttributeJudges):
         return found
     draws = generator(child(seed, split, "quality"), device)
     found["generation_quality"] = generation_quality(model, rows, judges, draws, runs=QUALITY_RUNS)
