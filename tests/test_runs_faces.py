@@ -33,7 +33,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     small = {"width": 0.03, "steps": 3}
-    monkeypatch.setattr(build, "JUDGES", {"faces": small, "celeba": small})
+    monkeypatch.setattr(build, "ATTRIBUTE_JUDGES", {"faces": small, "celeba": small})
     monkeypatch.setattr(training, "evaluate", partial(evaluate, samples=40))
 
 
