@@ -5,7 +5,8 @@
     python tests/bench.py --models       # the models of the book on one protocol, that of hand-street-text
     python tests/bench.py --contrast     # contrastive training, as unrelated tuples grow in number
     python tests/bench.py --supervision  # MEME, its codes in one pass of a decoder or each in its own
-    python tests/bench.py --record       # all of it, kept in data/speed.yaml, from which the book prints its tables
+    python tests/bench.py --record       # all of it, kept in data/speed.yaml, from which the book prints its tables;
+                                         # with the name of a table that one alone
 
 Each measurement has a process of its own, on one thread; rounds alternate, so that a slow minute of the machine strikes
 both sides. Leave the machine idle meanwhile: caches and memory traffic of other work change processor times too.
@@ -361,38 +362,42 @@ def main() -> None:
     parser.add_argument("--models", action="store_true", help="the third table instead")
     parser.add_argument("--contrast", action="store_true", help="the fourth table instead")
     parser.add_argument("--supervision", action="store_true", help="the fifth table instead")
-    parser.add_argument("--record", action="store_true", help="all of them, kept in data/speed.yaml")
+    parser.add_argument("--record", action="store_true", help="keep it; without another name all of them")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         one(**json.loads(options.one))
         return
-    tables = {}
-    if options.record or not (options.growth or options.models or options.contrast or options.supervision):
-        tables["beside"] = beside(options.rounds, options.seconds)
-    if options.record or options.growth:
-        tables["growth"] = grown(options.seconds)
-    if options.record or options.models:
-        tables["models"] = protocol(options.rounds, options.seconds)
-    if options.record or options.contrast:
-        tables["contrast"] = in_turn(CONTRAST, options.rounds, options.seconds)
-    if options.record or options.supervision:
-        tables["supervision"] = in_turn(SUPERVISION, options.rounds, options.seconds)
+    measures = {
+        "beside": lambda: beside(options.rounds, options.seconds),
+        "growth": lambda: grown(options.seconds),
+        "models": lambda: protocol(options.rounds, options.seconds),
+        "contrast": lambda: in_turn(CONTRAST, options.rounds, options.seconds),
+        "supervision": lambda: in_turn(SUPERVISION, options.rounds, options.seconds),
+    }
+    chosen = [name for name in measures if getattr(options, name, False)]
+    wanted = chosen or (list(measures) if options.record else ["beside"])
+    tables = {name: measures[name]() for name in wanted}
     if options.record:
-        import importlib.metadata
+        record(tables)
 
-        import yaml
 
-        from mmlib.files import write_atomically
-        from mmlib.runs.provenance import hardware
+def record(tables: dict[str, list[dict]]) -> None:
+    """Keep the tables in data/speed.yaml, each with where and when it was measured; other tables stay."""
+    import importlib.metadata
 
-        installed = {each.metadata["Name"] for each in importlib.metadata.distributions()}
-        versions = {
-            name: importlib.metadata.version(name) for name in ("torch", "multivae") if name in installed
-        }
-        facts = {"date": date.today().isoformat(), "hardware": hardware(), "versions": versions, **tables}
-        text = yaml.safe_dump(facts, sort_keys=False, default_flow_style=None, width=120)
-        print(write_atomically(ROOT / "data" / "speed.yaml", text.encode()))
+    import yaml
+
+    from mmlib.files import read_yaml, write_atomically
+    from mmlib.runs.provenance import hardware
+
+    installed = {each.metadata["Name"] for each in importlib.metadata.distributions()}
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "multivae") if name in installed}
+    facts = {"date": date.today().isoformat(), "hardware": hardware(), "versions": versions}
+    path = ROOT / "data" / "speed.yaml"
+    kept = read_yaml(path) | {name: {**facts, "rows": rows} for name, rows in tables.items()}
+    text = yaml.safe_dump(kept, sort_keys=False, default_flow_style=None, width=120)
+    print(write_atomically(path, text.encode()))
 
 
 if __name__ == "__main__":

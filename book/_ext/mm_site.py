@@ -106,9 +106,11 @@ class Speed(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """The tables, and where they were measured."""
-        from mmlib.files import REPOSITORY, read_yaml
+        from mmlib.book.speed import SPEED
+        from mmlib.files import read_yaml
 
-        found = read_yaml(REPOSITORY / "data" / "speed.yaml")
+        found = read_yaml(SPEED)
+        first = found["beside"]
         beside = [
             [
                 row["step"],
@@ -116,16 +118,16 @@ class Speed(Page):
                 ratio(row, "ms"),
                 ratio(row, "mb"),
             ]
-            for row in found["beside"]
+            for row in first["rows"]
         ]
         keys = ("m", "k", "width", "decodings", "ms", "mb")
-        grown = [[row["model"], *(f"{row[key]:g}" for key in keys)] for row in found["growth"]]
-        models = [[row["recipe"], f"{row['ms']:.1f}", f"{row['mb']:.0f}"] for row in found["models"]]
-        versions = " and ".join(f"{name} {version}" for name, version in found["versions"].items())
+        grown = [[row["model"], *(f"{row[key]:g}" for key in keys)] for row in found["growth"]["rows"]]
+        models = [[row["recipe"], f"{row['ms']:.1f}", f"{row['mb']:.0f}"] for row in found["models"]["rows"]]
+        versions = " and ".join(f"{name} {version}" for name, version in first["versions"].items())
         head = ["a step of", "mmlib, ms", "MultiVae, ms", "ratio of ms", "ratio of peak memory"]
         sizes = ["model", "M", "K", "width", "decodings per row", "ms", "MB"]
         return [
-            paragraph(f"Measured on {found['hardware']}, one thread, {found['date']}, with {versions}."),
+            paragraph(f"Measured on {first['hardware']}, one thread, {first['date']}, with {versions}."),
             table(head, beside, [4, 1, 1, 1, 1], ["mm-numbers"]),
             *details("Model by model", table(["recipe", "ms", "MB"], models, [4, 1, 1], ["mm-numbers"])),
             *details("As the work grows", table(sizes, grown, [2, 1, 1, 1, 2, 1, 1], ["mm-numbers"])),

@@ -13,8 +13,8 @@ from functools import cached_property
 
 from scipy.stats import t
 
+from mmlib.book import speed
 from mmlib.checks import look_up
-from mmlib.files import REPOSITORY, read_yaml
 from mmlib.models import MODELS
 from mmlib.runs import results
 from mmlib.runs.catalogue.settings import RATES
@@ -194,8 +194,8 @@ def _text(value) -> str:
 
 def bench() -> tuple[dict[str, dict], str]:
     """By recipe, milliseconds and megabytes of a step on an idle core; and where and when that was measured."""
-    found = read_yaml(REPOSITORY / "data" / "speed.yaml")
-    return {row["recipe"]: row for row in found["models"]}, f"{found['hardware']}, {found['date']}"
+    rows, where = speed.measured("models")
+    return {row["recipe"]: row for row in rows}, where
 
 
 def at_equal_seconds(known: Sequence[Row]) -> tuple[float, dict[str, Summary]]:

@@ -2,8 +2,7 @@
 
 from matplotlib.axes import Axes
 
-from mmlib import files
-from mmlib.book import ledger
+from mmlib.book import ledger, speed
 from mmlib.book.figures.recorded import draw_line, finish, recorded
 from mmlib.metrics import laplace_ceiling
 from mmlib.plots.results import Table, cell, table
@@ -61,15 +60,15 @@ def table_1(share: int, columns: dict[str, tuple[str, str]]) -> Table:
 
 def step_times() -> Table:
     """Milliseconds of a training step on one idle core, and how many times that of the model alone."""
-    found = files.read_yaml(files.REPOSITORY / "data" / "speed.yaml")
+    rows, where = speed.measured("contrast")
     body, alone = [], 1.0
-    for row in found.get("contrast", []):
+    for row in rows:
         alone = alone if row["step"].startswith("cI-") else row["ms"]
         body.append([row["step"], f"{row['ms']:.1f}", f"{row['ms'] / alone:.1f}"])
     return table(
         ["a training step", "ms", "times the model alone"],
         body or [["not measured yet", None, None]],
-        caption=f"MNIST-SVHN's networks, 128 rows, {found['hardware']}, {found['date']}",
+        caption=f"MNIST-SVHN's networks, 128 rows, {where}",
     )
 
 

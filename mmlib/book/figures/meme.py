@@ -6,7 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from mmlib import files
+from mmlib.book import speed
 from mmlib.book.figures.recorded import draw_line, finish, recorded
 from mmlib.book.figures.three_modalities import COHERENCE, NAMES, TRANSLATION
 from mmlib.book.ledger_rule import SEEDS
@@ -151,8 +151,8 @@ def recipe(alpha: float) -> str:
 
 def step_times() -> Table:
     """Milliseconds of a training step on one idle core beside the passes a pair that it makes."""
-    found = files.read_yaml(files.REPOSITORY / "data" / "speed.yaml")
-    measured = {row["step"]: row["ms"] for row in found.get("supervision", [])}
+    rows, where = speed.measured("supervision")
+    measured = {row["step"]: row["ms"] for row in rows}
     alone = measured.get("MVAE")
     body = [
         [
@@ -162,7 +162,7 @@ def step_times() -> Table:
         ]
         for label, passes in PASSES.items()
     ]
-    caption = f"MNIST-SVHN's networks, 128 pairs, {found['hardware']}, {found['date']}"
+    caption = f"MNIST-SVHN's networks, 128 pairs, {where or 'not measured yet'}"
     return table(["a training step", "encodings", "decodings", "ms", "times MVAE"], body, caption=caption)
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from mmlib import files
-from mmlib.book import ledger
+from mmlib.book import ledger, speed
 from mmlib.book.figures.recorded import draw_line, recorded
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import LINES, look, panels
@@ -40,8 +39,8 @@ TRANSLATION = tuple(path for label, (_, path) in COHERENCE.items() if "from" in 
 
 def step_times() -> tuple[dict[str, float], str]:
     """Milliseconds of a training step by recipe, on one idle core and in one run; and where and when that was."""
-    found = files.read_yaml(files.REPOSITORY / "data" / "speed.yaml")
-    return {row["recipe"]: row["ms"] for row in found["models"]}, f"{found['hardware']}, {found['date']}"
+    rows, where = speed.measured("models")
+    return {row["recipe"]: row["ms"] for row in rows}, where
 
 
 def not_recorded(recipes: Iterable[str]) -> str:
