@@ -205,12 +205,9 @@ def test_a_table_has_the_printed_cells_and_a_dash_or_ours_beside(files):
 
 
 def test_times_of_steps_are_in_units_of_the_model_alone(monkeypatch):
-    measured = {
-        "hardware": "a machine",
-        "date": "a day",
-        "contrast": [{"step": "A", "ms": 2.0}, {"step": "cI-A, N = 5", "ms": 3.0}, {"step": "B", "ms": 5.0}],
-    }
-    monkeypatch.setattr(tables.files, "read_yaml", lambda path: measured)
+    rows = [{"step": "A", "ms": 2.0}, {"step": "cI-A, N = 5", "ms": 3.0}, {"step": "B", "ms": 5.0}]
+    measured = {"contrast": {"hardware": "a machine", "date": "a day", "rows": rows}}
+    monkeypatch.setattr(tables.speed, "read_yaml", lambda path: measured)
     assert "a machine, a day" in str(tables.step_times())
     lines = str(tables.step_times()).splitlines()[-3:]
     assert lines == ["| A | 2.0 | 1.0 |", "| cI-A, N = 5 | 3.0 | 1.5 |", "| B | 5.0 | 1.0 |"]
