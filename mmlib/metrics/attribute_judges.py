@@ -152,8 +152,9 @@ def spelling(text: Tensor, names: Sequence[str]) -> Tensor:
     r"""How much of each attribute's name stands at its best place in a string: [N, A], from 0 to 1.
 
     A name w of n characters begins after a blank, an asterisk or at the start, and ends before a comma, an asterisk or
-    at the end; these count as its characters 0 and n + 1.
-        s_a = max_t 1/(n + 2) sum_{k=0}^{n+1} p(x_{t+k} in w_k)
+    at the end; these count as its characters 0 and n + 1. The score is that of the best place t,
+    max_t 1/(n + 2) sum_{k=0}^{n+1} p(x_{t+k} in w_k).
+
     Of symbols that are certain it is 1 if the name stands there to the letter, and less if not.
 
     Args:
