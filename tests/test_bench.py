@@ -38,7 +38,7 @@ def test_a_pass_for_each_code_computes_the_same():
         calls = []
         for part in model.modalities.values():
             part.decoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        losses.append(float(model.loss(batch, generator=torch.Generator().manual_seed(0))[0]))
+        losses.append(model.loss(batch, generator=torch.Generator().manual_seed(0))[0].item())
         passes.append(len(calls))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # single precision
     assert passes == [4, 2 * (1 + 4)]

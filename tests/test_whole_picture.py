@@ -138,7 +138,7 @@ def test_every_field_that_decides_a_number_is_a_setting():
         "likelihood": "normal", "likelihood_scale": 0.1, "weights": None, "batch_size": 5, "schedule": "alternating",
         "learning_rate": 0.5, "betas": (0.1, 0.2), "eps": 1e-3, "amsgrad": True, "clip_norm": 1.0, "clip_value": 1.0,
         "ema": 0.5, "ema_start": 1, "ema_ramp": True, "minibatches": 2, "propagation": {"from": "x"},
-        "likelihood_rows": 1, "likelihood_k": 1, "validations": 8, "model_options": {"k": 7},
+        "judges": "processes", "likelihood_rows": 1, "likelihood_k": 1, "validations": 8, "model_options": {"k": 7},
         "data_options": {"fraction": 0.1},
     }  # fmt: skip
     assert {*other, *PROSE} == {field.name for field in dataclasses.fields(Recipe)}
