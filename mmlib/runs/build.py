@@ -38,9 +38,7 @@ NETWORKS |= {"faces": residual_networks, "faces-small": partial(residual_network
 JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder, "captions": CaptionJointEncoder}
 JOINT_ENCODERS["captions-small"] = partial(CaptionJointEncoder, **SMALL)
 JUDGES = ("classifiers", "processes")
-ATTRIBUTE_JUDGES = {
-    "celeba": {"width": 0.25}
-}  # options of the judges of attributes, where the usual ones are too small
+ATTRIBUTE_JUDGES = {"celeba": {"width": 0.25}}  # options where the usual judge of attributes is too small
 DIRECTIONS = {"birds": 10}  # canonical ones that are compared; default: as many as the papers'
 
 
@@ -103,7 +101,7 @@ def build_classifiers(data: DataSet, cache=None) -> Classifiers | CaptionJudges 
     return train_classifiers(data, cache=cache)
 
 
-def build_judges(recipe: Recipe, data: DataSet, cache=None) -> Classifiers | CaptionJudges:
+def build_judges(recipe: Recipe, data: DataSet, cache=None) -> Classifiers | CaptionJudges | AttributeJudges:
     """What judges the recipe's model: :func:`build_classifiers`, with processes beside them if it asks for these."""
     whole = judges_data(recipe, data, cache)
     judges = build_classifiers(whole, cache)
