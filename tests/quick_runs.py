@@ -53,13 +53,13 @@ def quick():
 
 
 def events(folder):
-    """What the journal of a run says, one event a line."""
+    """What the journal of a run says, one event a line; what is no event (a damaged line) is left out."""
     lines = folder.journal.read_bytes().splitlines() if folder.journal.exists() else []
     found = []
     for line in lines:
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
-    return found
+    return [event for event in found if isinstance(event, dict)]  # noise can hold a number, which is JSON too
 
 
 def job(*arguments):

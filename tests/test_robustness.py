@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -397,7 +398,7 @@ def test_a_file_system_without_locks_is_refused(folder, cache, monkeypatch):
 def damaged(path, how):
     """Damage a file and return what it holds then."""
     data = path.read_bytes()
-    data = {"cut": data[: len(data) // 2], "empty": b"", "noise": os.urandom(len(data))}[how]
+    data = {"cut": data[: len(data) // 2], "empty": b"", "noise": random.Random(0).randbytes(len(data))}[how]
     path.write_bytes(data)
     return data
 
