@@ -36,34 +36,21 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Erratum:
-    """One row of ``data/errata.yaml``.
+    """One row of ``data/errata.yaml``."""
 
-    Attributes:
-        id: unique, ``<paper>-<rest>``.
-        paper: a key of `PAPERS`.
-        kind: a key of `KINDS`.
-        place: where in the paper or in its code.
-        title: one line.
-        printed: what the paper says.
-        correct: what is right, or what the code does, or what we choose where both are silent.
-        reason: why, in a few plain sentences.
-        shown_by: tests (``tests/test_x.py::test_name``) and places of the book (``page.ipynb#anchor``, the anchor a
-            label or the slug of a heading) where a number shows it.
-        equations: ids in ``data/equations.yaml``.
-        exhibits: ids of tables and figures in ``data/ledger``.
-    """
-
-    id: str
-    paper: Literal[*PAPERS]
-    kind: Literal[*KINDS]
-    place: str
-    title: str
-    printed: str
-    correct: str
-    reason: str
+    id: str  #: unique, ``<paper>-<rest>``.
+    paper: Literal[*PAPERS]  #: a key of `PAPERS`.
+    kind: Literal[*KINDS]  #: a key of `KINDS`.
+    place: str  #: where in the paper or in its code.
+    title: str  #: one line.
+    printed: str  #: what the paper says.
+    correct: str  #: what is right, or what the code does, or what we choose where both are silent.
+    reason: str  #: why, in a few plain sentences.
+    #: tests (``tests/test_x.py::test_name``) and places of the book (``page.ipynb#anchor``, the anchor a label or the
+    #: slug of a heading) where a number shows it.
     shown_by: tuple[str, ...]
-    equations: tuple[str, ...]
-    exhibits: tuple[str, ...]
+    equations: tuple[str, ...]  #: ids in ``data/equations.yaml``.
+    exhibits: tuple[str, ...]  #: ids of tables and figures in ``data/ledger``.
 
     def __post_init__(self):
         """Refuse an id that does not begin with the paper."""

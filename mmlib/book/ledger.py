@@ -24,17 +24,11 @@ UPDATE = "python -m mmlib ledger --update"
 
 @dataclass(frozen=True)
 class Records:
-    """The recorded results of the recipes, as the ledger reads them.
+    """The recorded results of the recipes, as the ledger reads them."""
 
-    Attributes:
-        recipes: every recipe, by name.
-        found: for each recipe its results by seed, their metrics by path.
-        problems: what is wrong with the files; such files are left out.
-    """
-
-    recipes: dict
-    found: dict[str, dict[int, dict]]
-    problems: tuple[str, ...]
+    recipes: dict  #: every recipe, by name.
+    found: dict[str, dict[int, dict]]  #: for each recipe its results by seed, their metrics by path.
+    problems: tuple[str, ...]  #: what is wrong with the files; such files are left out.
 
     @classmethod
     def read(cls, recipes: dict, root: Path | str) -> "Records":
@@ -94,21 +88,14 @@ class Records:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The printed numbers, and what our results say of each.
+    """The printed numbers, and what our results say of each."""
 
-    Attributes:
-        papers: by key.
-        cells: by exhibit, row and column, every cell in which a number is printed.
-        claims: by exhibit and claim, what the figures show.
-        records: the results that it rests on.
-        problems: what is wrong with the results, and ids of claims that are in no list.
-    """
-
-    papers: dict[str, Paper]
+    papers: dict[str, Paper]  #: by key.
+    #: by exhibit, row and column, every cell in which a number is printed.
     cells: dict[tuple[str, str, str], Answer]
-    claims: dict[tuple[str, str], Answer]
-    records: Records
-    problems: tuple[str, ...]
+    claims: dict[tuple[str, str], Answer]  #: by exhibit and claim, what the figures show.
+    records: Records  #: the results that it rests on.
+    problems: tuple[str, ...]  #: what is wrong with the results, and ids of claims that are in no list.
 
     @property
     def exhibits(self) -> dict[str, Exhibit]:

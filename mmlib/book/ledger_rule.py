@@ -43,40 +43,24 @@ RULE = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One metric of one recipe over seeds.
+    """One metric of one recipe over seeds."""
 
-    Attributes:
-        recipe: its name.
-        n: number of seeds.
-        mean: over seeds, in our unit.
-        sd: standard deviation over seeds, with n - 1; None for one seed.
-        faithful: whether the recipe has the paper's data, networks, objective and budget.
-        unconverged: number of seeds that still moved at the end of training.
-    """
-
-    recipe: str
-    n: int
-    mean: float
-    sd: float | None
-    faithful: bool = False
-    unconverged: int = 0
+    recipe: str  #: its name.
+    n: int  #: number of seeds.
+    mean: float  #: over seeds, in our unit.
+    sd: float | None  #: standard deviation over seeds, with n - 1; None for one seed.
+    faithful: bool = False  #: whether the recipe has the paper's data, networks, objective and budget.
+    unconverged: int = 0  #: number of seeds that still moved at the end of training.
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What our results say of one printed cell.
+    """What our results say of one printed cell."""
 
-    Attributes:
-        status: one of ``STATUSES``.
-        reason: why, in one line.
-        sample: the results it rests on; None if there are none.
-        against: the results of the row it was compared with, if it was.
-    """
-
-    status: str
-    reason: str
-    sample: Sample | None = None
-    against: Sample | None = None
+    status: str  #: one of ``STATUSES``.
+    reason: str  #: why, in one line.
+    sample: Sample | None = None  #: the results it rests on; None if there are none.
+    against: Sample | None = None  #: the results of the row it was compared with, if it was.
 
 
 def judge(

@@ -55,19 +55,12 @@ SEEDS = 3  # fewer cannot say how far another seed lies
 
 @dataclass(frozen=True)
 class Row:
-    """One recipe of the table, recorded or not; or a model that has none on a data set.
+    """One recipe of the table, recorded or not; or a model that has none on a data set."""
 
-    Attributes:
-        data: one of `MODALITIES`.
-        label: the ending of the recipe's name, or the model's name.
-        model: name in ``MODELS``.
-        recipe: None if there is none.
-    """
-
-    data: str
-    label: str
-    model: str
-    recipe: Recipe | None
+    data: str  #: one of `MODALITIES`.
+    label: str  #: the ending of the recipe's name, or the model's name.
+    model: str  #: name in ``MODELS``.
+    recipe: Recipe | None  #: None if there is none.
 
     @cached_property
     def runs(self) -> list[dict]:
