@@ -11,24 +11,15 @@ from mmlib.files import read_yaml
 LEDGER = DATA / "ledger"
 
 
-def load(
-    folder: Path | str = LEDGER,
-    known_recipes: Collection[str] | None = None,
-    known_errata: Collection[str] | None = None,
-) -> dict[str, Paper]:
-    """Every paper of the ledger that has a file, in the order of ``PAPERS``.
-
-    Args:
-        folder: with one file for each paper.
-        known_recipes: names that a row may give; by default those of the library.
-        known_errata: ids that a suspicion may give; by default those of ``data/errata.yaml``.
+def load(folder: Path | str = LEDGER, known_recipes: Collection[str] | None = None) -> dict[str, Paper]:
+    """Every paper of the ledger that has a file, in the order of ``PAPERS``; rows may name recipes of the library.
 
     Raises:
         ValueError: if something in a file is not as it should be; names file, exhibit and cell.
     """
     if known_recipes is None:
         from mmlib.runs.recipes import RECIPES as known_recipes
-    known_errata = errata.load() if known_errata is None else known_errata
+    known_errata = errata.load()
     paths = [path for paper in PAPERS if (path := Path(folder) / f"{paper}.yaml").exists()]
     papers = {path.stem: fit(read_yaml(path), Paper, path.name) for path in paths}
     for name, paper in papers.items():
