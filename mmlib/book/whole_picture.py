@@ -120,11 +120,6 @@ def rows(data: str) -> list[Row]:
     return made
 
 
-def recorded_rows(data: str, seeds: int = 1) -> list[Row]:
-    """The rows of which at least so many seeds are recorded."""
-    return [row for row in rows(data) if len(row.runs) >= seeds]
-
-
 def cross(data: str) -> list[str]:
     """Paths of all cross-coherences of different modalities."""
     names = MODALITIES[data]
