@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from mmlib.book import entries
-from mmlib.book.pages import anchors, text
 
 ERRATA = entries.DATA / "errata.yaml"
 PAPERS = {
@@ -67,21 +66,7 @@ def load(path: Path | str = ERRATA) -> dict[str, Erratum]:
     return entries.load(path, Erratum)
 
 
-def entries_by_paper(path: Path | str = ERRATA) -> dict[str, list[Erratum]]:
-    """Entries under the title of their paper, papers in the order of `PAPERS`, entries in that of the file."""
-    found = load(path).values()
-    grouped = {title: [entry for entry in found if entry.paper == paper] for paper, title in PAPERS.items()}
-    return {title: entries for title, entries in grouped.items() if entries}
-
-
-def missing_targets(entry: Erratum, root: Path | str = entries.ROOT) -> list[str]:
-    """Those of the entry's ``shown_by`` that do not exist below ``root``; empty if all do."""
-    return [target for target in entry.shown_by if not _exists(target, Path(root))]
-
-
-def _exists(target: str, root: Path) -> bool:
-    file, is_test, name = target.partition("::")
-    if is_test:
-        return (root / file).is_file() and f"def {name}(" in (root / file).read_text("utf-8")
-    page, _, anchor = target.partition("#")
-    return (root / "book" / page).is_file() and anchor in anchors(text(root / "book" / page))
+def by_paper() -> dict[str, list[Erratum]]:
+    """The entries of each paper, papers in the order of `PAPERS`, entries in that of the file."""
+    found = load().values()
+    return {paper: [entry for entry in found if entry.paper == paper] for paper in PAPERS}
