@@ -109,13 +109,7 @@ class Ledger:
 def read(
     folder=LEDGER, root=results.RESULTS, recipes: dict | None = None, claims=list_of_claims.CLAIMS
 ) -> Ledger:
-    """The ledger as files and recorded results give it now.
-
-    Args:
-        folder: of the typed numbers.
-        root: of the recorded results.
-        recipes: by name; by default those of the library.
-        claims: path of the list of claims.
+    """The ledger as typed numbers, recorded results and claims give it now, ``recipes`` by name or the library's.
 
     Raises:
         ValueError: if a file of the ledger is not as it should be.

@@ -171,6 +171,14 @@ def differences(table: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str],
     return usual, own
 
 
+def settings_apart(rows: Iterable[Row]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """`differences` between the recipes of rows, and between where their runs were made, together."""
+    rows = list(rows)
+    usual, own = differences({row.label: settings(row.recipe) for row in rows if row.recipe})
+    where, made = differences({row.label: origin(row.runs) for row in rows if row.runs})
+    return usual | where, {label: said | made.get(label, {}) for label, said in own.items()}
+
+
 def _text(value) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_text, value))}]"
@@ -218,6 +226,15 @@ def _reached(run: dict, paths: Sequence[str], limit: float) -> float | None:
 
 
 # --- what intervals allow to say ------------------------------------------------------------------------------------
+
+
+def interval(summary: Summary | None, unit: float = 100.0, digits: int = 1) -> str:
+    """Mean, [interval] and (number of seeds) as text; empty if there is nothing."""
+    if summary is None:
+        return ""
+    low, high = summary.low, summary.high
+    ends = "" if low is None else f" [{unit * low:.{digits}f}, {unit * high:.{digits}f}]"
+    return f"{unit * summary.mean:.{digits}f}{ends} ({summary.n})"
 
 
 def difference(better: Summary, worse: Summary, confidence: float = 0.95) -> tuple[float, float]:
