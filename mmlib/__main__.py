@@ -375,8 +375,7 @@ def _table(options) -> int:
     found = ledger.read()
     if options.exhibit:
         exhibit = found.exhibit(options.exhibit)
-        text = ledger_text.table(exhibit, found, style)
-        return _print(options, ledger.answers(exhibit, found), [text])
+        return _print(options, ledger.answers(exhibit, found), [ledger_text.table(exhibit, found, style)])
     shown = {name: exhibit for name, exhibit in found.exhibits.items() if exhibit.cells}
     content = {name: {"cells": exhibit.cells, "title": exhibit.title} for name, exhibit in shown.items()}
     return _print(options, content, (f"{n:<16}{e.cells:>4} cells  {e.title}" for n, e in shown.items()))

@@ -11,15 +11,19 @@ from mmlib.files import read_yaml
 LEDGER = DATA / "ledger"
 
 
-def load(folder: Path | str = LEDGER, known_recipes: Collection[str] | None = None) -> dict[str, Paper]:
-    """Every paper of the ledger that has a file, in the order of ``PAPERS``; rows may name recipes of the library.
+def load(
+    folder: Path | str = LEDGER,
+    known_recipes: Collection[str] | None = None,
+    known_errata: Collection[str] | None = None,
+) -> dict[str, Paper]:
+    """Every paper of the ledger that has a file, in the order of ``PAPERS``; known is by default what there is.
 
     Raises:
         ValueError: if something in a file is not as it should be; names file, exhibit and cell.
     """
     if known_recipes is None:
         from mmlib.runs.recipes import RECIPES as known_recipes
-    known_errata = errata.load()
+    known_errata = errata.load() if known_errata is None else known_errata
     paths = [path for paper in PAPERS if (path := Path(folder) / f"{paper}.yaml").exists()]
     papers = {path.stem: fit(read_yaml(path), Paper, path.name) for path in paths}
     for name, paper in papers.items():
