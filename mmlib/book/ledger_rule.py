@@ -66,14 +66,10 @@ class Answer:
 def judge(
     paper: Cell, unit: Unit, ours: Sample | None, baseline: Cell | None, theirs: Sample | None
 ) -> Answer:
-    """The status of one printed cell.
+    """The status of one printed cell, in its unit, by our results for it, if there are any.
 
-    Args:
-        paper: the printed cell.
-        unit: of the printed numbers.
-        ours: our results for it, if any.
-        baseline: the printed cell of the row that this one is compared with, in the same column, if there is one.
-        theirs: our results for that cell, of the same family of recipes as ``ours``.
+    ``baseline`` is the printed cell of the row that this one is compared with, in the same column, and ``theirs`` are
+    our results for it, of the same family of recipes as ``ours``.
     """
     if ours is None:
         return Answer(NOT_ATTEMPTED, "no recorded result")

@@ -44,12 +44,8 @@ ENDINGS = {  # of the names of recipes that stand for a model: those of them tha
     "mmali": ("mmali", "mmali-shared"),
 }
 NO_METRICS = {"rows", "n", "k", "threshold"}  # numbers beside the metrics that say how they were measured
-SINGLE = (
-    "modalities",
-    "latent_dim",
-    "content_dim",
-    "joint_encoder",
-)  # arguments of models that a recipe gives
+# arguments of models that a recipe gives
+SINGLE = ("modalities", "latent_dim", "content_dim", "joint_encoder")
 SEEDS = 3  # fewer cannot say how far another seed lies
 
 
