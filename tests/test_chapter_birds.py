@@ -87,6 +87,14 @@ def test_the_best_caption_of_a_picture_is_picked():
         assert torch.equal(judges.sentences(caption[None])[0], judges.sentences(symbols)[each.argmax()])
 
 
+def test_length_does_not_count_for_the_angle():
+    judges = CaptionJudges(None, None, None, {}, None, torch.tensor([[1.0, 0.0], [0.0, 9.0], [0.1, 0.1]]))
+    images = torch.tensor([[0.1, 0.0], [0.02, 0.1]])
+    assert figures.nearest_by_angle(judges, images).tolist() == [0, 1] and judges.nearest(
+        images
+    ).tolist() == [2, 2]
+
+
 def test_layers_are_listed_with_their_shapes():
     lines = str(figures.layers(CaptionEncoder(), CaptionDecoder(), torch.zeros(1, 32, dtype=torch.long)))
     assert "| word vectors: 1 x 32 x 128 | code: 64 x 1 x 1 |" in lines

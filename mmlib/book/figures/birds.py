@@ -213,7 +213,7 @@ def translations(model, judges, data, rows: Sequence[int], generator=None) -> Ax
     """For some validation rows: picture and caption generated from it; caption and training picture nearest to its own.
 
     Left: a picture, and what the model says of it. Right: the real caption of the same picture, beside the training
-    picture that is nearest to the features that the model made of this caption.
+    picture that is nearest, by angle, to the features that the model made of this caption.
     """
     batch = data.validation.batch(torch.tensor(rows))
     number = data.validation.original("image", torch.tensor(rows))
@@ -222,7 +222,7 @@ def translations(model, judges, data, rows: Sequence[int], generator=None) -> Ax
         for given in ("image", "caption")
     }
     words = judges.vocabulary.decode
-    found = judges.pictures[judges.nearest(made["caption"]["image"]).cpu()]
+    found = judges.pictures[nearest_by_angle(judges, made["caption"]["image"])]
     pairs = zip(
         judges.pictures[number], words(made["image"]["caption"]), found, words(batch["caption"]), strict=True
     )
@@ -231,6 +231,11 @@ def translations(model, judges, data, rows: Sequence[int], generator=None) -> Ax
         pictures += [seen, drawn]
         captions += [f"-> {said}", f"{real} <-"]
     return page(torch.stack(pictures), captions)
+
+
+def nearest_by_angle(judges, images: Tensor) -> Tensor:
+    """The training picture whose features have the smallest angle to each of [N, F], of any length: int64 [N]."""
+    return (normalize(images) @ normalize(judges.features).T).argmax(1)
 
 
 def score_histograms(found: Mapping[str, Mapping[str, Tensor]]) -> Sequence[Axes]:
