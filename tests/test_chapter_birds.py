@@ -69,7 +69,9 @@ def test_a_claim_wants_three_seeds(files):
         figures.level("a", "parse_rate/image") is None
         and figures.half_way("a", "attribute_agreement/caption/image") is None
     )
+    assert figures.ahead("a", "parse_rate/all", "attribute_agreement/shuffled") is None
     files["a"].append(run(2, 0.7))
+    assert figures.ahead("a", "parse_rate/all", "attribute_agreement/shuffled").mean == pytest.approx(0.5)
     assert figures.level("a", "parse_rate/image").mean == pytest.approx(0.7)
     assert figures.half_way("a", "attribute_agreement/caption/image").mean == pytest.approx(0.1)
 

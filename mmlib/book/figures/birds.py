@@ -137,6 +137,14 @@ def level(name: str, path: str) -> Summary | None:
     return found if found is not None and found.n >= SEEDS else None
 
 
+def ahead(name: str, better: str, worse: str) -> Summary | None:
+    """How far one metric of a recipe is ahead of another, seed by seed; None as of `level`."""
+    found = [level(name, path) for path in (better, worse)]
+    return (
+        None if None in found else summarise([a - b for a, b in zip(*(f.values for f in found), strict=True)])
+    )
+
+
 def half_way(name: str, path: str) -> Summary | None:
     """How far the truth of captions lies above the middle between shuffled and real pairs; None as of `level`."""
     found = level(name, path)
