@@ -189,7 +189,11 @@ class CategoricalLikelihood(Likelihood):
         return (*shape, self.classes)
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """log p(x | z): logits [..., B, *shape, classes] and int64 ``x`` [B, *shape] to [..., B], nats, summed."""
+        r"""log p(x | z): logits [..., B, *shape, classes] and int64 ``x`` [B, *shape] to [..., B], nats, summed.
+
+        Equation: ``eq-caption-likelihood``. Source: Shi et al. 2019, released code, which counts padding.
+            log p(x | z) = sum_t l[t, x_t] - log sum_i exp l[t, i],  both sums without padding
+        """
         chosen = x.expand(self.fitting(params, x).shape[:-1])[..., None]
         each = self._allowed(params).log_softmax(-1).gather(-1, chosen)[..., 0]
         return self.summed(each if self.padding is None else each.masked_fill(x == self.padding, 0), x)

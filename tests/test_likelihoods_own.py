@@ -240,6 +240,7 @@ def test_probabilities_of_all_items_of_a_length_add_to_one():
     torch.testing.assert_close(mean.sum(-1), torch.ones(1, 3).double())
 
 
+@pytest.mark.equation("eq-caption-likelihood")
 def test_padding_counts_nothing_and_the_rest_what_it_counts_alone():
     logits = made(1, 5, 3, 4, 4).requires_grad_()
     found = CategoricalLikelihood(4, padding=0).log_prob(logits, PADDED)

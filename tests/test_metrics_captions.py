@@ -6,7 +6,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmlib.data import load
-from mmlib.metrics import cross_correlation, evaluate, evaluate_captions, fit_caption_judges
+from mmlib.metrics import (
+    cross_correlation,
+    evaluate,
+    evaluate_captions,
+    fit_caption_judges,
+    surest_captions,
+)
 
 pytest.importorskip("gensim")
 SMALL = {"train": 400, "validation": 60, "test": 60, "captions": 3}
@@ -129,3 +135,23 @@ def test_what_cannot_be_judged_is_refused(data, judges):
     model.modalities = nn.ModuleDict({"image": nn.Identity(), "text": nn.Identity()})
     with pytest.raises(ValueError, match="model has modalities image, text; expected image and caption"):
         evaluate_captions(model, data.test, judges)
+
+
+def test_the_surest_of_several_captions_is_kept():
+    """Two draws of two captions: the second is surer of the first row up to its end, the first of the second row."""
+    first = torch.tensor([[0.5, 0.2, 0.3, 0.0], [0.1, 0.0, 0.9, 0.0]]).repeat(
+        2, 1, 1
+    )  # symbol 0, then the end
+    second = torch.tensor([[0.3, 0.0, 0.1, 0.6], [0.0, 0.0, 1.0, 0.0]]).repeat(2, 1, 1)
+    second[1, 0] = torch.tensor([0.3, 0.0, 0.3, 0.4])
+    tail = torch.full((2, 1, 4), 0.25)  # after the end nothing counts
+    tail[1, 0] = torch.tensor([0.1, 0.7, 0.1, 0.1])
+
+    class Two:
+        draws = iter((torch.cat([first, tail.flip(0)], 1), torch.cat([second, tail], 1)))
+
+        def generate(self, batch, given, to, generator):
+            return {"caption": next(self.draws)}
+
+    found = surest_captions(Two(), {}, ["image"], 2)
+    assert found[:, :2].tolist() == [[3, 2], [0, 2]]

@@ -37,6 +37,7 @@ def views():
     return first, torch.cat([RHO * first + (1 - RHO**2).sqrt() * noise, alone], 1)
 
 
+@pytest.mark.equation("eq-cca")
 @pytest.mark.parametrize("convention", ["whitened", "official"])
 def test_canonical_correlations_are_the_known_ones(views, convention):
     found = fit_cca(*views, k=3, ridge=0, convention=convention)
@@ -54,6 +55,7 @@ def test_correlated_normal_draws_have_the_correlations_of_their_distribution():
     assert ((found - RHO).abs() < 4 * (1 - RHO**2) / math.sqrt(40_000)).all()
 
 
+@pytest.mark.equation("eq-cca")
 def test_whitened_projections_have_covariance_one_and_the_right_correlation(views):
     found = fit_cca(*views, k=3, ridge=0)
     a, b = (view @ directions for view, directions in zip(views, found.directions, strict=True))
@@ -61,6 +63,7 @@ def test_whitened_projections_have_covariance_one_and_the_right_correlation(view
         torch.testing.assert_close(one.T @ other / len(a), expected.double(), rtol=0, atol=ROUNDING)
 
 
+@pytest.mark.equation("eq-cca")
 def test_official_directions_have_length_one_together_and_are_those_of_the_released_program(views):
     """Written out as a general eigenproblem: inverse of the right side times the left, the 3 largest eigenvalues."""
     x, y = views[0], views[1] * 3 + 1
@@ -85,6 +88,7 @@ def test_whitened_scores_do_not_change_under_invertible_linear_maps_and_official
         assert torch.allclose(cca_score(one, x, y), cca_score(other, *moved), atol=1e-6) is same
 
 
+@pytest.mark.equation("eq-cca-score")
 def test_scores_by_hand():
     eye = torch.eye(2).double()
     projection = Projection(
@@ -130,6 +134,7 @@ def test_impossible_fits_are_refused(views, options, message):
 SYMBOLS = torch.tensor([[3, 3, 4, END, PADDING], [UNKNOWN, END, PADDING, PADDING, PADDING], [4, 4, 4, 4, 3]])
 
 
+@pytest.mark.equation("eq-sif")
 def test_weights_of_words_by_hand():
     """3 occurs 3 times, 4 5 times and an unknown word once: of 9."""
     weights = sif_weights(SYMBOLS, 6, a=0.1)

@@ -108,7 +108,7 @@ def test_recipes_survive_json_and_know_their_fields():
         ("width", None, "a positive number"),
         ("clip_norm", -1.0, "a positive number"),
         ("likelihood", 3, "a text"),
-        ("weights", 1.0, "a text or nothing"),
+        ("weights", 1.0, "a text, numbers by name, or nothing"),
         ("amsgrad", "yes", "true or false"),
         ("data_options", "dm: 1", "options by name"),
         ("betas", 0.9, "two numbers from 0 to 1"),

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from mmlib.metrics import CaptionJudges
-from mmlib.nets import CaptionJointEncoder, FeatureEncoder
-from mmlib.nets.plain import PlainEncoder
+from mmlib.nets import CaptionDecoder, CaptionJointEncoder, FeatureEncoder
+from mmlib.nets.plain import PlainDecoder, PlainEncoder, SymbolEncoder
 from mmlib.plots import captioned
 from mmlib.runs import build
 from mmlib.runs.recipes import RECIPES
@@ -56,7 +56,7 @@ def test_recipes_take_a_step_on_their_data(name, data):
     recipe = dataclasses.replace(RECIPES[name], width=0.05)
     model = build.build_model(recipe, data, 0)
     image, caption = (model.modalities[part] for part in ("image", "caption"))
-    assert caption.weight == 4 and image.weight == 1
+    assert caption.weight == 16 and image.weight == 1
     assert (
         caption.likelihood.padding == data.padding["caption"]
         and image.likelihood.scale == recipe.likelihood_scale
@@ -68,11 +68,18 @@ def test_recipes_take_a_step_on_their_data(name, data):
 
 def test_networks_are_chosen_by_name(data):
     options = {"joint_encoder": "captions-small"}
-    small = dataclasses.replace(TINY, model_options=options)
+    small = dataclasses.replace(TINY, networks="cub-small", model_options=options)
     plain = dataclasses.replace(TINY, networks="")
     model = build.build_model(small, data, 0)
     assert isinstance(model.modalities["image"].encoder, FeatureEncoder)
+    assert isinstance(model.modalities["caption"].decoder, CaptionDecoder)
     assert isinstance(model.joint_encoder, CaptionJointEncoder)
+    words = build.build_model(TINY, data, 0)
+    assert isinstance(words.modalities["caption"].encoder, SymbolEncoder)
+    assert isinstance(words.modalities["caption"].decoder, PlainDecoder)
+    trunks = words.joint_encoder.trunks
+    assert isinstance(trunks["image"], FeatureEncoder) and isinstance(trunks["caption"], SymbolEncoder)
+    assert trunks["caption"] is not words.modalities["caption"].encoder
     assert isinstance(build.build_model(plain, data, 0).modalities["image"].encoder, PlainEncoder)
     assert plain.hash != TINY.hash and "networks" not in plain.content
     with pytest.raises(ValueError, match="networks is 'vgg'; expected one of"):

@@ -13,6 +13,7 @@ from mmlib.metrics.captions import (
     evaluate_captions,
     fit_caption_judges,
     generated_pair,
+    surest_captions,
 )
 from mmlib.metrics.cca import Projection, cca_score, fit_cca
 from mmlib.metrics.classifiers import Classifiers, train_classifiers

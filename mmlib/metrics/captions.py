@@ -21,7 +21,7 @@ from mmlib.data.cache import cache_root, generated
 from mmlib.data.captioned import CaptionedSet
 from mmlib.data.core import SPLITS
 from mmlib.data.grammar import ATTRIBUTES, agreement
-from mmlib.data.vocabulary import Vocabulary
+from mmlib.data.vocabulary import END, Vocabulary
 from mmlib.metrics.cca import COMPONENTS, CONVENTIONS, Projection, cca_score, fit_cca
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.sentences import (
@@ -190,6 +190,36 @@ def generated_pair(
     else:
         made = model.generate(batch, given=list(given), to=list(NAMES), generator=generator)
     return {"image": made["image"], "caption": made["caption"].argmax(-1)}
+
+
+@torch.no_grad()
+def surest_captions(
+    model, batch: Mapping[str, Tensor], given: Collection[str], draws: int = 16, generator=None
+) -> Tensor:
+    """Of captions from several codes the one whose words the decoder is surest of, symbols int64 [B, L].
+
+    A code between two sentences leaves the decoder undecided at some places. How sure it is of a caption is the mean
+    logarithm of the probability of its words, each the likeliest at its place, up to the end.
+
+    Args:
+        model: any model of pictures and captions.
+        batch: what is given.
+        given: its names.
+        draws: codes for each row.
+        generator: source of the draws.
+    """
+    best = None
+    for _ in range(whole("draws", draws)):
+        chance, words = model.generate(batch, given=list(given), to=["caption"], generator=generator)[
+            "caption"
+        ].max(-1)
+        said = ((words == END).cumsum(1) - (words == END).long()) == 0  # up to the first end
+        sure = (chance.log() * said).sum(1) / said.sum(1)
+        if best is not None:
+            better = sure > best[0]
+            sure, words = torch.where(better, sure, best[0]), torch.where(better[:, None], words, best[1])
+        best = sure, words
+    return best[1]
 
 
 def cross_correlation(

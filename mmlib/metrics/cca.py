@@ -52,6 +52,8 @@ def fit_cca(
 ) -> Projection:
     r"""The ``k`` pairs of directions whose projections of two views correlate most, by one eigenproblem.
 
+    Equation: ``eq-cca``. Source: Massiceti et al. 2018 for the score; Shi et al. 2019, released code, for "official".
+
     .. code-block:: text
 
         [ 0    C12 ] [a]         [ C11 + r1   0        ] [a]
@@ -73,8 +75,6 @@ def fit_cca(
 
     Raises:
         ValueError: naming the argument.
-
-    Source: Massiceti et al. 2018 for the score; Shi et al. 2019, released code, for "official".
     """
     from scipy.linalg import eigh
 
@@ -109,6 +109,8 @@ def fit_cca(
 def cca_score(projection: Projection, x: Tensor, y: Tensor) -> Tensor:
     r"""How well rows of two views go together: the cosine of their centred projections, [N], from -1 to 1.
 
+    Equation: ``eq-cca-score``. Source: Chen and Zhu 2022, Eq. 11; Joy et al. 2022, Eq. 12.
+
     .. code-block:: text
 
         corr(x, y) = phi(x) . phi(y) / (|phi(x)| |phi(y)|),   phi(x) = W' x - mean of W' x in the data fitted
@@ -117,8 +119,6 @@ def cca_score(projection: Projection, x: Tensor, y: Tensor) -> Tensor:
         projection: of `fit_cca`.
         x: ``[N, n1]``.
         y: ``[N, n2]``.
-
-    Source: Chen and Zhu 2022, Eq. 11; Joy et al. 2022, Eq. 12.
     """
     projected = [
         (view.double() - mean) @ directions

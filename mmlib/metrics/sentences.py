@@ -52,6 +52,9 @@ def word_vectors(
 def sif_weights(symbols: Tensor, classes: int, a: float = 1e-3) -> Tensor:
     """Weights of words that count less the more frequent they are: float64 ``[classes]``, 0 for padding and end.
 
+    Equation: ``eq-sif``. Source: Arora, Liang and Ma 2017, "A simple but tough-to-beat baseline for sentence
+    embeddings", Section 3.
+
     .. code-block:: text
 
         weight(w) = a / (a + p(w)),   p(w) the share of w among the words of the training captions
@@ -60,8 +63,6 @@ def sif_weights(symbols: Tensor, classes: int, a: float = 1e-3) -> Tensor:
         symbols: int64 ``[N, L]``, training captions.
         classes: size of the vocabulary.
         a: at this share a word counts half.
-
-    Source: Arora, Liang and Ma 2017, "A simple but tough-to-beat baseline for sentence embeddings", Section 3.
     """
     counts = torch.bincount(symbols.flatten(), minlength=classes).double()
     counts[[PADDING, END]] = 0

@@ -9,7 +9,7 @@ too, and the last matrix is that of the encoder's embedding; here, as printed, t
 matrix of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -20,6 +20,7 @@ from mmlib.modality import Batch, Shape
 from mmlib.nets.choice import described
 from mmlib.nets.common import Decoder, Encoder, check_items, check_shape, scaled
 from mmlib.nets.joint import check_complete
+from mmlib.nets.plain import PlainDecoder, SymbolEncoder
 
 UNITS = (1024, 512, 256)  # of the hidden layers between features and code
 EMBEDDING = 128
@@ -230,6 +231,7 @@ def cub_networks(
     width: float = 1.0,
     embedding: int = EMBEDDING,
     norm: bool = True,
+    hidden: Sequence[int] | None = None,
 ) -> dict[str, tuple[Encoder, Decoder]]:
     """Encoder and decoder of Tables 3c and 3d for each modality: the argument ``networks`` of `mmlib.nets.modalities`.
 
@@ -239,6 +241,8 @@ def cub_networks(
         width: factor on units and channels.
         embedding: numbers of a word.
         norm: normalise captions by the batch, as printed.
+        hidden: units, whatever the width, of perceptrons that read and write captions in place of convolutions, with
+            the `SymbolEncoder` and `PlainDecoder` of `mmlib.nets.plain`; None: convolutions.
 
     Raises:
         ValueError: for a modality of another shape.
@@ -248,7 +252,11 @@ def cub_networks(
     words, found = {"embedding": embedding, "norm": norm}, {}
     for name, shape in shapes.items():
         sizes = codes[name], width
-        if name in symbols:
+        if name in symbols and hidden is not None:
+            logits = (*shape, symbols[name])
+            encoder = SymbolEncoder(shape, symbols[name], codes[name], hidden=hidden)
+            found[name] = encoder, PlainDecoder(logits, codes[name], hidden=tuple(hidden)[::-1])
+        elif name in symbols:
             encoder = CaptionEncoder(shape, *sizes, symbols[name], **words)
             found[name] = encoder, CaptionDecoder((*shape, symbols[name]), *sizes, **words)
         else:

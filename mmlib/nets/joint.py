@@ -5,6 +5,8 @@
 [B, *shape]) to a location and an unconstrained scale, [B, D] each.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,10 +39,17 @@ class JointEncoder(Encoder):
 
     The trunks are those of the unimodal encoders (without their heads), with weights of their own. ``data`` is a data
     set or a mapping modality name -> shape of one item, of any number of modalities. The layer that joins the features
-    has 512 units, as in Suzuki et al. 2016.
+    has 512 units, as in Suzuki et al. 2016. ``encoders``, by name, are taken apart for their trunks; without one a
+    modality has that of its shape.
     """
 
-    def __init__(self, data, latent_dim: int = 20, width: float = 1.0):
+    def __init__(
+        self,
+        data,
+        latent_dim: int = 20,
+        width: float = 1.0,
+        encoders: Mapping[str, Encoder] | None = None,
+    ):
         super().__init__(latent_dim)
         shapes, symbols = described(data)
         if not shapes:
@@ -48,7 +57,8 @@ class JointEncoder(Encoder):
         self.shapes = {module_name(name): shape for name, shape in shapes.items()}
         self.trunks = nn.ModuleDict()
         for name, shape in self.shapes.items():
-            encoder = networks_for(shape, symbols.get(name))[0](shape, latent_dim=latent_dim, width=width)
+            made = networks_for(shape, symbols.get(name))[0]
+            encoder = (encoders or {}).get(name) or made(shape, latent_dim=latent_dim, width=width)
             del encoder.loc, encoder.raw_scale  # only the trunk is used
             self.trunks[name] = encoder
         joined = sum(trunk.feature_dim for trunk in self.trunks.values())

@@ -34,9 +34,13 @@ LIKELIHOODS = {"laplace": LaplaceLikelihood, "normal": NormalLikelihood}
 LIKELIHOODS["bernoulli"] = lambda scale: BernoulliLikelihood()  # has none
 SMALL = {"embedding": 32, "norm": False}  # networks of captions at the embedded scale
 NETWORKS = {"": lambda *_: None, "cub": cub_networks, "cub-small": partial(cub_networks, **SMALL)}
+NETWORKS["cub-perceptron"] = partial(cub_networks, hidden=(400,))
 NETWORKS |= {"faces": residual_networks, "faces-small": partial(residual_networks, norm=False, dropout=0.0)}
 JOINT_ENCODERS = {"features": JointEncoder, "images": ImageJointEncoder, "captions": CaptionJointEncoder}
 JOINT_ENCODERS["captions-small"] = partial(CaptionJointEncoder, **SMALL)
+JOINT_ENCODERS["cub-perceptron"] = lambda *sizes: JointEncoder(
+    *sizes, {name: encoder for name, (encoder, _) in NETWORKS["cub-perceptron"](*sizes).items()}
+)
 JUDGES = ("classifiers", "processes")
 ATTRIBUTE_JUDGES = {"celeba": {"width": 0.25}}  # options where the usual judge of attributes is too small
 DIRECTIONS = {"birds": 10}  # canonical ones that are compared; default: as many as the papers'

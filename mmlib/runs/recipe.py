@@ -8,7 +8,8 @@ from mmlib.checks import positive, real, whole
 
 PROSE = ("name", "source", "reduced", "faithful")  # say what a recipe is for; decide no number
 ALWAYS = ("model", "dataset", "steps")  # are part of the hash, whatever they are
-TYPES = {str: "a text", str | None: "a text or nothing", bool: "true or false", dict: "options by name"}
+TYPES = {str: "a text", bool: "true or false", dict: "options by name"}
+TYPES[str | dict | None] = "a text, numbers by name, or nothing"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Recipe:
     width: float = 1.0  #: factor on the widths of the networks; 1 is the paper
     likelihood: str = "laplace"  #: or ``"normal"`` or ``"bernoulli"``, for all modalities
     likelihood_scale: float = 0.75  #: of Laplace (b) or normal (standard deviation), in pixels
-    weights: str | None = "pixels"  #: largest dimension / own dimension, or None for 1 everywhere
+    #: of the likelihoods: "pixels" for largest dimension / own dimension, numbers by name, or None for 1 everywhere
+    weights: str | dict | None = "pixels"
     batch_size: int = 128  #: rows a step
     schedule: str = "shuffled"  #: which rows a step sees, see ``mmlib.train.fit``
     learning_rate: float = 1e-3  #: of Adam, as are the next three

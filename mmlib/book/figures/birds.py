@@ -1,0 +1,282 @@
+"""Figures and tables of the chapter on captions and birds: pictures with captions, scores, and recorded runs."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mmlib.book import cub_captions, ledger
+from mmlib.book.figures.recorded import recorded
+from mmlib.book.ledger_rule import SEEDS
+from mmlib.metrics.captions import generated_pair
+from mmlib.metrics.cca import CONVENTIONS
+from mmlib.plots.captions import captioned
+from mmlib.plots.results import Table, table
+from mmlib.plots.style import panels
+from mmlib.summary import Summary, summarise
+
+MODELS = {
+    "MVAE": "mvae",
+    "MMVAE": "mmvae-iwae",
+    "cI-MMVAE": "ci-mmvae",
+    "cC-MMVAE": "cc-mmvae",
+    "JMVAE": "jmvae",
+}
+JOINT, TO_CAPTION, TO_IMAGE = "joint", "cross/image/caption", "cross/caption/image"
+# our column -> (id of the column in print, end of the path of our metric)
+COLUMNS = {
+    "joint": ("joint", JOINT),
+    "image to caption": ("img-to-cap", TO_CAPTION),
+    "caption to image": ("cap-to-img", TO_IMAGE),
+}
+PARTLY = {"MEME": "meme", "MMVAE": "mmvae-iwae", "MVAE": "mvae"}  # rows of MEME's Table 5
+
+
+def recipe(model: str, share: int = 100) -> str:
+    """The recipe of a row such as ``("cI-MMVAE", 20)``."""
+    return f"birds-{MODELS[model]}" if share == 100 else f"birds-{share}-{MODELS[model]}"
+
+
+def partly(model: str, paired: float) -> str:
+    """The recipe of a row of MEME's table: all pairs, or a share of them and the rest split."""
+    name = f"birds-{PARTLY[model]}"
+    return name if paired == 1 else f"{name}-split-{paired:g}"
+
+
+def score(end: str, convention: str = "official") -> str:
+    """Path of a correlation under a convention."""
+    return f"correlation/{convention}/{end}"
+
+
+# --- tables of recorded runs ----------------------------------------------------------------------------------------
+
+
+def interval(found: Summary | None, digits: int = 2, factor: int = 1) -> str | None:
+    """Mean, interval over seeds and number of seeds, as text; None where nothing is recorded."""
+    if found is None:
+        return None
+    ends = (
+        "" if found.low is None else f" [{factor * found.low:.{digits}f}, {factor * found.high:.{digits}f}]"
+    )
+    return f"{factor * found.mean:.{digits}f}{ends} ({found.n})"
+
+
+def bracket(path: str) -> Summary | None:
+    """A metric of test pairs themselves, real or shuffled: the same for every run that is recorded."""
+    every = (recorded(recipe(model, share), path) for share in (100, 20) for model in MODELS)
+    return next((found for found in every if found is not None), None)
+
+
+def table_2(share: int, convention: str = "official") -> Table:
+    """Table 2 of Shi et al. 2021, all or a fifth of the data: each column as printed, and ours beside it."""
+    book, body = ledger.read(), []
+    for model in MODELS:
+        line: list[object] = [model]
+        for printed, end in COLUMNS.values():
+            row = f"{model.lower()}-{share}"
+            known = row in book.exhibits["rbc-table-2"].rows  # with all of the data there is no JMVAE
+            text = ledger.printed("rbc-table-2", row, printed, book).split()[0] if known else None
+            line += [text, interval(recorded(recipe(model, share), score(end, convention)))]
+        body.append(line)
+    for label, end in (("real pairs", "real"), ("shuffled pairs", "shuffled")):
+        found = bracket(score(end, convention))
+        body.append([label, *[None, None if found is None else f"{found.mean:.2f}"] * len(COLUMNS)])
+    header = [head for name in COLUMNS for head in (f"{name}, printed", "here")]
+    caption = f"{share} % of the data, {convention} convention. Printed: CUB; here: `birds`, mean [interval] (seeds)"
+    return table(["correlation", *header], body, caption=caption)
+
+
+def truth() -> Table:
+    """How many captions parse, and how much of them is true, in per cent, on the test split."""
+    told = "attribute_agreement"
+    paths = ["parse_rate/image", f"{told}/caption/image", "parse_rate/all", f"{told}/caption/all"]
+    paths += [f"{told}/image/caption"]
+    body = []
+    for share in (100, 20):
+        for model in MODELS:
+            found = [interval(recorded(recipe(model, share), path), 0, 100) for path in paths]
+            body.append([f"{model}, {share} %", *found])
+    for end in ("real", "shuffled"):
+        found = bracket(f"{told}/{end}")
+        body.append([f"{end} pairs", None, None if found is None else f"{100 * found.mean:.0f}", *[None] * 3])
+    header = [
+        "on the test split, %",
+        "from picture: parses",
+        "true",
+        "from both: parses",
+        "true",
+        "picture fits",
+    ]
+    return table(header, body)
+
+
+def table_5() -> Table:
+    """A part of Table 5 of Joy et al. 2022: all pairs, and a quarter of them with one or the other of the rest."""
+    book, body = ledger.read(), []
+    for model, name in PARTLY.items():
+        for paired in (1, 0.25):
+            line: list[object] = [f"{model}, f = {paired:g}"]
+            for way, end in (("i-to-c", TO_CAPTION), ("c-to-i", TO_IMAGE)):
+                row = f"{name.split('-')[0]}-{'image' if name.startswith('mmvae') else 'split'}"
+                text = ledger.printed("meme-table-5", row, f"{way}-{paired:g}", book)
+                line += [None if text == "-" else text.split()[0]]
+                line += [interval(recorded(partly(model, paired), score(end)))]
+            body.append(line)
+    header = ["correlation", "image to caption, printed", "here", "caption to image, printed", "here"]
+    return table(
+        header, body, caption="Printed: CUB, ground truth 0.106; here: `birds`, mean [interval] (seeds)"
+    )
+
+
+def level(name: str, path: str) -> Summary | None:
+    """A metric of a recipe on the test split; None where fewer than three seeds are recorded."""
+    found = recorded(name, path)
+    return found if found is not None and found.n >= SEEDS else None
+
+
+def ahead(name: str, better: str, worse: str) -> Summary | None:
+    """How far one metric of a recipe is ahead of another, seed by seed; None as of `level`."""
+    found = [level(name, path) for path in (better, worse)]
+    return (
+        None if None in found else summarise([a - b for a, b in zip(*(f.values for f in found), strict=True)])
+    )
+
+
+def half_way(name: str, path: str) -> Summary | None:
+    """How far the truth of captions lies above the middle between shuffled and real pairs; None as of `level`."""
+    found = level(name, path)
+    if found is None:
+        return None
+    ends = [recorded(name, f"attribute_agreement/{end}").mean for end in ("shuffled", "real")]
+    return summarise([value - sum(ends) / 2 for value in found.values])
+
+
+# --- real captions --------------------------------------------------------------------------------------------------
+
+
+def real_captions() -> Table:
+    """What is recorded of the captions of CUB."""
+    found = cub_captions.recorded()
+    body = [[name, f"{value:,}"] for name, value in found["counts"].items()]
+    body += [[f"nearest to `{word}`", ", ".join(near)] for word, near in found["nearest words"].items()]
+    for convention, pairs in found["agreement"].items():
+        body += [[f"two captions of {label}, {convention}", f"{value:.3f}"] for label, value in pairs.items()]
+    recipe_ = ", ".join(f"{key} {value}" for key, value in found["recipe"].items() if key != "command")
+    caption = f"Captions of CUB, measured {found['date']} by `{found['recipe']['command']}` ({recipe_})"
+    return table(["CUB", "measured"], body, text=["measured"], caption=caption)
+
+
+# --- networks -------------------------------------------------------------------------------------------------------
+
+
+def layers(encoder: nn.Module, decoder: nn.Module, symbols: Tensor) -> Table:
+    """Shapes of what the layers of the convolutions of captions give, of one item, encoder and decoder side by side.
+
+    Args:
+        encoder: a `CaptionEncoder`.
+        decoder: a `CaptionDecoder`.
+        symbols: int64 [1, L].
+    """
+    encoder.eval()
+    decoder.eval()
+    with torch.no_grad():
+        x = encoder.embedding(symbols)[:, None]
+        down = [("word vectors", x.shape), *_through(encoder.convolutions, x)]
+        down.append(("two heads", encoder.loc(encoder.features(symbols)).shape))
+        z = torch.zeros(1, decoder.latent_dim)
+        up = [("code", (1, *z.shape[1:], 1, 1)), *_through(decoder.convolutions, z[:, :, None, None])]
+        up.append(("logits", decoder(z).shape))
+    shown = [[f"{name}: {' x '.join(map(str, shape[1:]))}" for name, shape in side] for side in (down, up)]
+    length = max(map(len, shown))
+    rows = zip(*(side + [""] * (length - len(side)) for side in shown), strict=True)
+    return table(["encoder", "decoder"], [list(row) for row in rows], text=["decoder"])
+
+
+def _through(convolutions: nn.Sequential, x: Tensor) -> list[tuple[str, torch.Size]]:
+    found = []
+    for layer in convolutions:
+        x = layer(x)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            kernel, stride = ("x".join(map(str, pair)) for pair in (layer.kernel_size, layer.stride))
+            found.append((f"{kernel}, stride {stride}", x.shape))
+    return found
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def page(pictures: Tensor | None, captions: Sequence[str], columns: int = 2) -> Axes:
+    """Pictures with their captions beside them, as one drawing of the column's width."""
+    shown = captioned(pictures, captions, columns)
+    _, ax = panels(height=7.0 * shown.shape[0] / shown.shape[1])
+    ax.imshow(shown.numpy(), interpolation="antialiased")
+    ax.set_axis_off()
+    return ax
+
+
+def translations(model, judges, data, rows: Sequence[int], generator=None) -> Axes:
+    """For some validation rows: picture and caption generated from it; caption and training picture nearest to its own.
+
+    Left: a picture, and what the model says of it. Right: the real caption of the same picture, beside the training
+    picture that is nearest, by angle, to the features that the model made of this caption.
+    """
+    batch = data.validation.batch(torch.tensor(rows))
+    number = data.validation.original("image", torch.tensor(rows))
+    made = {
+        given: generated_pair(model, {given: batch[given]}, [given], generator)
+        for given in ("image", "caption")
+    }
+    words = judges.vocabulary.decode
+    found = judges.pictures[nearest_by_angle(judges, made["caption"]["image"])]
+    pairs = zip(
+        judges.pictures[number], words(made["image"]["caption"]), found, words(batch["caption"]), strict=True
+    )
+    pictures, captions = [], []
+    for seen, said, drawn, real in pairs:
+        pictures += [seen, drawn]
+        captions += [f"-> {said}", f"{real} <-"]
+    return page(torch.stack(pictures), captions)
+
+
+def nearest_by_angle(judges, images: Tensor) -> Tensor:
+    """The training picture whose features have the smallest angle to each of [N, F], of any length: int64 [N]."""
+    return (normalize(images) @ normalize(judges.features).T).argmax(1)
+
+
+def score_histograms(found: Mapping[str, Mapping[str, Tensor]]) -> Sequence[Axes]:
+    """Scores of some sets of pairs, title -> label -> [N], each as a density; one panel a title, with the means."""
+    _, axes = panels(len(found), height=2.6, sharey=False)
+    styles = [{"color": "0.6", "alpha": 0.6}, {"color": "black", "histtype": "step"},
+              {"color": "#b2182b", "histtype": "step", "linestyle": "--"}]  # fmt: skip
+    for ax, (title, sets) in zip(np.atleast_1d(axes), found.items(), strict=True):
+        for (label, scores), style in zip(sets.items(), styles, strict=False):
+            ax.hist(scores.numpy(), np.linspace(-1, 1, 50), density=True, label=label, **style)
+            ax.axvline(float(scores.mean()), color=style["color"], linestyle=":", linewidth=1)
+        ax.set(title=title, xlabel="score", yticks=[], xlim=(-1, 1))
+    np.atleast_1d(axes)[0].legend(fontsize="small", loc="upper left")
+    return list(np.atleast_1d(axes))
+
+
+def best_captions(judges, images: Tensor, symbols: Tensor, rows: int = 500) -> Tensor:
+    """For each picture, features [N, F], the caption with the best whitened score among int64 [C, L]: int64 [N, L]."""
+    projection = judges.projections["whitened"]
+    x, y = (
+        normalize((view.double() - mean) @ directions)
+        for view, mean, directions in zip(
+            (images, judges.sentences(symbols)), projection.mean, projection.directions, strict=True
+        )
+    )
+    return symbols[torch.cat([(part @ y.T).argmax(1) for part in x.split(rows)])]
+
+
+def conventions(judges, images: Tensor, sets: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Scores of pictures, features [N, F], beside several sets of captions, label -> [N, L], under both conventions."""
+    return {
+        convention: {
+            label: judges.correlation(images, symbols, convention) for label, symbols in sets.items()
+        }
+        for convention in CONVENTIONS
+    }

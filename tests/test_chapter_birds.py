@@ -1,0 +1,166 @@
+"""What the chapter on captions and birds shows: recorded runs, picked captions, and statistics of real captions."""
+
+import matplotlib
+import pytest
+import torch
+import yaml
+
+from mmlib.book import cub_captions
+from mmlib.book.figures import birds as figures
+from mmlib.data.cub_files import CubPicture
+from mmlib.data.vocabulary import Vocabulary
+from mmlib.metrics import CaptionJudges, Projection, cca_score
+from mmlib.nets import CaptionDecoder, CaptionEncoder
+from mmlib.runs.recipes import RECIPES
+
+matplotlib.use("Agg")
+
+
+def run(seed, value):
+    """A result whose every score is a value, but for the pairs that bracket it."""
+    ways = {"image": {"caption": value}, "caption": {"image": value}}
+    scores = {"real": 0.6, "shuffled": 0.0, "joint": value / 2, "cross": ways}
+    true = {
+        "real": 1.0,
+        "shuffled": 0.2,
+        "caption": {"image": value, "all": value},
+        "image": {"caption": value},
+    }
+    report = {
+        "correlation": {"official": scores, "whitened": scores},
+        "parse_rate": {"image": value, "all": value},
+        "attribute_agreement": true,
+    }
+    return {"seed": seed, "metrics": {"test": report}}
+
+
+def test_every_row_has_its_recipe():
+    for share in (100, 20):
+        for model in figures.MODELS:
+            recipe = RECIPES[figures.recipe(model, share)]
+            assert recipe.data_options.get("fraction", 1) == share / 100
+    for model in figures.PARTLY:
+        assert RECIPES[figures.partly(model, 0.25)].data_options == {"paired": 0.25}
+        assert not RECIPES[figures.partly(model, 1)].data_options
+
+
+def test_tables_have_a_dash_where_nothing_is_recorded(files):
+    assert "| MVAE | 0.075 | – | -0.008 | – | 0.000 | – |" in str(figures.table_2(100)).splitlines()
+    files["birds-mvae"] = [run(seed, 0.3) for seed in range(3)]
+    lines = str(figures.table_2(100)).splitlines()
+    assert (
+        "| MVAE | 0.075 | 0.15 [0.15, 0.15] (3) | -0.008 | 0.30 [0.30, 0.30] (3) | 0.000 | 0.30 [0.30, 0.30] (3) |"
+        in lines
+    )
+    assert "| JMVAE | – | – | – | – | – | – |" in lines
+    assert "| real pairs | – | 0.60 | – | 0.60 | – | 0.60 |" in lines
+    lines = str(figures.truth()).splitlines()
+    assert f"| MVAE, 100 % |{' 30 [30, 30] (3) |' * 5}" in lines
+    assert "| shuffled pairs | – | 20 | – | – | – |" in lines
+    files["birds-meme-split-0.25"] = [run(0, 0.3)]
+    lines = str(figures.table_5()).splitlines()
+    assert "| MEME, f = 0.25 | 0.031 | 0.30 (1) | 0.047 | 0.30 (1) |" in lines
+    assert "| MMVAE, f = 0.25 | – | – | – | – |" in lines
+
+
+def test_a_claim_wants_three_seeds(files):
+    files["a"] = [run(seed, 0.7) for seed in range(2)]
+    assert (
+        figures.level("a", "parse_rate/image") is None
+        and figures.half_way("a", "attribute_agreement/caption/image") is None
+    )
+    assert figures.ahead("a", "parse_rate/all", "attribute_agreement/shuffled") is None
+    files["a"].append(run(2, 0.7))
+    assert figures.ahead("a", "parse_rate/all", "attribute_agreement/shuffled").mean == pytest.approx(0.5)
+    assert figures.level("a", "parse_rate/image").mean == pytest.approx(0.7)
+    assert figures.half_way("a", "attribute_agreement/caption/image").mean == pytest.approx(0.1)
+
+
+def test_the_best_caption_of_a_picture_is_picked():
+    torch.manual_seed(0)
+    means, directions = (torch.zeros(3), torch.ones(4)), (torch.randn(3, 2), torch.randn(4, 2))
+    projection = Projection(*(tuple(x.double() for x in pair) for pair in (means, directions)), torch.ones(2))
+    views = torch.randn(6, 4), torch.ones(6).double(), None, {"whitened": projection}
+    judges = CaptionJudges(*views, Vocabulary(("a", "b", "c")), torch.zeros(1, 3))
+    images, symbols = torch.randn(5, 3), torch.randint(3, 6, (7, 4))
+    found = figures.best_captions(judges, images, symbols, rows=2)
+    for image, caption in zip(images, found, strict=True):
+        each = cca_score(projection, image.expand(7, 3), judges.sentences(symbols))
+        assert torch.equal(judges.sentences(caption[None])[0], judges.sentences(symbols)[each.argmax()])
+
+
+def test_length_does_not_count_for_the_angle():
+    judges = CaptionJudges(None, None, None, {}, None, torch.tensor([[1.0, 0.0], [0.0, 9.0], [0.1, 0.1]]))
+    images = torch.tensor([[0.1, 0.0], [0.02, 0.1]])
+    assert figures.nearest_by_angle(judges, images).tolist() == [0, 1] and judges.nearest(
+        images
+    ).tolist() == [2, 2]
+
+
+def test_layers_are_listed_with_their_shapes():
+    lines = str(figures.layers(CaptionEncoder(), CaptionDecoder(), torch.zeros(1, 32, dtype=torch.long)))
+    assert "| word vectors: 1 x 32 x 128 | code: 64 x 1 x 1 |" in lines
+    assert "| two heads: 64 x 1 x 1 |" in lines and "logits: 32 x 1590 |" in lines
+
+
+# --- statistics of captions -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    pytest.importorskip("gensim")
+    said = {
+        "red": "a red bird with a small beak and long wings",
+        "blue": "the blue bird has a long beak and grey wings",
+    }
+    made, number = [], 0
+    for label in range(1, 15):
+        for _ in range(3):
+            number += 1
+            colour = ("red", "blue")[(label + number) % 2]
+            captions = tuple(tuple(f"{said[colour]} {'and tail' * (i % 3)}".split()) for i in range(10))
+            made.append(
+                CubPicture(number, f"{number}.jpg", label, "trainval" if label < 12 else "test", captions)
+            )
+    return made
+
+
+def test_captions_are_counted_and_compared(pictures):
+    found = cub_captions.measured(pictures, size=12, epochs=1, k=1)
+    assert found["counts"]["pictures"] == 42 and found["counts"]["captions"] == 420
+    assert found["counts"]["longer than 31 words"] == 0 and found["counts"]["unknown words of test"] == 0
+    assert set(found["nearest words"]["red"]) < {word for p in pictures for c in p.captions for word in c}
+    for pairs in found["agreement"].values():
+        assert pairs["one picture"] > 0.9 > pairs["two pictures"]
+
+
+def test_what_is_recorded_holds_no_caption_and_names_its_recipe():
+    found = cub_captions.recorded()
+    assert found["recipe"]["command"] == "python -m mmlib.book.cub_captions"
+    assert found["counts"]["captions"] == 10 * found["counts"]["pictures"] == 117_880
+    assert all(" " not in word for near in found["nearest words"].values() for word in near)
+    assert "117,880" in str(figures.real_captions())
+
+
+def test_the_command_writes_the_file(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(cub_captions, "read_cub", lambda root: (pictures, "made"))
+    cub_captions.main(
+        [
+            "--size",
+            "8",
+            "--epochs",
+            "1",
+            "--k",
+            "1",
+            "--out",
+            str(tmp_path / "found.yaml"),
+            "--cache",
+            str(tmp_path),
+        ]
+    )
+    found = yaml.safe_load((tmp_path / "found.yaml").read_text())
+    assert (
+        found["recipe"]["size"] == 8
+        and found["source"] == "made"
+        and set(found["agreement"]) == {"whitened", "official"}
+    )
