@@ -349,7 +349,7 @@ def _results(options) -> int:
 
 
 def _ledger(options) -> int:
-    from mmlib.book import ledger
+    from mmlib.book import ledger, ledger_text
 
     if options.check:
         problems = ledger.check()
@@ -362,11 +362,11 @@ def _ledger(options) -> int:
     found = ledger.read()
     tables = ledger.coverage(found).items()
     content = {what: [dict(zip(head, row, strict=True)) for row in rows] for what, (head, *rows) in tables}
-    return _print(options, content, [ledger.coverage_text(found)])
+    return _print(options, content, [ledger_text.coverage(found)])
 
 
 def _table(options) -> int:
-    from mmlib.book import ledger, whole_picture, whole_picture_text
+    from mmlib.book import ledger, ledger_text, whole_picture, whole_picture_text
 
     style = "markdown" if options.markdown else "text"
     if options.exhibit == whole_picture.NAME:
@@ -374,8 +374,8 @@ def _table(options) -> int:
         return _print(options, everything, [whole_picture_text.table(style)])
     found = ledger.read()
     if options.exhibit:
-        text = ledger.table(options.exhibit, style, found)
-        return _print(options, ledger.answers(options.exhibit, found), [text])
+        exhibit = found.exhibit(options.exhibit)
+        return _print(options, ledger.answers(exhibit, found), [ledger_text.table(exhibit, found, style)])
     shown = {name: exhibit for name, exhibit in found.exhibits.items() if exhibit.cells}
     content = {name: {"cells": exhibit.cells, "title": exhibit.title} for name, exhibit in shown.items()}
     return _print(options, content, (f"{n:<16}{e.cells:>4} cells  {e.title}" for n, e in shown.items()))

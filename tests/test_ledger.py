@@ -483,7 +483,7 @@ def test_coverage_adds_up(small):
         "1 are flagged",
     ):
         assert part in counted
-    text = ledger.coverage_text(small.read())
+    text = ledger_text.coverage(small.read())
     rows = [line for line in text.splitlines() if line.startswith(("Nobody 2021", "together"))]
     assert [row.split()[-6:] for row in rows] == [
         [*map(str, row[1:])] for t in found.values() for row in t[1:]
@@ -661,9 +661,13 @@ def test_a_file_of_another_paper_is_refused(small):
 # --- as text ------------------------------------------------------------------------------------------------
 
 
+def printed(read, id, style="text"):
+    return ledger_text.table(read.exhibit(id), read, style)
+
+
 def test_table_for_a_terminal(settled):
     settled.record("small-mvae", 0.1, 0.11, 0.12, converged=False)
-    assert ledger.table("rbc-table-1", ledger=settled.read()) == (
+    assert printed(settled.read(), "rbc-table-1") == (
         "rbc-table-1: Table 1. two methods\n"
         "\n"
         "percent    Joint           M to S\n"
@@ -681,7 +685,7 @@ def test_table_for_a_terminal(settled):
 
 
 def test_table_as_markdown(settled):
-    text = ledger.table("rbc-table-1", "markdown", settled.read())
+    text = printed(settled.read(), "rbc-table-1", "markdown")
     assert text.splitlines()[2:8] == [
         "| percent | Joint | M to S |",
         "| :-- | :-- | :-- |",
@@ -694,19 +698,19 @@ def test_table_as_markdown(settled):
 
 
 def test_figures_and_illustrations_as_text(small):
-    text = ledger.table("rbc-figure-1", ledger=small.read())
+    text = printed(small.read(), "rbc-figure-1")
     assert "- it rises: direction only (checked in a chapter: chapter-rise)" in text
     assert "- it falls: not attempted (no check)" in text
-    assert "- listed, not counted: pictures" in ledger.table("rbc-figure-2", ledger=small.read())
+    assert "- listed, not counted: pictures" in printed(small.read(), "rbc-figure-2")
 
 
 def test_every_table_can_be_printed(real):
     for id in real.exhibits:
         for style in ledger_text.STYLES:
-            text = ledger.table(id, style, real)
+            text = printed(real, id, style)
             assert id in text
             assert style == "markdown" or max(map(len, text.splitlines()[2:])) <= 120, id
     with pytest.raises(ValueError, match="table is 'rbc-table-99'; expected one of 89 names .* rbc-table-7"):
-        ledger.table("rbc-table-99", ledger=real)
+        printed(real, "rbc-table-99")
     with pytest.raises(ValueError, match="style is 'html'; expected one of text, markdown"):
-        ledger.table("rbc-table-1", "html", real)
+        printed(real, "rbc-table-1", "html")

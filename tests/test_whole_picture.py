@@ -256,7 +256,10 @@ def test_every_recorded_number_is_printed(style):
             for path, found in row.metrics.items():
                 group = path.split("/")[0]
                 digits = 2 if group == "posterior_scales" else 1
-                assert shown.cell(found, shown.UNITS.get(group, 100.0), digits) in text, (row.label, path)
+                assert picture.interval(found, shown.UNITS.get(group, 100.0), digits) in text, (
+                    row.label,
+                    path,
+                )
     if style == "text":
         assert max(map(len, text.splitlines())) <= 120
     with pytest.raises(ValueError, match="style is 'html'"):
@@ -264,8 +267,10 @@ def test_every_recorded_number_is_printed(style):
 
 
 def test_a_cell_is_mean_interval_and_seeds():
-    assert shown.cell(summarise([0.5, 0.6, 0.7])) == "60.0 [35.2, 84.8] (3)"  # 10 * 4.3027 / sqrt(3) = 24.8
-    assert (shown.cell(summarise([-3.0]), 1.0), shown.cell(None)) == ("-3.0 (1)", "")
+    assert (
+        picture.interval(summarise([0.5, 0.6, 0.7])) == "60.0 [35.2, 84.8] (3)"
+    )  # 10 * 4.3027 / sqrt(3) = 24.8
+    assert (picture.interval(summarise([-3.0]), 1.0), picture.interval(None)) == ("-3.0 (1)", "")
 
 
 def test_the_command_prints_it(capsys):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx.pycode.ast import _UnparseVisitor
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,8 +87,8 @@ def process(app, what, name, obj, options, lines):
                 result.append(markup(line))
         if formula:
             result += ["", f"{indent}.. code-block:: text", "", *formula, ""]
-    # Napoleon takes what stands before a colon in the first line of a property for its type: give it an empty comment.
-    lines[:] = ["..", "", *result] if what == "property" else result
+    # Napoleon takes what stands before a colon in the first line of these for their type: give it an empty comment.
+    lines[:] = ["..", "", *result] if what in ("property", "attribute") else result
 
 
 def follow_exports(app, env, node, contnode):
@@ -133,6 +134,8 @@ class Modules(SphinxDirective):
 
 def setup(app):
     """Register the directive, and the docstring pass before napoleon's own."""
+    # Without it Sphinx reads no line of a module with Literal[*NAMES], neither its order nor what is said of fields.
+    _UnparseVisitor.visit_Starred = lambda self, node: f"*{self.visit(node.value)}"
     app.add_directive("modules", Modules)
     app.add_config_value("mm_labels", set(), "")
     app.connect("config-inited", lambda app, config: setattr(config, "mm_labels", labels_in_book()))

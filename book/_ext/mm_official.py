@@ -17,7 +17,7 @@ class OfficialCodePage(ErrataPage):
         for slip in SLIPS:
             link = self.ref(f"erratum-{slip.erratum}", entries[slip.erratum].title)
             rows.append([[link], slip.what, *slip.shown()])
-        head = ["slip", "what it changes", "as meant", "as coded"]
+        head = ["slip", "what it changes", "as meant", "as coded or printed"]
         made = [table(head, rows, [3, 4, 1, 1], ["mm-numbers", "mm-slips"])]
         for paper, name in {**METHODS, "rbc": "Contrastive models", "cub": "Birds with captions"}.items():
             own = [entry for entry in entries.values() if entry.paper == paper and entry.kind == "code"]

@@ -186,27 +186,25 @@ class ErrataPage(Page):
     def content_nodes(self) -> list[nodes.Node]:
         """Counts, menus, and a section a paper."""
         from mmlib.book import equations, ledger_read
-        from mmlib.book.errata import KINDS, PAPERS, entries_by_paper
+        from mmlib.book.errata import KINDS, PAPERS, by_paper
 
         self.statements = equations.load()
         self.known = equations.labels_of()
         papers = ledger_read.load()
         self.exhibits = {id: exhibit for paper in papers.values() for id, exhibit in paper.exhibits.items()}
-        grouped = entries_by_paper()
-        keys = {title: key for key, title in PAPERS.items()}
-        counts = []
-        for title, entries in grouped.items():
+        grouped, counts = by_paper(), []
+        for paper, entries in grouped.items():
             found = [sum(entry.kind == kind for entry in entries) for kind in KINDS]
-            link = self.ref(f"errata-{keys[title]}", title)
+            link = self.ref(f"errata-{paper}", PAPERS[paper])
             counts.append([[link], *(str(count or "") for count in found), str(len(entries))])
         menus = filters(
-            paper=("Paper", {keys[title]: title for title in grouped}),
+            paper=("Paper", PAPERS),
             kind=("Kind", {kind: f"{kind}: {text}" for kind, text in KINDS.items()}),
             method=("Method", METHODS),
         )
         made = [table(["paper", *KINDS, "all"], counts, [4, *[1] * (len(KINDS) + 1)], ["mm-numbers"]), menus]
-        for title, entries in grouped.items():
-            section = self.section(f"errata-{keys[title]}", title, "mm-group")
+        for paper, entries in grouped.items():
+            section = self.section(f"errata-{paper}", PAPERS[paper], "mm-group")
             section += [self.entry(entry) for entry in entries]
             made.append(section)
         return made

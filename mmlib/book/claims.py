@@ -28,23 +28,14 @@ class ClaimError(AssertionError):
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of ``data/claims.yaml``.
+    """One row of ``data/claims.yaml``."""
 
-    Attributes:
-        id: unique, ``<chapter>-<what>``.
-        claim: the claim in one sentence, without digits that were measured here.
-        source: paper and place.
-        relation: ``>``, ``>=``, ``<`` or ``<=``: measured relation threshold.
-        threshold: number, with the margin at which the claim counts as shown.
-        expected: one of `OUTCOMES`.
-    """
-
-    id: str
-    claim: str
-    source: str
-    relation: Literal[*RELATIONS]
-    threshold: float
-    expected: Literal[*OUTCOMES]
+    id: str  #: unique, ``<chapter>-<what>``.
+    claim: str  #: the claim in one sentence, without digits that were measured here.
+    source: str  #: paper and place.
+    relation: Literal[*RELATIONS]  #: ``>``, ``>=``, ``<`` or ``<=``: measured relation threshold.
+    threshold: float  #: number, with the margin at which the claim counts as shown.
+    expected: Literal[*OUTCOMES]  #: one of `OUTCOMES`.
 
     def outcome(self, measured: float | Summary) -> str:
         """One of `OUTCOMES`, or ``"failed"`` where the claim was not expected to fail.

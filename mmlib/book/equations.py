@@ -28,23 +28,14 @@ _MARK = re.compile(r"mark\.equation\(\"(eq-[a-z0-9-]+)\"\)")
 
 @dataclass(frozen=True)
 class Statement:
-    """A numbered equation or a named statement of a paper.
+    """A numbered equation or a named statement of a paper."""
 
-    Attributes:
-        id: ``<paper>-eq-<n>``, or ``<paper>-<name>`` for a lemma, a definition, a hypothesis or a desideratum.
-        paper: one of the four.
-        number: as printed.
-        states: what it says, in corrected form; mathematics between dollar signs.
-        labels: labels of the book that answer it; empty if nothing does yet.
-        remark: how they answer it, where that is not plain.
-    """
-
-    id: str
-    paper: Literal[*PAPERS]
-    number: str
-    states: str
-    labels: tuple[str, ...]
-    remark: str = ""
+    id: str  #: ``<paper>-eq-<n>``, or ``<paper>-<name>`` for a lemma, a definition, a hypothesis or a desideratum.
+    paper: Literal[*PAPERS]  #: one of the four.
+    number: str  #: as printed.
+    states: str  #: what it says, in corrected form; mathematics between dollar signs.
+    labels: tuple[str, ...]  #: labels of the book that answer it; empty if nothing does yet.
+    remark: str = ""  #: how they answer it, where that is not plain.
 
     def __post_init__(self):
         """Refuse an id that does not fit the number."""
@@ -60,19 +51,12 @@ class Statement:
 
 @dataclass(frozen=True)
 class Equation:
-    """A labelled equation of the book and the function that computes it.
+    """A labelled equation of the book and the function that computes it."""
 
-    Attributes:
-        label: as in a chapter.
-        function: the function, or the method as a plain function.
-        owner: the module or class that holds it.
-        name: its name there.
-    """
-
-    label: str
-    function: Callable
-    owner: object
-    name: str
+    label: str  #: as in a chapter.
+    function: Callable  #: the function, or the method as a plain function.
+    owner: object  #: the module or class that holds it.
+    name: str  #: its name there.
 
     @property
     def where(self) -> str:
@@ -88,19 +72,12 @@ class Equation:
 
 @dataclass(frozen=True)
 class Answer:
-    """What stands behind one label.
+    """What stands behind one label."""
 
-    Attributes:
-        label: of an equation, a theorem or a section.
-        page: file in the folder of the book, or None if no page has the label.
-        equation: with the function that computes it, or None.
-        tests: files of tests that are marked with the label.
-    """
-
-    label: str
-    page: str | None
-    equation: Equation | None
-    tests: tuple[str, ...]
+    label: str  #: of an equation, a theorem or a section.
+    page: str | None  #: file in the folder of the book, or None if no page has the label.
+    equation: Equation | None  #: with the function that computes it, or None.
+    tests: tuple[str, ...]  #: files of tests that are marked with the label.
 
 
 def load(path: Path | str = EQUATIONS) -> dict[str, Statement]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from mmlib.book import entries
-from mmlib.book.pages import anchors, text
 
 ERRATA = entries.DATA / "errata.yaml"
 PAPERS = {
@@ -36,34 +35,21 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Erratum:
-    """One row of ``data/errata.yaml``.
+    """One row of ``data/errata.yaml``."""
 
-    Attributes:
-        id: unique, ``<paper>-<rest>``.
-        paper: a key of `PAPERS`.
-        kind: a key of `KINDS`.
-        place: where in the paper or in its code.
-        title: one line.
-        printed: what the paper says.
-        correct: what is right, or what the code does, or what we choose where both are silent.
-        reason: why, in a few plain sentences.
-        shown_by: tests (``tests/test_x.py::test_name``) and places of the book (``page.ipynb#anchor``, the anchor a
-            label or the slug of a heading) where a number shows it.
-        equations: ids in ``data/equations.yaml``.
-        exhibits: ids of tables and figures in ``data/ledger``.
-    """
-
-    id: str
-    paper: Literal[*PAPERS]
-    kind: Literal[*KINDS]
-    place: str
-    title: str
-    printed: str
-    correct: str
-    reason: str
+    id: str  #: unique, ``<paper>-<rest>``.
+    paper: Literal[*PAPERS]  #: a key of `PAPERS`.
+    kind: Literal[*KINDS]  #: a key of `KINDS`.
+    place: str  #: where in the paper or in its code.
+    title: str  #: one line.
+    printed: str  #: what the paper says.
+    correct: str  #: what is right, or what the code does, or what we choose where both are silent.
+    reason: str  #: why, in a few plain sentences.
+    #: tests (``tests/test_x.py::test_name``) and places of the book (``page.ipynb#anchor``, the anchor a label or the
+    #: slug of a heading) where a number shows it.
     shown_by: tuple[str, ...]
-    equations: tuple[str, ...]
-    exhibits: tuple[str, ...]
+    equations: tuple[str, ...]  #: ids in ``data/equations.yaml``.
+    exhibits: tuple[str, ...]  #: ids of tables and figures in ``data/ledger``.
 
     def __post_init__(self):
         """Refuse an id that does not begin with the paper."""
@@ -80,21 +66,7 @@ def load(path: Path | str = ERRATA) -> dict[str, Erratum]:
     return entries.load(path, Erratum)
 
 
-def entries_by_paper(path: Path | str = ERRATA) -> dict[str, list[Erratum]]:
-    """Entries under the title of their paper, papers in the order of `PAPERS`, entries in that of the file."""
-    found = load(path).values()
-    grouped = {title: [entry for entry in found if entry.paper == paper] for paper, title in PAPERS.items()}
-    return {title: entries for title, entries in grouped.items() if entries}
-
-
-def missing_targets(entry: Erratum, root: Path | str = entries.ROOT) -> list[str]:
-    """Those of the entry's ``shown_by`` that do not exist below ``root``; empty if all do."""
-    return [target for target in entry.shown_by if not _exists(target, Path(root))]
-
-
-def _exists(target: str, root: Path) -> bool:
-    file, is_test, name = target.partition("::")
-    if is_test:
-        return (root / file).is_file() and f"def {name}(" in (root / file).read_text("utf-8")
-    page, _, anchor = target.partition("#")
-    return (root / "book" / page).is_file() and anchor in anchors(text(root / "book" / page))
+def by_paper() -> dict[str, list[Erratum]]:
+    """The entries of each paper, papers in the order of `PAPERS`, entries in that of the file."""
+    found = load().values()
+    return {paper: [entry for entry in found if entry.paper == paper] for paper in PAPERS}

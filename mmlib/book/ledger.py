@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmlib.book import claims as list_of_claims
-from mmlib.book import ledger_text
 from mmlib.book.entries import fit
 from mmlib.book.ledger_entries import UNITS, Cell, Exhibit, Paper, Row
 from mmlib.book.ledger_read import LEDGER, load
@@ -24,17 +23,11 @@ UPDATE = "python -m mmlib ledger --update"
 
 @dataclass(frozen=True)
 class Records:
-    """The recorded results of the recipes, as the ledger reads them.
+    """The recorded results of the recipes, as the ledger reads them."""
 
-    Attributes:
-        recipes: every recipe, by name.
-        found: for each recipe its results by seed, their metrics by path.
-        problems: what is wrong with the files; such files are left out.
-    """
-
-    recipes: dict
-    found: dict[str, dict[int, dict]]
-    problems: tuple[str, ...]
+    recipes: dict  #: every recipe, by name.
+    found: dict[str, dict[int, dict]]  #: for each recipe its results by seed, their metrics by path.
+    problems: tuple[str, ...]  #: what is wrong with the files; such files are left out.
 
     @classmethod
     def read(cls, recipes: dict, root: Path | str) -> "Records":
@@ -94,38 +87,29 @@ class Records:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The printed numbers, and what our results say of each.
+    """The printed numbers, and what our results say of each."""
 
-    Attributes:
-        papers: by key.
-        cells: by exhibit, row and column, every cell in which a number is printed.
-        claims: by exhibit and claim, what the figures show.
-        records: the results that it rests on.
-        problems: what is wrong with the results, and ids of claims that are in no list.
-    """
-
-    papers: dict[str, Paper]
+    papers: dict[str, Paper]  #: by key.
+    #: by exhibit, row and column, every cell in which a number is printed.
     cells: dict[tuple[str, str, str], Answer]
-    claims: dict[tuple[str, str], Answer]
-    records: Records
-    problems: tuple[str, ...]
+    claims: dict[tuple[str, str], Answer]  #: by exhibit and claim, what the figures show.
+    records: Records  #: the results that it rests on.
+    problems: tuple[str, ...]  #: what is wrong with the results, and ids of claims that are in no list.
 
     @property
     def exhibits(self) -> dict[str, Exhibit]:
         """Every table and figure, by id."""
         return {id: exhibit for paper in self.papers.values() for id, exhibit in paper.exhibits.items()}
 
+    def exhibit(self, id: str) -> Exhibit:
+        """One table or figure, such as ``rbc-table-1``; ValueError if there is none of that id."""
+        return look_up("table", id, self.exhibits, "python -m mmlib table")
+
 
 def read(
     folder=LEDGER, root=results.RESULTS, recipes: dict | None = None, claims=list_of_claims.CLAIMS
 ) -> Ledger:
-    """The ledger as files and recorded results give it now.
-
-    Args:
-        folder: of the typed numbers.
-        root: of the recorded results.
-        recipes: by name; by default those of the library.
-        claims: path of the list of claims.
+    """The ledger as typed numbers, recorded results and claims give it now, ``recipes`` by name or the library's.
 
     Raises:
         ValueError: if a file of the ledger is not as it should be.
@@ -140,23 +124,20 @@ def read(
         for row, column in exhibit.printed():
             cells[exhibit.id, row, column] = records.answer(exhibit, exhibit.rows[row], column)
         for claim in exhibit.claims.values():
-            status, reason = NOT_ATTEMPTED, "no check"
+            answer = Answer(NOT_ATTEMPTED, "no check")
             if claim.check in known:
-                status, reason = (
-                    BY_OUTCOME[known[claim.check].expected],
-                    f"checked in a chapter: {claim.check}",
-                )
+                status = BY_OUTCOME[known[claim.check].expected]
+                answer = Answer(status, f"checked in a chapter: {claim.check}")
             elif claim.check is not None:
                 problems.append(f"{exhibit.id}: {claim.id}: check is {claim.check!r}; there is no such claim")
-            answers[exhibit.id, claim.id] = Answer(status, reason)
+            answers[exhibit.id, claim.id] = answer
     return Ledger(papers, cells, answers, records, tuple(problems))
 
 
 def coverage(ledger: Ledger) -> dict[str, list[list]]:
-    """How many printed results, and how many claims of figures, have each status: two tables by paper, with sums.
+    """How many printed results, and how many claims of figures, have each status: by paper, and together.
 
-    Returns:
-        By what is counted, the rows of a table: its heading, one row for each paper, and their sum.
+    By what is counted, it is the rows of a table, the heading first.
     """
     tables = {}
     for what, answers in (("printed results", ledger.cells), ("claims of figures", ledger.claims)):
@@ -184,47 +165,23 @@ def census(ledger: Ledger) -> str:
     )
 
 
-def coverage_text(ledger: Ledger | None = None) -> str:
-    """Coverage by paper and status, as the command line prints it."""
-    ledger = ledger or read()
-    return ledger_text.coverage(coverage(ledger), census(ledger))
-
-
-def table(exhibit_id: str, style: str = "text", ledger: Ledger | None = None) -> str:
-    """One table or figure of a paper, ours under the printed numbers.
-
-    Args:
-        exhibit_id: such as ``rbc-table-1``.
-        style: ``"text"`` for a terminal, or ``"markdown"``.
-        ledger: if it has been read already.
-
-    Raises:
-        ValueError: if there is no such table, figure or style.
-    """
-    ledger = ledger or read()
-    exhibit = look_up("table", exhibit_id, ledger.exhibits, "python -m mmlib table")
-    return ledger_text.table(exhibit, ledger.cells, ledger.claims, style)
-
-
-def answers(exhibit_id: str, ledger: Ledger | None = None) -> list[dict]:
-    """Printed results and claims of a table with what ours say of each, JSON-able; ValueError as :func:`table`."""
-    ledger = ledger or read()
-    exhibit = look_up("table", exhibit_id, ledger.exhibits, "python -m mmlib table")
+def answers(exhibit: Exhibit, ledger: Ledger) -> list[dict]:
+    """Printed results and claims of a table or figure with what ours say of each, JSON-able."""
     cells = [
-        {"row": row, "column": column, "printed": cell.text, **asdict(ledger.cells[exhibit_id, row, column])}
+        {"row": row, "column": column, "printed": cell.text, **asdict(ledger.cells[exhibit.id, row, column])}
         for (row, column), cell in exhibit.printed().items()
     ]
     claims = exhibit.claims.values()
-    return cells + [{"claim": c.claim, **asdict(ledger.claims[exhibit_id, c.id])} for c in claims]
+    return cells + [{"claim": c.claim, **asdict(ledger.claims[exhibit.id, c.id])} for c in claims]
 
 
-def printed(exhibit_id: str, row: str, column: str, ledger: Ledger | None = None) -> str:
-    """One entry of a paper's table, as printed: ``printed("rbc-table-1", "mmvae-100", "s-to-m")``.
+def printed(exhibit_id: str, row: str, column: str, ledger: Ledger) -> str:
+    """One entry of a paper's table, as printed: ``printed("rbc-table-1", "mmvae-100", "s-to-m", read())``.
 
     Raises:
         ValueError: if there is no such table, row or column.
     """
-    exhibit = (ledger or read()).exhibits.get(exhibit_id)
+    exhibit = ledger.exhibits.get(exhibit_id)
     cell = exhibit and exhibit.table.get((row, column))
     if cell is None:
         place = f"{exhibit_id}/{row}/{column}"
@@ -271,11 +228,7 @@ def update(folder=LEDGER, ledger: Ledger | None = None) -> Path:
 
 
 def check(folder=LEDGER, ledger: Ledger | None = None) -> list[str]:
-    """What disagrees between the typed ledger, the recorded results, the recipes, the claims and ``ours.yaml``.
-
-    Returns:
-        One line for each problem; nothing if all agree.
-    """
+    """A line for whatever disagrees: typed numbers, recorded results, recipes, claims and ``ours.yaml``."""
     path = Path(folder) / "ours.yaml"
     try:
         ledger = ledger or read(folder)

@@ -27,17 +27,11 @@ MODELS = (
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of the papers, and how it is held against our results.
+    """A unit of the papers, and how it is held against our results."""
 
-    Attributes:
-        factor: from the printed number to ours: results hold accuracies and coherences as fractions.
-        limit: largest standard deviation over seeds, in our unit, with which a cell can count as reproduced.
-        reason: why that limit.
-    """
-
-    factor: float
-    limit: float
-    reason: str
+    factor: float  #: from the printed number to ours: results hold accuracies and coherences as fractions.
+    limit: float  #: largest standard deviation over seeds, in our unit, with which a cell can count as reproduced.
+    reason: str  #: why that limit.
 
 
 UNITS = {
@@ -67,19 +61,12 @@ METRIC = re.compile(
 
 @dataclass(frozen=True)
 class Cell:
-    """A printed number.
+    """A printed number."""
 
-    Attributes:
-        text: as printed.
-        mean: the number, in the unit of the table.
-        sd: what follows the ±; None where nothing does.
-        half_digit: half of the last printed digit of the number.
-    """
-
-    text: str
-    mean: float
-    sd: float | None
-    half_digit: float
+    text: str  #: as printed.
+    mean: float  #: the number, in the unit of the table.
+    sd: float | None  #: what follows the ±; None where nothing does.
+    half_digit: float  #: half of the last printed digit of the number.
 
     @classmethod
     def read(cls, text: str) -> "Cell":
@@ -123,21 +110,14 @@ class Table(dict):
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table.
+    """One column of a table."""
 
-    Attributes:
-        id: unique in the table.
-        heading: as printed.
-        metric: path of the same quantity in our results, or None if we do not measure it; a list of paths where data
-            sets call the same thing by different names; where rows differ, a mapping from a pattern of row ids to
-            either.
-        unit: if not the unit of the table.
-    """
-
-    id: str
-    heading: str
+    id: str  #: unique in the table.
+    heading: str  #: as printed.
+    #: path of the same quantity in our results, or None if we do not measure it; a list of paths where data sets call
+    #: the same thing by different names; where rows differ, a mapping from a pattern of row ids to either.
     metric: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] | None = None
-    unit: Literal[*UNITS] | None = None
+    unit: Literal[*UNITS] | None = None  #: if not the unit of the table.
 
     def __post_init__(self):
         """Refuse a metric that no result can have."""
@@ -152,28 +132,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
+    """One row of a table."""
 
-    Attributes:
-        id: unique in the table.
-        heading: as printed.
-        model: which method.
-        block: heading of the block of rows that this one is in.
-        recipes: recipes whose results answer the row, the paper's own setting first; or, where columns differ, a
-            mapping from a pattern of column ids to such a list.
-        against: row that this one is compared with, or None.
-        copy_of: table of another paper from which the row is copied, under the same id.
-        unit: if not the unit of the column or the table.
-    """
-
-    id: str
-    heading: str
-    model: Literal[*MODELS]
-    block: str = ""
+    id: str  #: unique in the table.
+    heading: str  #: as printed.
+    model: Literal[*MODELS]  #: which method.
+    block: str = ""  #: heading of the block of rows that this one is in.
+    #: recipes whose results answer the row, the paper's own setting first; or, where columns differ, a mapping from a
+    #: pattern of column ids to such a list.
     recipes: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
-    against: str | None = None
-    copy_of: str | None = None
-    unit: Literal[*UNITS] | None = None
+    against: str | None = None  #: row that this one is compared with, or None.
+    copy_of: str | None = None  #: table of another paper from which the row is copied, under the same id.
+    unit: Literal[*UNITS] | None = None  #: if not the unit of the column or the table.
 
     def recipes_for(self, column: str) -> tuple[str, ...]:
         """The recipes that answer one cell; of several patterns the first that fits."""
@@ -202,51 +172,28 @@ class FigureClaim:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A table or figure.
+    """A table or figure."""
 
-    Attributes:
-        id: ``<paper>-table-<n>`` or ``<paper>-figure-<n>``.
-        source: its name in the paper.
-        title: what it shows, in our words.
-        kind: one of ``KINDS``.
-        place: part of the book it belongs to.
-        data: data set of the paper.
-        cells: number of printed results.
-        dashes: number of cells in which a dash is printed.
-        unit: of the printed numbers.
-        spread: what the paper says its ± is.
-        columns: by id, in printed order.
-        rows: by id, in printed order.
-        table: what is printed.
-        suspects: cells that look misprinted.
-        claims: what a figure shows, by id.
-        notes: anything else.
-        illustration: shows pictures, layers or a scheme: listed, not counted.
-        shows: of an illustration, in one line.
-        layers: number of entries of a table of layers.
-        code: module of the library that has those layers.
-    """
-
-    id: str
-    source: str
-    title: str
-    kind: Literal[*KINDS]
-    place: Literal[*PLACES]
-    data: Literal[*DATA]
-    cells: int = 0
-    dashes: int = 0
-    unit: Literal[*UNITS] | None = None
-    spread: str = ""
-    columns: dict[str, Column] = field(default_factory=dict)
-    rows: dict[str, Row] = field(default_factory=dict)
-    table: Table = field(default_factory=Table)
-    suspects: tuple[Suspect, ...] = ()
-    claims: dict[str, FigureClaim] = field(default_factory=dict)
-    notes: str = ""
-    illustration: bool = False
-    shows: str = ""
-    layers: int | None = None
-    code: str | None = None
+    id: str  #: ``<paper>-table-<n>`` or ``<paper>-figure-<n>``.
+    source: str  #: its name in the paper.
+    title: str  #: what it shows, in our words.
+    kind: Literal[*KINDS]  #: one of ``KINDS``.
+    place: Literal[*PLACES]  #: part of the book it belongs to.
+    data: Literal[*DATA]  #: data set of the paper.
+    cells: int = 0  #: number of printed results.
+    dashes: int = 0  #: number of cells in which a dash is printed.
+    unit: Literal[*UNITS] | None = None  #: of the printed numbers.
+    spread: str = ""  #: what the paper says its ± is.
+    columns: dict[str, Column] = field(default_factory=dict)  #: by id, in printed order.
+    rows: dict[str, Row] = field(default_factory=dict)  #: by id, in printed order.
+    table: Table = field(default_factory=Table)  #: what is printed.
+    suspects: tuple[Suspect, ...] = ()  #: cells that look misprinted.
+    claims: dict[str, FigureClaim] = field(default_factory=dict)  #: what a figure shows, by id.
+    notes: str = ""  #: anything else.
+    illustration: bool = False  #: shows pictures, layers or a scheme: listed, not counted.
+    shows: str = ""  #: of an illustration, in one line.
+    layers: int | None = None  #: number of entries of a table of layers.
+    code: str | None = None  #: module of the library that has those layers.
 
     def __post_init__(self):
         """Refuse what is miscounted, contradicts itself or leads nowhere."""

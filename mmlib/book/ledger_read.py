@@ -16,12 +16,7 @@ def load(
     known_recipes: Collection[str] | None = None,
     known_errata: Collection[str] | None = None,
 ) -> dict[str, Paper]:
-    """Every paper of the ledger that has a file, in the order of ``PAPERS``.
-
-    Args:
-        folder: with one file for each paper.
-        known_recipes: names that a row may give; by default those of the library.
-        known_errata: ids that a suspicion may give; by default those of ``data/errata.yaml``.
+    """Every paper of the ledger that has a file, in the order of ``PAPERS``; known is by default what there is.
 
     Raises:
         ValueError: if something in a file is not as it should be; names file, exhibit and cell.

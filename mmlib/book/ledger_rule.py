@@ -43,53 +43,33 @@ RULE = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One metric of one recipe over seeds.
+    """One metric of one recipe over seeds."""
 
-    Attributes:
-        recipe: its name.
-        n: number of seeds.
-        mean: over seeds, in our unit.
-        sd: standard deviation over seeds, with n - 1; None for one seed.
-        faithful: whether the recipe has the paper's data, networks, objective and budget.
-        unconverged: number of seeds that still moved at the end of training.
-    """
-
-    recipe: str
-    n: int
-    mean: float
-    sd: float | None
-    faithful: bool = False
-    unconverged: int = 0
+    recipe: str  #: its name.
+    n: int  #: number of seeds.
+    mean: float  #: over seeds, in our unit.
+    sd: float | None  #: standard deviation over seeds, with n - 1; None for one seed.
+    faithful: bool = False  #: whether the recipe has the paper's data, networks, objective and budget.
+    unconverged: int = 0  #: number of seeds that still moved at the end of training.
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What our results say of one printed cell.
+    """What our results say of one printed cell."""
 
-    Attributes:
-        status: one of ``STATUSES``.
-        reason: why, in one line.
-        sample: the results it rests on; None if there are none.
-        against: the results of the row it was compared with, if it was.
-    """
-
-    status: str
-    reason: str
-    sample: Sample | None = None
-    against: Sample | None = None
+    status: str  #: one of ``STATUSES``.
+    reason: str  #: why, in one line.
+    sample: Sample | None = None  #: the results it rests on; None if there are none.
+    against: Sample | None = None  #: the results of the row it was compared with, if it was.
 
 
 def judge(
     paper: Cell, unit: Unit, ours: Sample | None, baseline: Cell | None, theirs: Sample | None
 ) -> Answer:
-    """The status of one printed cell.
+    """The status of one printed cell, in its unit, by our results for it, if there are any.
 
-    Args:
-        paper: the printed cell.
-        unit: of the printed numbers.
-        ours: our results for it, if any.
-        baseline: the printed cell of the row that this one is compared with, in the same column, if there is one.
-        theirs: our results for that cell, of the same family of recipes as ``ours``.
+    ``baseline`` is the printed cell of the row that this one is compared with, in the same column, and ``theirs`` are
+    our results for it, of the same family of recipes as ``ours``.
     """
     if ours is None:
         return Answer(NOT_ATTEMPTED, "no recorded result")

@@ -6,6 +6,8 @@ import textwrap
 
 from tabulate import tabulate
 
+from mmlib.book.ledger import Ledger, census
+from mmlib.book.ledger import coverage as counts
 from mmlib.book.ledger_entries import UNITS, Cell, Exhibit
 from mmlib.book.ledger_rule import STATUSES, Answer
 from mmlib.checks import one_of
@@ -25,28 +27,32 @@ def number(answer: Answer, cell: Cell, unit: str) -> str:
     return f"{mean:.{decimals}f}{spread}"
 
 
-def coverage(tables: dict[str, list[list]], census: str) -> str:
-    """The tables of coverage, and what else was counted."""
-    parts = [tabulate(rows, head) for head, *rows in tables.values()]
-    return "\n\n".join([*parts, textwrap.fill(census, 110)]) + "\n"
+def coverage(ledger: Ledger) -> str:
+    """How much is answered, and what else there is to count."""
+    parts = [tabulate(rows, head) for head, *rows in counts(ledger).values()]
+    return "\n\n".join([*parts, textwrap.fill(census(ledger), 110)]) + "\n"
 
 
-def table(exhibit: Exhibit, cells: dict, claims: dict, style: str) -> str:
-    """One table or figure in one of ``STYLES``, ours under the printed numbers; answers by exhibit and place in it."""
+def table(exhibit: Exhibit, ledger: Ledger, style: str = "text") -> str:
+    """One table or figure, ours under the printed numbers.
+
+    Raises:
+        ValueError: if the style is none of ``STYLES``, ``"text"`` for a terminal or ``"markdown"``.
+    """
     plain = one_of("style", style, STYLES) == "text"
     where = f"{exhibit.id}: {exhibit.source}. {exhibit.title}"
     parts = [where if plain else f"**{where}**"]
     if exhibit.table:
-        grid = _grid(exhibit, cells, plain)
+        grid = _grid(exhibit, ledger, plain)
         parts += folded(grid) if plain else [as_markdown(grid)]
-    answers = [(claim.claim, claims[exhibit.id, claim.id]) for claim in exhibit.claims.values()]
+    answers = [(claim.claim, ledger.claims[exhibit.id, claim.id]) for claim in exhibit.claims.values()]
     bullets = [f"- {claim}: {answer.status} ({answer.reason})" for claim, answer in answers]
-    bullets += [f"- {note}" for note in _notes(exhibit, cells, plain)]
+    bullets += [f"- {note}" for note in _notes(exhibit, ledger, plain)]
     lines = [textwrap.fill(text, 108, subsequent_indent="  ") if plain else text for text in bullets]
     return "\n\n".join([*parts, "\n".join(lines)]).rstrip() + "\n"
 
 
-def _grid(exhibit: Exhibit, cells: dict, plain: bool) -> list[list[str]]:
+def _grid(exhibit: Exhibit, ledger: Ledger, plain: bool) -> list[list[str]]:
     head = [exhibit.unit or "", *(column.heading for column in exhibit.columns.values())]
     grid, block = [head], ""
     for row in exhibit.rows.values():
@@ -60,7 +66,7 @@ def _grid(exhibit: Exhibit, cells: dict, plain: bool) -> list[list[str]]:
                 printed.append(cell)
                 found.append("")
                 continue
-            answer = cells[exhibit.id, row.id, column]
+            answer = ledger.cells[exhibit.id, row.id, column]
             flag = f" {SUSPECT}" if exhibit.suspicions(row.id, column) else ""
             printed.append(f"{cell.text}{flag}")
             text = number(answer, cell, exhibit.unit_of(row.id, column))
@@ -71,8 +77,8 @@ def _grid(exhibit: Exhibit, cells: dict, plain: bool) -> list[list[str]]:
     return grid
 
 
-def _notes(exhibit: Exhibit, cells: dict, plain: bool) -> list[str]:
-    answers = [cells[exhibit.id, *place] for place in exhibit.printed()]
+def _notes(exhibit: Exhibit, ledger: Ledger, plain: bool) -> list[str]:
+    answers = [ledger.cells[exhibit.id, *place] for place in exhibit.printed()]
     present = [status for status in STATUSES if MARKS[status] and any(a.status == status for a in answers)]
     notes = []
     if present:

@@ -20,35 +20,20 @@ LEFT, WIDTH, HEIGHT, COLUMN, LINE, TOP = 34, 76, 30, 84, 54, 34  # of the map, i
 
 @dataclass(frozen=True)
 class Method:
-    """A row of ``data/methods.yaml``.
+    """A row of ``data/methods.yaml``."""
 
-    Attributes:
-        id: unique.
-        name: as in prose.
-        year: of the first publication.
-        work: its key in the bibliography.
-        lane: place from left to right; a number of `LANES`, or between two.
-        page: chapter, a file in the folder of the book.
-        models: names in ``mmlib.models.MODELS``.
-        after: ids of the methods that it answers to.
-        says: what it does, in half a sentence.
-        buys: what is won by it, whatever was measured.
-        costs: what is paid for it, whatever was measured.
-        equations: labels of the equations that make its objective, the objective first.
-    """
-
-    id: str
-    name: str
-    year: int
-    work: str
-    lane: float
-    page: str
-    models: tuple[str, ...]
-    after: tuple[str, ...]
-    says: str
-    buys: str
-    costs: str
-    equations: tuple[str, ...]
+    id: str  #: unique.
+    name: str  #: as in prose.
+    year: int  #: of the first publication.
+    work: str  #: its key in the bibliography.
+    lane: float  #: place from left to right; a number of `LANES`, or between two.
+    page: str  #: chapter, a file in the folder of the book.
+    models: tuple[str, ...]  #: names in ``mmlib.models.MODELS``.
+    after: tuple[str, ...]  #: ids of the methods that it answers to.
+    says: str  #: what it does, in half a sentence.
+    buys: str  #: what is won by it, whatever was measured.
+    costs: str  #: what is paid for it, whatever was measured.
+    equations: tuple[str, ...]  #: labels of the equations that make its objective, the objective first.
 
 
 def load(path: Path | str = METHODS) -> dict[str, Method]:

@@ -44,30 +44,19 @@ ENDINGS = {  # of the names of recipes that stand for a model: those of them tha
     "mmali": ("mmali", "mmali-shared"),
 }
 NO_METRICS = {"rows", "n", "k", "threshold"}  # numbers beside the metrics that say how they were measured
-SINGLE = (
-    "modalities",
-    "latent_dim",
-    "content_dim",
-    "joint_encoder",
-)  # arguments of models that a recipe gives
+# arguments of models that a recipe gives
+SINGLE = ("modalities", "latent_dim", "content_dim", "joint_encoder")
 SEEDS = 3  # fewer cannot say how far another seed lies
 
 
 @dataclass(frozen=True)
 class Row:
-    """One recipe of the table, recorded or not; or a model that has none on a data set.
+    """One recipe of the table, recorded or not; or a model that has none on a data set."""
 
-    Attributes:
-        data: one of `MODALITIES`.
-        label: the ending of the recipe's name, or the model's name.
-        model: name in ``MODELS``.
-        recipe: None if there is none.
-    """
-
-    data: str
-    label: str
-    model: str
-    recipe: Recipe | None
+    data: str  #: one of `MODALITIES`.
+    label: str  #: the ending of the recipe's name, or the model's name.
+    model: str  #: name in ``MODELS``.
+    recipe: Recipe | None  #: None if there is none.
 
     @cached_property
     def runs(self) -> list[dict]:
@@ -127,11 +116,6 @@ def rows(data: str) -> list[Row]:
     return made
 
 
-def recorded_rows(data: str, seeds: int = 1) -> list[Row]:
-    """The rows of which at least so many seeds are recorded."""
-    return [row for row in rows(data) if len(row.runs) >= seeds]
-
-
 def cross(data: str) -> list[str]:
     """Paths of all cross-coherences of different modalities."""
     names = MODALITIES[data]
@@ -183,6 +167,14 @@ def differences(table: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str],
     return usual, own
 
 
+def settings_apart(rows: Iterable[Row]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """`differences` between the recipes of rows, and between where their runs were made, together."""
+    rows = list(rows)
+    usual, own = differences({row.label: settings(row.recipe) for row in rows if row.recipe})
+    where, made = differences({row.label: origin(row.runs) for row in rows if row.runs})
+    return usual | where, {label: said | made.get(label, {}) for label, said in own.items()}
+
+
 def _text(value) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_text, value))}]"
@@ -230,6 +222,15 @@ def _reached(run: dict, paths: Sequence[str], limit: float) -> float | None:
 
 
 # --- what intervals allow to say ------------------------------------------------------------------------------------
+
+
+def interval(summary: Summary | None, unit: float = 100.0, digits: int = 1) -> str:
+    """Mean, [interval] and (number of seeds) as text; empty if there is nothing."""
+    if summary is None:
+        return ""
+    low, high = summary.low, summary.high
+    ends = "" if low is None else f" [{unit * low:.{digits}f}, {unit * high:.{digits}f}]"
+    return f"{unit * summary.mean:.{digits}f}{ends} ({summary.n})"
 
 
 def difference(better: Summary, worse: Summary, confidence: float = 0.95) -> tuple[float, float]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from mmlib.book import whole_picture as picture
 from mmlib.book.ledger_text import STYLES, as_markdown, folded
-from mmlib.book.whole_picture import Row
+from mmlib.book.whole_picture import Row, interval
 from mmlib.checks import one_of
-from mmlib.summary import Summary
 
 TITLE = "whole-picture: every model of the library, {}, test split"
 LEGEND = (
@@ -19,16 +18,6 @@ COSTS = (
     "on the machine that is named beside it; idle ms and peak MB of a step are from data/speed.yaml ({})."
 )
 UNITS = {"log_likelihood": 1.0, "classes_generated": 1.0, "posterior_scales": 1.0}  # factor; others: per cent
-
-
-def cell(summary: Summary | None, unit: float = 100.0, digits: int = 1) -> str:
-    """Mean, interval and number of seeds; empty if there is nothing."""
-    if summary is None:
-        return ""
-    ends = (
-        "" if summary.low is None else f" [{unit * summary.low:.{digits}f}, {unit * summary.high:.{digits}f}]"
-    )
-    return f"{unit * summary.mean:.{digits}f}{ends} ({summary.n})"
 
 
 def table(style: str = "text") -> str:
@@ -51,8 +40,8 @@ def _of(data: str, plain: bool) -> list[str]:
         [
             row.label,
             f"{row.parameters():,}",
-            cell(row.seconds(), 1, 0),
-            cell(row.milliseconds(), 1),
+            interval(row.seconds(), 1, 0),
+            interval(row.milliseconds(), 1),
             *(_number(fast.get(row.recipe.name, {}).get(key)) for key in ("ms", "mb")),
         ]
         for row in shown
@@ -62,14 +51,16 @@ def _of(data: str, plain: bool) -> list[str]:
         unit, digits = UNITS.get(group, 100.0), 2 if group == "posterior_scales" else 1
         of_group = [row for row in shown if any(path in row.metrics for path in paths)]
         head = ["", *(path.removeprefix(f"{group}/") for path in paths)]
-        lines = [[row.label, *(cell(row.metrics.get(p), unit, digits) for p in paths)] for row in of_group]
+        lines = [
+            [row.label, *(interval(row.metrics.get(p), unit, digits) for p in paths)] for row in of_group
+        ]
         parts += [_said(f"{group}:", plain), *_grid([head, *lines], plain)]
         without = [row.label for row in shown if row not in of_group]
         parts += [_said(f"Without {group} on record: {', '.join(without)}.", plain)] if without else []
     limit, equal = picture.at_equal_seconds(shown)
     if equal:
         text = f"At equal processor seconds ({limit:.0f}): cross-coherence, all directions, validation split"
-        body = [[row.label, cell(equal.get(row.label)) or "not evaluated by then"] for row in shown]
+        body = [[row.label, interval(equal.get(row.label)) or "not evaluated by then"] for row in shown]
         parts += [_said(text, plain), *_grid([["", "cross-coherence"], *body], plain)]
     return [*parts, _said(f"Learning rate: {picture.grid_state(data)}", plain)]
 
@@ -84,16 +75,10 @@ def groups(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 def _settings(rows: Sequence[Row], plain: bool) -> list[str]:
     """What is the same for all rows, and what each has of its own: settings, and where it was made."""
-    known = {row.label: picture.settings(row.recipe) for row in rows if row.recipe}
-    usual, own = picture.differences(known)
-    made_usual, made = picture.differences({row.label: picture.origin(row.runs) for row in rows if row.runs})
-    common = "; ".join(f"{key} {value or '-'}" for key, value in {**usual, **made_usual}.items())
-    lines = []
-    for label, settings in own.items():
-        said = {**settings, **made.get(label, {})}
-        lines.append(
-            f"{label}: {'; '.join(f'{key} {value}' for key, value in said.items()) or 'nothing else'}"
-        )
+    usual, own = picture.settings_apart(rows)
+    common = "; ".join(f"{key} {value or '-'}" for key, value in usual.items())
+    said = {label: "; ".join(f"{key} {value}" for key, value in own[label].items()) for label in own}
+    lines = [f"{label}: {text or 'nothing else'}" for label, text in said.items()]
     parts = [_said(f"Unless a row says otherwise: {common}.", plain)]
     if plain:
         return [*parts, "\n".join(textwrap.fill(line, 118, subsequent_indent="    ") for line in lines)]

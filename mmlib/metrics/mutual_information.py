@@ -53,21 +53,13 @@ def mutual_information_score(probabilities: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class GaussianProcessJudge:
-    """A judge with a Gaussian process for its last layer, from `gaussian_process_judge`: many classifiers in one.
+    """A judge with a Gaussian process for its last layer, from `gaussian_process_judge`: many classifiers in one."""
 
-    Attributes:
-        classifiers: whose features are read.
-        name: of the modality that is judged.
-        process: features [B, F] to a normal for each latent function, mean and variance [B, C].
-        centre: mean of the features of the training items, [F].
-        spread: root of their mean squared distance from it.
-    """
-
-    classifiers: Classifiers
-    name: str
-    process: nn.Module
-    centre: Tensor
-    spread: Tensor
+    classifiers: Classifiers  #: whose features are read.
+    name: str  #: of the modality that is judged.
+    process: nn.Module  #: features [B, F] to a normal for each latent function, mean and variance [B, C].
+    centre: Tensor  #: mean of the features of the training items, [F].
+    spread: Tensor  #: root of their mean squared distance from it.
 
     def to(self, device) -> "GaussianProcessJudge":
         """The same judge on ``device`` (networks are moved in place, as PyTorch does)."""

@@ -15,7 +15,7 @@ PAIRS = {"related": ("black", "-", "o"), "unrelated": ("#cc6677", "--", "s")}  #
 BOUNDS = {"cI": ("#029e73", "-", "o"), "cC": ("#d55e00", "--", "v")}
 
 
-def pair_histograms(scores: Mapping[str, tuple[Tensor, Tensor]], xlabel: str = "nats") -> Sequence[Axes]:
+def pair_histograms(scores: Mapping[str, tuple[Tensor, Tensor]]) -> Sequence[Axes]:
     """How a score lies over related and over unrelated pairs, two vectors each: a panel a title, on one axis."""
     _, axes = panels(len(scores), height=2.5, squeeze=False)
     for ax, (title, both) in zip(axes[0], scores.items(), strict=True):
@@ -25,7 +25,7 @@ def pair_histograms(scores: Mapping[str, tuple[Tensor, Tensor]], xlabel: str = "
         for (label, (colour, line, _)), values in zip(PAIRS.items(), both, strict=True):
             seen = values.clamp(min=low).numpy()
             ax.hist(seen, bins, density=True, histtype="step", color=colour, linestyle=line, label=label)
-        ax.set(title=title, xlabel=xlabel, yticks=[])
+        ax.set(title=title, xlabel="nats", yticks=[])
     axes[0, 0].set_ylabel("density")
     axes[0, 0].legend(loc="upper left")
     return list(axes[0])
@@ -58,15 +58,12 @@ def estimates_against_k(
     return list(axes[0])
 
 
-def passes_against_n(
-    ns: Sequence[int], passes: Mapping[str, Sequence[float]], ax: Axes | None = None
-) -> Axes:
+def passes_against_n(ns: Sequence[int], passes: Mapping[str, Sequence[float]]) -> Axes:
     """Passes through decoders in a training step, for each row, against the number of negatives N.
 
     ``passes`` are by model, such as "MoPoE"; any other name is a line of reference.
     """
-    if ax is None:
-        _, ax = panels(height=2.9)
+    _, ax = panels(height=2.9)
     for name, values in passes.items():
         known = name.lower() in MODELS
         ax.plot(ns, values, label=name, **look(f"contrastive_{name.lower()}" if known else "exact"))

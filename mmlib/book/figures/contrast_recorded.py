@@ -72,9 +72,9 @@ def step_times() -> Table:
     )
 
 
-def look_of(kind: str, model: str = "mmvae") -> dict:
-    """Colour, marker and line of a model without a contrast, as cI and as cC."""
-    return look(f"contrastive_{model}" if kind else model) | {
+def look_of(kind: str) -> dict:
+    """Colour, marker and line of MMVAE without a contrast, as cI and as cC."""
+    return look("contrastive_mmvae" if kind else "mmvae") | {
         "linestyle": {"": "-", "cI-": "--", "cC-": ":"}[kind],
         "marker": {"": "o", "cI-": "^", "cC-": "s"}[kind],
     }

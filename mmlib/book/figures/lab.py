@@ -161,7 +161,6 @@ def tight_and_looser(
     looser: Sequence[float],
     components: Sequence[float],
     limit: float,
-    ax: Axes | None = None,
 ) -> Axes:
     """Expected bounds of a mixture against K, relative to log p(x) at zero, and the limits of the looser one's terms.
 
@@ -171,10 +170,8 @@ def tight_and_looser(
         looser: expected looser IWAE minus log p(x).
         components: log of each component's mean weight, minus log p(x).
         limit: their average, where the looser bound goes.
-        ax: where to draw; default: a new figure.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.0, 3.2))
+    _, ax = plt.subplots(figsize=(6.0, 3.2))
     ax.axhline(0, color="black", linewidth=2, label="exact log p(x)")
     ax.plot(ks, tight, color=IWAE[0], marker=IWAE[1], label="tight")
     ax.plot(ks, looser, color=LOOSER[0], marker=LOOSER[1], linestyle="--", fillstyle="none", label="looser")

@@ -20,10 +20,9 @@ ESTIMATORS = {  # label, colour, marker, line
 }
 
 
-def decode_paths(names: Sequence[str] = ("hand", "street"), ax: Axes | None = None) -> Axes:
+def decode_paths(names: Sequence[str] = ("hand", "street")) -> Axes:
     """What a step computes: every expert's draw goes through every decoder, M^2 paths; own ones thick, cross dashed."""
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.6, 0.95 * len(names) + 0.3))
+    _, ax = plt.subplots(figsize=(6.6, 0.95 * len(names) + 0.3))
     heights = [len(names) - 1 - i for i in range(len(names))]
     columns = {"encoder": 0.0, "draw": 1.75, "decoder": 4.0}
     for name, y in zip(names, heights, strict=True):

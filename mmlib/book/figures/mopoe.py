@@ -56,12 +56,9 @@ def _mixture(q: Mixture, ax: Axes, colour: str) -> None:
     ax.plot(z, parts, color=colour, linewidth=0.7, alpha=0.8)
 
 
-def gaps_by_subset(
-    subsets: Sequence[Sequence[str]], gaps: Mapping[str, Sequence[float]], ax: Axes | None = None
-) -> Axes:
+def gaps_by_subset(subsets: Sequence[Sequence[str]], gaps: Mapping[str, Sequence[float]]) -> Axes:
     """Mean gaps to log p(x), in nats, of posteriors that see each subset; a key of ``gaps`` is one of `GAPS`."""
-    if ax is None:
-        _, ax = panels(height=2.9)
+    _, ax = panels(height=2.9)
     for label, values in gaps.items():
         colour, marker, filled = GAPS[label]
         style = {"color": colour, "marker": marker, "markersize": 14 if marker == "_" else 6, "linestyle": ""}

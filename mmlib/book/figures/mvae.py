@@ -10,18 +10,13 @@ from mmlib.distributions import Diagonal, product_of_experts
 from mmlib.plots.style import colour, look, panels
 
 
-def product_panels(
-    cases: Mapping[str, Mapping[str, tuple[float, float]]], low: float = -4.0, high: float = 4.0
-) -> list[Axes]:
+def product_panels(cases: Mapping[str, Mapping[str, tuple[float, float]]]) -> list[Axes]:
     """One panel per case: the prior N(0, 1), experts in one dimension, and the product of all of them.
 
-    Args:
-        cases: title -> modality -> (location, standard deviation) of its expert.
-        low: left end of the axis.
-        high: right end.
+    ``cases`` are title -> modality -> (location, standard deviation) of its expert.
     """
     _, axes = panels(len(cases), sharex=True, squeeze=False)
-    z = torch.linspace(low, high, 801, dtype=torch.float64)
+    z = torch.linspace(-4, 4, 801, dtype=torch.float64)
     prior = Diagonal(torch.zeros(1).double(), torch.ones(1).double())
     for ax, (title, experts) in zip(axes[0], cases.items(), strict=True):
         loc, scale = (torch.tensor(v).double().view(-1, 1, 1) for v in zip(*experts.values(), strict=True))

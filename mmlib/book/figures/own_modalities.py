@@ -6,10 +6,9 @@ from matplotlib.patches import Rectangle
 from mmlib.plots.style import colour, panels
 
 
-def observed_map(split, rows: int = 60, ax: Axes | None = None) -> Axes:
+def observed_map(split, rows: int = 60) -> Axes:
     """A column for each of the first ``rows`` rows of a split, a line for each modality, filled where observed."""
-    if ax is None:
-        _, ax = panels(height=1.5)
+    _, ax = panels(height=1.5)
     rows = min(rows, len(split))
     mask = split.mask()
     for y, name in enumerate(split.names):

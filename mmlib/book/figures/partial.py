@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -46,10 +46,9 @@ def models() -> list[str]:
     return [model for model in LABELS if recipe(model, "split", 0.25) in RECIPES]
 
 
-def recipes_shown(kinds: Iterable[str] = KINDS, shares: Iterable[float] = SHARES) -> list[str]:
+def recipes_shown() -> list[str]:
     """The recipes behind curves against the share of pairs, once."""
-    shares = list(shares)
-    return list(dict.fromkeys(recipe(m, kind, share) for m in models() for kind in kinds for share in shares))
+    return list(dict.fromkeys(recipe(m, kind, share) for m in models() for kind in KINDS for share in SHARES))
 
 
 # --- what is hidden, and when ---------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Figures of the chapter on label propagation: PMI over a plane, its noise, histograms, the steps, and the study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -48,17 +48,12 @@ def pmi_plane(lab, n: int = 60, extent: float = 3.2) -> list[Axes]:
     return list(axes)
 
 
-def noise_against_k(
-    found: Mapping[str, Mapping[int, Tensor]], axes: Sequence[Axes] | None = None
-) -> list[Axes]:
+def noise_against_k(found: Mapping[str, Mapping[int, Tensor]]) -> list[Axes]:
     """How PMI's mean moves with the number of samples, left, and how its noise falls, right.
 
-    Args:
-        found: model -> K -> repeated estimates, [repeats, ...], as of `mmlib.metrics.pmi_by_k`.
-        axes: where to draw; default: a new figure.
+    ``found`` is model -> K -> repeated estimates, [repeats, ...], as of `mmlib.metrics.pmi_by_k`.
     """
-    if axes is None:
-        _, axes = panels(2, height=2.6)
+    _, axes = panels(2, height=2.6)
     for i, (label, by_k) in enumerate(found.items()):
         style = look(label.lower()) | {"linestyle": LINES[i % 4], "label": label}
         ks = list(by_k)
@@ -70,14 +65,10 @@ def noise_against_k(
     return list(axes)
 
 
-def score_histograms(
-    found: Mapping[str, tuple[Tensor, Tensor, float]], xlabel: str = "PMI (nats)"
-) -> list[Axes]:
+def score_histograms(found: Mapping[str, tuple[Tensor, Tensor, float]]) -> list[Axes]:
     """Scores of related and of unrelated pairs, each as a density, with the threshold; one panel a model.
 
-    Args:
-        found: model -> (scores, related, threshold), of any shape.
-        xlabel: what the scores are.
+    ``found`` is model -> (scores, related, threshold), of any shape.
     """
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
@@ -96,7 +87,7 @@ def score_histograms(
         ax.axvline(threshold, color=colour("paper"), linestyle=":", label="threshold")
         ax.set(title=label, yticks=[])
     for ax in axes[-1]:
-        ax.set_xlabel(xlabel)
+        ax.set_xlabel("PMI (nats)")
     axes[0, 0].legend(fontsize="x-small")
     return list(axes.flat[: len(found)])
 

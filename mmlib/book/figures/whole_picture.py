@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from mmlib.book import whole_picture as picture
-from mmlib.book.whole_picture import SEEDS, Row
+from mmlib.book.whole_picture import SEEDS, Row, interval
 from mmlib.distributions import Diagonal
 from mmlib.metrics import class_distances, fit_probe, joint_map, latent_accuracy, tree
 from mmlib.plots import class_tree, panels
@@ -40,14 +40,9 @@ def parameters(row: Row) -> Summary | None:
 
 def settings(rows: Sequence[Row]) -> Table:
     """What each row has of its own, beside what is usual, which stands in the last line."""
-    known = {row.label: picture.settings(row.recipe) for row in rows if row.recipe}
-    made = {row.label: picture.origin(row.runs) for row in rows if row.runs}
-    (usual, own), (usually_made, own_made) = picture.differences(known), picture.differences(made)
-    lines = []
-    for row in rows:
-        said = {**own.get(row.label, {}), **own_made.get(row.label, {})}
-        lines.append([f"`{row.label}`", row.state(), _listed(said)])
-    lines.append(["unless said otherwise", "", _listed({**usual, **usually_made})])
+    usual, own = picture.settings_apart(rows)
+    lines = [[f"`{row.label}`", row.state(), _listed(own.get(row.label, {}))] for row in rows]
+    lines.append(["unless said otherwise", "", _listed(usual)])
     return table(["", "recorded", "settings and machine"], lines, text=["recorded", "settings and machine"])
 
 
@@ -56,7 +51,7 @@ def numbers(rows: Sequence[Row], columns: Mapping[str, tuple[Of, float, int]]) -
     lines = []
     for row in rows:
         found = [(of(row), unit, digits) for of, unit, digits in columns.values()]
-        lines.append([f"`{row.label}`", *(_interval(*each) for each in found)])
+        lines.append([f"`{row.label}`", *(interval(*each) or None for each in found)])
     return table(["", *columns], lines, caption="mean [95 % interval] (seeds)")
 
 
@@ -69,7 +64,7 @@ def choices(rows: Sequence[Row], purposes: Mapping[str, tuple[Of, str, float, bo
     for purpose, (of, name, unit, low) in purposes.items():
         found = {row.label: of(row) for row in rows}
         first, near, few = picture.leaders(found, low)
-        best = f"`{first}`, {_interval(found[first], unit)}" if first else None
+        best = f"`{first}`, {interval(found[first], unit)}" if first else None
         lines.append([purpose, name, best, _codes(near) or None, _codes(few) or None])
     head = [
         "to",
@@ -79,15 +74,6 @@ def choices(rows: Sequence[Row], purposes: Mapping[str, tuple[Of, str, float, bo
         f"fewer than {SEEDS} seeds",
     ]
     return table(head, lines, text=head)
-
-
-def _interval(summary: Summary | None, unit: float = 100.0, digits: int = 1) -> str | None:
-    if summary is None:
-        return None
-    ends = (
-        "" if summary.low is None else f" [{unit * summary.low:.{digits}f}, {unit * summary.high:.{digits}f}]"
-    )
-    return f"{unit * summary.mean:.{digits}f}{ends} ({summary.n})"
 
 
 def _listed(settings: Mapping[str, str]) -> str:

@@ -10,7 +10,8 @@ JOY = "Joy et al. 2022, Table 5, {}, f = {:g}, on the book's own, embedded data"
 # in half the time; of weights of a caption 16 is ahead of 4 and 64, of sizes of the code 16 of 8 and 32, of JMVAE's
 # alpha 1 of 0.1 and 5; the scale of the normal likelihood of features, whose variance is 1, is 0.5 and not 1. With more
 # steps captions made from captions, and from both, get truer: 63 and 67 % after 800, 66 and 79 % after 2,500. From
-# pictures four to six in ten parse in every such run, and no setting tried makes it eight.
+# pictures four to six in ten parse in every such run, and no setting tried makes it eight. MMVAE, after 1,500 steps,
+# has at a weight of 1 pictures that fit their captions, and one caption in ten that parses; at 4 and 16 the reverse.
 SETTINGS = {"dataset": "birds", "networks": "cub-perceptron", "latent_dim": 16, "width": 0.5}
 SETTINGS |= {"likelihood": "normal", "likelihood_scale": 0.5, "weights": {"image": 1.0, "caption": 16.0}}
 SETTINGS |= {
