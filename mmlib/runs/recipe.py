@@ -38,7 +38,7 @@ class Recipe:
     width: float = 1.0  #: factor on the widths of the networks; 1 is the paper
     likelihood: str = "laplace"  #: or ``"normal"`` or ``"bernoulli"``, for all modalities
     likelihood_scale: float = 0.75  #: of Laplace (b) or normal (standard deviation), in pixels
-    #: of the likelihoods: "pixels" for largest dimension / own dimension, numbers by name, or None for 1 everywhere
+    #: of the likelihoods, "pixels" for largest dimension / own dimension, numbers by name, or None for 1 everywhere
     weights: str | dict | None = "pixels"
     batch_size: int = 128  #: rows a step
     schedule: str = "shuffled"  #: which rows a step sees, see ``mmlib.train.fit``
