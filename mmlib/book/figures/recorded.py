@@ -26,6 +26,12 @@ def state(recipes: Iterable[str]) -> str:
     return f"Recorded: {found} of {len(recipes)} recipes{rest}."
 
 
+def unconverged(recipes: Iterable[str]) -> tuple[int, int]:
+    """How many recorded runs of some recipes still moved at the end of training, and of how many."""
+    runs = [run for name in recipes for run in results.load(name)]
+    return sum(not run["convergence"]["converged"] for run in runs), len(runs)
+
+
 def lead(better: str, worse: str, paths: Sequence[str], split: str = "test/") -> Summary | None:
     """How far one recipe is ahead of another in the mean of some metrics (paths after ``split``), seed by seed.
 
