@@ -148,10 +148,16 @@ def test_the_surest_of_several_captions_is_kept():
     tail[1, 0] = torch.tensor([0.1, 0.7, 0.1, 0.1])
 
     class Two:
-        draws = iter((torch.cat([first, tail.flip(0)], 1), torch.cat([second, tail], 1)))
+        def __init__(self, *draws):
+            self.draws = iter(draws)
 
         def generate(self, batch, given, to, generator):
             return {"caption": next(self.draws)}
 
-    found = surest_captions(Two(), {}, ["image"], 2)
-    assert found[:, :2].tolist() == [[3, 2], [0, 2]]
+    two = Two(torch.cat([first, tail.flip(0)], 1), torch.cat([second, tail], 1))
+    assert surest_captions(two, {}, ["image"], 2)[:, :2].tolist() == [[3, 2], [0, 2]]
+    unsure = torch.tensor(
+        [[[0.6, 0.4, 0.0], [0.2, 0.2, 0.6]]]
+    )  # of the word a little surer, but not of the end
+    sure = torch.tensor([[[0.45, 0.55, 0.0], [0.0, 0.0, 1.0]]])
+    assert surest_captions(Two(unsure, sure), {}, ["image"], 2).tolist() == [[1, 2]]
