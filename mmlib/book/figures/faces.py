@@ -94,7 +94,7 @@ def precision_bars(share: Mapping[str, float], found: Mapping[str, Mapping[str, 
         style = look(label) | {"linestyle": "", "markersize": 4, "label": label}
         ax.plot(range(len(names)), [values[name] for name in names], **style)
     ax.set_xticks(range(len(names)), [spoken(name) for name in names], rotation=90, fontsize=7)
-    ax.set(ylabel="average precision", ylim=(0, 1.02), xlim=(-0.7, len(names) - 0.3))
+    ax.set(ylabel="average precision", ylim=(0, 1.15), xlim=(-0.7, len(names) - 0.3))
     ax.legend(fontsize="small", ncol=len(found) + 1, loc="upper left")
     return ax
 
@@ -110,16 +110,17 @@ def by_attribute(report: Mapping) -> dict[str, float]:
 def means(
     paths: Mapping[str, str], real: Mapping[str, str], more: Mapping[str, Sequence[float]] | None = None
 ) -> Table:
-    """Mean average precision of recorded runs, a column for each path, over what the judges reach and chance.
+    """Mean average precision of recorded runs, a column for each path, over chance.
 
-    ``more`` are other rows, label -> a number for each path.
+    ``real`` are paths of what the judges reach on real items, by the same names; ``more`` are other rows, label -> a number for each path.
     """
     body = [
         [label, *(interval(recorded(recipe, f"{path}/{MEAN}")) for path in paths.values())]
         for label, recipe in RECIPES.items()
     ]
     body += [[label, *(f"{value:.2f}" for value in values)] for label, values in (more or {}).items()]
-    body.append(["real items", *(_known(f"{real[name]}/{MEAN}" if name in real else None) for name in paths)])
+    if real:
+        body.append(["real items", *(_known(f"{real[name]}/{MEAN}") for name in paths)])
     body.append(["chance", *[_known(f"{SHARE}/{MEAN}")] * len(paths)])
     caption = "Mean over 34 attributes, test split: mean [interval] (seeds)"
     return table(["average precision", *paths], body, caption=caption)
@@ -139,9 +140,9 @@ def written() -> Table:
     return table(["test split, %", *header, "from the prior: well formed"], body)
 
 
-def _known(path: str | None, digits: int = 2, factor: int = 1) -> str | None:
+def _known(path: str, digits: int = 2, factor: int = 1) -> str | None:
     """A number that is the same for every run, of the first that is recorded; None where none is."""
-    every = (recorded(recipe, path) for recipe in RECIPES.values()) if path else ()
+    every = (recorded(recipe, path) for recipe in RECIPES.values())
     found = next((summary for summary in every if summary is not None), None)
     return None if found is None else f"{factor * found.mean:.{digits}f}"
 
