@@ -112,7 +112,8 @@ def means(
 ) -> Table:
     """Mean average precision of recorded runs, a column for each path, over chance.
 
-    ``real`` are paths of what the judges reach on real items, by the same names; ``more`` are other rows, label -> a number for each path.
+    ``real`` are paths of what the judges reach on real items, by the same names; ``more`` are other rows,
+    label -> a number for each path.
     """
     body = [
         [label, *(interval(recorded(recipe, f"{path}/{MEAN}")) for path in paths.values())]
