@@ -1,14 +1,24 @@
 """Average precision of attributes: by hand, of strings that are spelled, of models that know everything or nothing."""
 
+import itertools
+
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from torch import nn
 from torch.nn import functional as F
 
 from mmlib.data import load
 from mmlib.data.attributes import CELEBA, read_strings, write_strings
 from mmlib.data.text import ALPHABET, encode
-from mmlib.metrics import AttributeJudges, average_precisions, evaluate, fit_attribute_judges, spelling
+from mmlib.metrics import (
+    AttributeJudges,
+    average_precision,
+    average_precisions,
+    evaluate,
+    fit_attribute_judges,
+    spelling,
+)
 from mmlib.metrics.attributes import agreement, generated_precisions, latent_precisions
 from mmlib.metrics.split import at_rest
 
@@ -97,6 +107,31 @@ def test_average_precision_by_hand():
     assert found["a"]["n"] == 4 and found["a"]["se"] is None
 
 
+@pytest.mark.equation("eq-average-precision")
+def test_average_precision_is_that_of_another_library_and_falls_with_ties():
+    draw = torch.Generator().manual_seed(0)
+    truth, scores = (
+        torch.rand(200, generator=draw) < 0.2,
+        torch.rand(200, generator=draw, dtype=torch.float64),
+    )
+    for s in (scores, (5 * scores).floor(), torch.where(truth, scores + 0.3, scores)):  # also with many ties
+        assert float(average_precision(truth, s)) == pytest.approx(
+            average_precision_score(truth.numpy(), s.numpy()), abs=1e-12
+        )
+    assert average_precision(truth, torch.zeros(200)) == truth.double().mean()
+    assert average_precision(truth, truth.double()) == 1
+
+
+def test_scores_in_random_order_give_a_little_more_than_the_share():
+    """faces.ipynb, prop-faces-chance: (a - 1) / (n - 1) + (n - a) / (n - 1) H_n / n, over every order of six."""
+    truth = torch.tensor([True, True, False, False, False, False])
+    every = [
+        average_precision(truth, torch.tensor(order).double()) for order in itertools.permutations(range(6))
+    ]
+    harmonic = sum(1 / n for n in range(1, 7))
+    assert float(torch.stack(every).mean()) == pytest.approx(1 / 5 + 4 / 5 * harmonic / 6, abs=1e-12)
+
+
 def test_scores_that_know_nothing_give_the_share():
     """200 faces of 10,000 have it; the standard error of chance is of the order of the share / sqrt(200)."""
     truth = torch.zeros(10_000, 1, dtype=torch.bool)
@@ -159,12 +194,17 @@ def test_spelling_grades_what_is_nearly_spelled():
     assert apart[0].tolist() == pytest.approx([6 / 7, 1, 5 / 6])
 
 
+@pytest.mark.equation("eq-spelling")
 def test_spelling_is_linear_in_probabilities_at_one_place():
     one, other = encode(["male".ljust(32, "*"), "bald".ljust(32, "*")])
-    mixed = 0.75 * F.one_hot(one, 71).float() + 0.25 * F.one_hot(other, 71).float()
+    mixed = (0.75 * F.one_hot(one, 71) + 0.25 * F.one_hot(other, 71)).requires_grad_()
     found = spelling(mixed[None], ["Male", "Bald"])[0]
     # the two share "al", and both ends are sure
     assert found.tolist() == pytest.approx([(4 + 2 * 0.75) / 6, (4 + 2 * 0.25) / 6])
+    (slope,) = torch.autograd.grad(found[0], mixed)  # a sixth for each letter that is asked for
+    assert slope[0, ALPHABET.index("m")] == pytest.approx(1 / 6) and slope.sum() == pytest.approx(
+        5 / 6 + 1 / 6
+    )
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

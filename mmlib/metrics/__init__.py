@@ -2,6 +2,7 @@
 
 from mmlib.metrics.attribute_judges import (
     AttributeJudges,
+    average_precision,
     average_precisions,
     fit_attribute_judges,
     spelling,

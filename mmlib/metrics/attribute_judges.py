@@ -151,9 +151,12 @@ def fit_attribute_judges(
 def spelling(text: Tensor, names: Sequence[str]) -> Tensor:
     r"""How much of each attribute's name stands at its best place in a string: [N, A], from 0 to 1.
 
-    A name w of n characters begins after a blank, an asterisk or at the start, and ends before a comma, an asterisk or
-    at the end; these count as its characters 0 and n + 1. The score is that of the best place t,
-    max_t 1/(n + 2) sum_{k=0}^{n+1} p(x_{t+k} in w_k).
+    Equation: ``eq-spelling``. A name w of n characters begins after a blank, an asterisk or at the start, and ends
+    before a comma, an asterisk or at the end; these count as its characters 0 and n + 1.
+
+    .. code-block:: text
+
+        score = max_t 1/(n + 2) sum_{k=0}^{n+1} p(x_{t+k} in w_k),   t the place of the character before the name
 
     Of symbols that are certain it is 1 if the name stands there to the letter, and less if not.
 
@@ -178,11 +181,32 @@ def spelling(text: Tensor, names: Sequence[str]) -> Tensor:
     return F.conv1d(padded, filters.to(text)).amax(-1) / lengths
 
 
-def average_precisions(truth: Tensor, scores: Tensor, names: Sequence[str]) -> dict[str, dict]:
-    r"""Average precision of every attribute that some faces have and others not, and their mean.
+def average_precision(truth: Tensor, scores: Tensor) -> Tensor:
+    r"""Average precision: the mean, over faces that have an attribute, of its share among all that score no less.
 
-    Source: Sutter et al. 2020, supplement, Section C.4.3; scikit-learn's ``average_precision_score``:
-        AP = sum_n (R_n - R_{n-1}) P_n,  precision P_n and recall R_n at the n-th largest score
+    Equation: ``eq-average-precision``. Source: Sutter et al. 2020, supplement, Section C.4.3, without a formula.
+
+    .. code-block:: text
+
+        AP = 1/|A| sum_{i in A} |{j in A: s_j >= s_i}| / |{j: s_j >= s_i}|
+
+    Args:
+        truth: bool [N], who has it (A); somebody has.
+        scores: [N].
+
+    Returns:
+        A scalar in (0, 1], float64: 1 if all who have it stand above all others, and their share if all scores tie.
+    """
+    has = scores[truth]
+    found, among = ((s.sort().values, len(s)) for s in (has, scores))
+    above = [n - torch.searchsorted(s, has) for s, n in (found, among)]  # who scores no less than each of A
+    return (above[0].double() / above[1]).mean()
+
+
+def average_precisions(truth: Tensor, scores: Tensor, names: Sequence[str]) -> dict[str, dict]:
+    """Average precision of every attribute that some faces have and others not, and their mean.
+
+    Source: Sutter et al. 2020, supplement, Section C.4.3.
 
     Args:
         truth: bool [N, A].
@@ -195,15 +219,13 @@ def average_precisions(truth: Tensor, scores: Tensor, names: Sequence[str]) -> d
     Raises:
         ValueError: if the shapes differ, or there is no such attribute.
     """
-    from sklearn.metrics import average_precision_score
-
     if truth.shape != scores.shape or truth.shape[1:] != (len(names),):
         found = f"{tuple(truth.shape)}, {tuple(scores.shape)}"
         raise ValueError(f"truth and scores have shapes {found}; expected [N, {len(names)}] both")
     values = {}
     for name, has, score in zip(names, truth.cpu().T, scores.double().cpu().T, strict=True):
         if has.any() and not has.all():
-            values[name] = float(average_precision_score(has.numpy(), score.numpy()))
+            values[name] = float(average_precision(has, score.contiguous()))
     if not values:
         raise ValueError(
             f"truth has {len(truth)} rows, all alike; expected some with an attribute, some without"

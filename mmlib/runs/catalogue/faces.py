@@ -31,6 +31,10 @@ for _name, (_model, _options) in MODELS.items():
     _source = OWN if _name == "mopoe" else SOURCE.format(f"{_name.upper()} (MS)")
     _drawn = {"dataset": "faces", "width": 0.125, "steps": 3_000, "reduced": DRAWN}
     _add(f"faces-{_name}-styles", _model, f"{_source}; as a direction", _options, **SMALL | _drawn)
+    if _name == "mmjsd":  # all 64 numbers are shared: what private codes cost
+        _none = {"style_dim": 0, "style_beta": 1.0}
+        _ours = "the book's own: mmJSD without private codes"
+        _add(f"faces-{_name}", _model, _ours, _options | _none, **SMALL | _drawn)
     # 100 epochs over 162,770 faces in batches of 256: 635 complete batches an epoch. MVAE's unimodal terms are not
     # weighted there. The small networks follow all other settings, too, but for the length of training.
     _paper = _options | ({"weigh_partial_terms": False} if _name == "mvae" else {})
