@@ -1,6 +1,5 @@
 """What the chapter on captions and birds shows: recorded runs, picked captions, and statistics of real captions."""
 
-import matplotlib
 import pytest
 import torch
 import yaml
@@ -12,8 +11,6 @@ from mmlib.data.vocabulary import Vocabulary
 from mmlib.metrics import CaptionJudges, Projection, cca_score
 from mmlib.nets import CaptionDecoder, CaptionEncoder
 from mmlib.runs.recipes import RECIPES
-
-matplotlib.use("Agg")
 
 
 def run(seed, value):

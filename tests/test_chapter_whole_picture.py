@@ -1,6 +1,5 @@
 """Figures and sentences of the chapter that compares all models: each shows the numbers it is given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -15,12 +14,6 @@ from mmlib.runs.recipes import RECIPES
 from mmlib.summary import summarise
 
 CROSS = figures.mean_of(*picture.cross("hand-street"))
-
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
