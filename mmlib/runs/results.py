@@ -50,8 +50,7 @@ def summary(recipe: str, metric: str, root: Path | str = RESULTS) -> Summary:
 def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
     """Copy the result of a finished run to the recorded results; gives the path there.
 
-    ``run`` is its folder, or its ``result.json``. Of seed 0 the picture of samples goes with it: one shows what a
-    recipe makes, and pictures are most of what a repository of results weighs.
+    ``run`` is its folder, or its ``result.json``.
 
     Raises:
         ValueError: as :func:`verify`, or if the recipe is not of the catalogue, where the repository's results are.
@@ -63,8 +62,6 @@ def publish(run: Path | str, root: Path | str = RESULTS) -> Path:
     if Path(root) == RESULTS:
         check_listed(from_dict(result["recipe"]))
     target = Path(root) / result["recipe"]["name"] / f"seed-{result['seed']}.json"
-    if result["seed"] == 0 and (run / "samples.png").exists():
-        files.write_atomically(target.with_suffix(".png"), (run / "samples.png").read_bytes())
     return files.write_atomically(target, (run / "result.json").read_bytes())
 
 

@@ -7,6 +7,8 @@ from mmlib.book.figures.recorded import draw_line, finish, recorded
 from mmlib.metrics import laplace_ceiling
 from mmlib.plots.results import Table, cell, table
 from mmlib.plots.style import look, panels
+from mmlib.runs import results
+from mmlib.summary import Summary, summarise
 
 MODELS, KINDS, SHARES = ("MMVAE", "MVAE", "JMVAE"), ("", "cI-", "cC-"), (10, 20, 50, 100)
 GAMMAS = (1.0, 1.1, 2.0, 4.0, 10.0)
@@ -56,6 +58,38 @@ def table_1(share: int, columns: dict[str, tuple[str, str]]) -> Table:
     header = [head for name in columns for head in (f"{name}, printed", "here")]
     caption = f"{share} % of the data. Printed: MNIST and SVHN; here: `hand-street`, mean ± sd (seeds)"
     return table([f"{share} %", *header], body, caption=caption)
+
+
+REAL = {"MNIST to SVHN": "cross_coherence/mnist/svhn", "SVHN to MNIST": "cross_coherence/svhn/mnist"}
+EQUAL_STEPS = 1_500  # at which every run on real digits was measured on the validation split
+
+
+def real_recipe(model: str, kind: str = "") -> str:
+    """The recipe on svhn10k of a row such as ``("MVAE", "cI-")``."""
+    return f"svhn10k-{kind.lower()}{model.lower()}"
+
+
+def real_digits() -> Table:
+    """The nine models on svhn10k: test split after about equal processor time, validation split after equal steps."""
+    body = []
+    for model in MODELS:
+        for kind in KINDS:
+            name, line = real_recipe(model, kind), [f"{kind}{model}"]
+            runs = results.load(name)
+            minutes = [run["seconds"]["training_cpu"] / 60 for run in runs]
+            line += [f"{runs[0]['steps']:,}", f"{sum(minutes) / len(minutes):.0f}"] if runs else [None, None]
+            line += [recorded(name, path) for path in (*REAL.values(), "joint_coherence")]
+            body.append([*line, *(along_the_way(name, path) for path in REAL.values())])
+    after = [f"{name}, after {EQUAL_STEPS:,} steps" for name in REAL]
+    header = ["svhn10k", "steps", "minutes", *REAL, "joint", *after]
+    caption = "Per cent, mean ± sd (seeds). Minutes of one processor core. Test split; after equal steps: validation"
+    return table(header, body, caption=caption)
+
+
+def along_the_way(recipe: str, path: str, step: int = EQUAL_STEPS) -> Summary | None:
+    """A metric of the validation split as it stood at one step of training; None where no seed is recorded."""
+    rows = [row for run in results.load(recipe) for row in run["history"] if row["step"] == step]
+    return summarise([row[f"validation/{path}"] for row in rows]) if rows else None
 
 
 def step_times() -> Table:
