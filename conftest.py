@@ -1,6 +1,7 @@
 """What every test and notebook kernel inherits: the library on the path, one thread, no progress bars."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,20 @@ def pytest_configure(config):
     # Where nbval finds what it need not compare: by its whole path, so that pytest may start in any folder.
     if not getattr(config.option, "nbval_sanitize_with", None):
         config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
+
+
+@pytest.fixture(autouse=True)
+def figures_closed():
+    """No test leaves its figures to the next one."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A folder for data and judges, which the tests of a file share."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -32,14 +32,17 @@ BROKEN = dataclasses.replace(TINY, name="broken", model="nope")
 LONG = dataclasses.replace(TINY, name="long", steps=100_000)
 
 
+def judges(data, cache=None):
+    """Judges that need not be good: after two steps of training."""
+    from mmlib.metrics import train_classifiers
+
+    return train_classifiers(data, steps=2, width=0.1, cache=cache)
+
+
 @contextlib.contextmanager
 def quick():
-    """Judges after two steps of training, and at the end only what is measured along the way, on the test split."""
-    from mmlib.metrics import train_classifiers
+    """Quick judges, and at the end only what is measured along the way, on the test split."""
     from mmlib.runs import build, runner
-
-    def judges(data, cache=None):
-        return train_classifiers(data, steps=2, width=0.1, cache=cache)
 
     def evaluate(folder, model, data, classifiers, device):
         write_atomically(folder.samples, b"a picture")

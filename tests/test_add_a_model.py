@@ -8,12 +8,13 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import quick_runs
 import test_every_model as every
 import torch
 
 from mmlib import lab
 from mmlib.__main__ import main
-from mmlib.metrics import evaluate, train_classifiers
+from mmlib.metrics import evaluate
 from mmlib.models import MODELS, MultimodalVAE
 from mmlib.runs import build, recipes, runner
 from mmlib.seeding import generator
@@ -105,8 +106,7 @@ def test_its_recipe_is_one_and_makes_a_run(page, recipe, tmp_path, monkeypatch, 
     small = {"train": 60, "validation": 30, "test": 30}
     found = replace(recipes.get(str(recipe)), steps=8, batch_size=8, data_options=small, validations=4)
     found = replace(found, likelihood_rows=2, likelihood_k=2)
-    quickly = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)  # noqa: E731
-    monkeypatch.setattr(build, "build_classifiers", quickly)
+    monkeypatch.setattr(build, "build_classifiers", quick_runs.judges)
     monkeypatch.setenv("MMLIB_DATA", str(tmp_path / "data"))
     result = json.loads(runner.run(found, 0, tmp_path / "runs", progress=False).read_text())
     assert result["recipe"]["model"] == "geometric"
@@ -127,7 +127,7 @@ def test_what_is_shown_and_not_run_is_right(page):
             main([command, "--help"])
         assert stop.value.code == 0
     measured, run = blocks("text")
-    judges = train_classifiers(page["data"], steps=2, width=0.1, cache=False)
+    judges = quick_runs.judges(page["data"], cache=False)
     names = {**page, "evaluate": evaluate, "train_classifiers": lambda data: judges}
     exec(measured, names)
     assert run == 'run("geometric.yaml", seed=0)\n' and callable(runner.run)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toy import ToyModel, ToySplit
+from toy import ToyModel, ToySplit, same, weights
 
 from mmlib.data import load
 from mmlib.runs.build import build_model
@@ -10,14 +10,6 @@ from mmlib.runs.recipes import get
 from mmlib.train import Ema, Paused, capture, checkpoint, fit
 
 OPTIONS = {"steps": 12, "batch_size": 16, "learning_rate": 1e-2, "seed": 3, "progress": False}
-
-
-def weights(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def trained(**changes):

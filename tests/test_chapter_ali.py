@@ -2,20 +2,12 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 import torch
 
 from mmlib.book.figures import ali as figures
 from mmlib.distributions import Diagonal
 from mmlib.lab.ali import play
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def line(ax, label):

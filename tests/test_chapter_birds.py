@@ -1,6 +1,5 @@
 """What the chapter on captions and birds shows: recorded runs, picked captions, and statistics of real captions."""
 
-import matplotlib
 import pytest
 import torch
 import yaml
@@ -12,8 +11,6 @@ from mmlib.data.vocabulary import Vocabulary
 from mmlib.metrics import CaptionJudges, Projection, cca_score
 from mmlib.nets import CaptionDecoder, CaptionEncoder
 from mmlib.runs.recipes import RECIPES
-
-matplotlib.use("Agg")
 
 
 def run(seed, value):
@@ -144,20 +141,7 @@ def test_what_is_recorded_holds_no_caption_and_names_its_recipe():
 
 def test_the_command_writes_the_file(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(cub_captions, "read_cub", lambda root: (pictures, "made"))
-    cub_captions.main(
-        [
-            "--size",
-            "8",
-            "--epochs",
-            "1",
-            "--k",
-            "1",
-            "--out",
-            str(tmp_path / "found.yaml"),
-            "--cache",
-            str(tmp_path),
-        ]
-    )
+    cub_captions.main(tmp_path / "found.yaml", size=8, epochs=1, k=1)
     found = yaml.safe_load((tmp_path / "found.yaml").read_text())
     assert (
         found["recipe"]["size"] == 8

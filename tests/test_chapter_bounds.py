@@ -9,12 +9,6 @@ from mmlib.book.figures import lab as figures
 from mmlib.distributions import Diagonal
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def line(ax, label):
     return next(found for found in ax.get_lines() if found.get_label() == label)
 
@@ -33,7 +27,8 @@ def test_proposals_and_weights():
 def test_bounds_against_k_marks_the_limit_only_where_there_is_one(limit):
     curves = {"iwae": [-0.5, -0.2, -0.1], "cubo": [-0.5, 0.1, 0.15]}
     drawn = {key: ([1, 4], values[:2], [0.01, 0.01]) for key, values in curves.items()}
-    ax = figures.bounds_against_k([1, 4, 16], curves, drawn, limit, "close")
+    ax = plt.subplots(figsize=(3.6, 3.2))[1]
+    figures.bounds_against_k([1, 4, 16], curves, drawn, limit, "close", ax)
     np.testing.assert_allclose(line(ax, "IWAE, expected").get_ydata(), curves["iwae"])
     np.testing.assert_allclose(line(ax, "CUBO estimate, expected").get_ydata(), curves["cubo"])
     np.testing.assert_allclose(line(ax, "exact log p(x)").get_ydata(), 0)

@@ -2,35 +2,23 @@
 
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
 from mmlib.book import claims
+from mmlib.book.figures import contrast as figures
+from mmlib.book.figures import contrast_recorded as tables
+from mmlib.book.figures import recorded
 from mmlib.lab import LinearGaussian
 from mmlib.models.contrastive import anchored_unrelated, contrastive_objective
 from mmlib.runs.recipes import RECIPES
 from mmlib.summary import summarise
 from mmlib.train.history import History
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
-from mmlib.book.figures import contrast as figures
-from mmlib.book.figures import contrast_recorded as tables
-from mmlib.book.figures import recorded
-
 NAMES = ("first", "second")
 LAB = LinearGaussian.make(dict(zip(NAMES, (3, 4), strict=True)), 2, noise=0.7, seed=1)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def sampled(n, seed=0):

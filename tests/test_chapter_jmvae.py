@@ -2,7 +2,6 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
@@ -12,12 +11,6 @@ from mmlib.distributions import Diagonal, kl_divergence
 from mmlib.lab import LinearGaussian, joint_encoder, modalities
 from mmlib.models import JMVAE
 from mmlib.models.jmvae import jmvae_penalty
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_expected_penalty_is_smallest_at_the_exact_posterior_and_leaves_the_conditional_information():

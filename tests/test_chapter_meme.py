@@ -2,29 +2,17 @@
 
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 
+from mmlib.book.figures import meme as figures
 from mmlib.distributions import Diagonal, kl_divergence
 from mmlib.lab import LinearGaussian, modalities
 from mmlib.models import MEME
 from mmlib.runs.recipes import RECIPES
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
-from mmlib.book.figures import meme as figures
-
 LAB = LinearGaussian.make({"hand": 3, "street": 4}, 2, noise=0.8, seed=1)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def batch(n=5):

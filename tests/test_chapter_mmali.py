@@ -1,18 +1,11 @@
 """The figures of the chapter on factorised discriminators draw what they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from mmlib.book.figures import mmali as figures
 from mmlib.summary import summarise
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def line(ax, label):

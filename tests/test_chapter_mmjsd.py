@@ -2,26 +2,14 @@
 
 import math
 
-import matplotlib
 import pytest
 import torch
 
+from mmlib.book.figures import mmjsd as figures
 from mmlib.distributions import Diagonal, kl_divergence, standard
 from mmlib.divergences import geometric_jensen_shannon, jensen_shannon_upper, mixture_with_prior
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
-from mmlib.book.figures import mmjsd as figures
-
 EXACT = {"atol": 1e-10, "rtol": 1e-10}  # float64, closed forms
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def with_prior(loc, scale, weights=None):

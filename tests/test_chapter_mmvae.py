@@ -2,25 +2,13 @@
 
 import math
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 import torch
 
+from mmlib.book.figures import mmvae as figures
 from mmlib.distributions import Diagonal, mixture_of_experts, single
 from mmlib.lab import LinearGaussian, quadrature
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
-from mmlib.book.figures import mmvae as figures
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def exact_experts(lab, batch):
@@ -71,7 +59,7 @@ def test_densities_are_drawn_for_the_row_that_is_asked():
     lab = LinearGaussian.make({"hand": 2, "street": 2}, 1, seed=1)
     batch = lab.sample(2, torch.Generator().manual_seed(0))[1]
     q, exact = exact_experts(lab, batch), single(lab.diagonal_posterior(batch))
-    ax = figures.mixture_densities(q, lab.names, exact, row=1)
+    ax = figures.mixture_densities(q, lab.names, exact, 1, "", plt.subplots(figsize=(4.2, 2.6))[1])
     curves = {line.get_label(): line.get_xydata() for line in ax.lines}
     peak = curves["exact joint posterior"]
     assert abs(peak[peak[:, 1].argmax(), 0] - float(exact.mean[1, 0])) < 0.02
@@ -95,10 +83,12 @@ def test_a_bias_within_the_noise_is_drawn_hollow():
 
 
 def test_curves_of_gaps():
-    ax = figures.gap_against_information({"hand": [0.0, 0.5]}, {"hand": [0.0, math.e - 1.5]})
+    _, ax = plt.subplots(figsize=(4.0, 2.9))
+    figures.gap_against_information({"hand": [0.0, 0.5]}, {"hand": [0.0, math.e - 1.5]}, ax)
     curve, points = (line.get_xydata() for line in ax.lines)
     for x, y in points:
         assert abs(np.interp(x, *curve.T) - y) < 1e-3
-    ax = figures.mixture_gap([0.5, 1.0], {"hand": [1.0, 2.0], "street": [3.0, 4.0]}, [1.8, 2.9])
+    _, ax = plt.subplots(figsize=(4.0, 2.9))
+    figures.mixture_gap([0.5, 1.0], {"hand": [1.0, 2.0], "street": [3.0, 4.0]}, [1.8, 2.9], ax)
     mean = next(line for line in ax.lines if line.get_label() == "mean of the experts")
     assert list(mean.get_ydata()) == [2.0, 3.0]

@@ -3,29 +3,16 @@
 import math
 from itertools import combinations
 
-import matplotlib
 import numpy as np
-import pytest
 import torch
 
+from mmlib.book.figures import mopoe as figures
 from mmlib.distributions import Diagonal
 from mmlib.lab import LinearGaussian, modalities, quadrature
 from mmlib.models import MoPoE
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
-from mmlib.book.figures import mopoe as figures
-
 NAMES = ("hand", "street", "text")
 SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(NAMES, size)]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_the_best_posterior_of_a_subset_has_its_mean_and_the_precision_of_all():

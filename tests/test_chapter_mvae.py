@@ -1,6 +1,5 @@
 """What the chapter on MVAE shows: the joint ELBO's blind spot, what weights do to experts, its budget, its figures."""
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -9,12 +8,6 @@ from mmlib.distributions import Diagonal, kl_divergence, product_of_experts
 from mmlib.lab import LinearGaussian
 from mmlib.models.mvae import subset_elbo
 from mmlib.runs import recipes, results
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize(("precision", "offset"), [(0.3, 0.0), (-1.0, 0.0), (0.0, 1.5), (0.2, -0.7)])

@@ -2,43 +2,21 @@
 
 import math
 
-import matplotlib
 import pytest
 import torch
-from test_every_model import build
+from test_every_model import Encoder, build
 from torch import nn
 
 from mmlib.book import claims
+from mmlib.book.figures import partial as figures
+from mmlib.book.figures.recorded import state
 from mmlib.lab import LinearGaussian, View
 from mmlib.modality import Modality, NormalLikelihood
 from mmlib.models import MODELS
-from mmlib.runs import results
 from mmlib.runs.recipes import RECIPES
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
-from mmlib.book.figures import partial as figures
-from mmlib.book.figures.recorded import state
 
 SIZES = {"a": 3, "b": 4}
 PLAIN = ("mvae", "mmvae", "mopoe", "mmjsd")  # those that the proposition names
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-class Encoder(nn.Module):
-    def __init__(self, size):
-        super().__init__()
-        self.net = nn.Linear(size, 4)
-
-    def forward(self, x):
-        return self.net(x).chunk(2, -1)
 
 
 # --- what pairs alone can tell --------------------------------------------------------------------------------------
@@ -143,30 +121,13 @@ def test_bars_of_schedules_show_pairs_at_the_released_period():
 # --- recorded runs --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def puppets(monkeypatch):
-    """Results of three seeds for whatever recipes a test says, by name and the one coherence that they have."""
-    known = {}
-
-    def found(name, root=None):
-        return [
-            {
-                "seed": seed,
-                "metrics": {
-                    "test": {
-                        "cross_coherence": {a: {b: known[name] + 0.01 * seed} for a, b in (WAY, WAY[::-1])},
-                        "latent_accuracy": {n: {"sample": known[name]} for n in WAY},
-                    }
-                },
-            }
-            for seed in range(3 if name in known else 0)
-        ]
-
-    monkeypatch.setattr(results, "load", found)
-    return known
-
-
-WAY = ("hand", "street")
+def three_seeds(value):
+    """Results whose coherences begin at a value."""
+    ways = (("hand", "street"), ("street", "hand"))
+    return [
+        {"seed": n, "metrics": {"test": {"cross_coherence": {a: {b: value + 0.01 * n} for a, b in ways}}}}
+        for n in range(3)
+    ]
 
 
 def test_every_recipe_shown_is_in_the_catalogue():
@@ -176,7 +137,7 @@ def test_every_recipe_shown_is_in_the_catalogue():
     assert figures.recipe("mmvae", "hand", 1) == "hand-street-mmvae-elbo"
 
 
-def test_where_nothing_is_recorded_the_page_says_so(puppets):
+def test_where_nothing_is_recorded_the_page_says_so(files):
     assert state(["a", "b"]) == "Recorded: none of 2 recipes yet."
     assert figures.ordering() == (
         "At f = 0.25, one or the other: not recorded yet for two models with three seeds each."
@@ -192,10 +153,12 @@ def test_where_nothing_is_recorded_the_page_says_so(puppets):
     )
 
 
-def test_sentences_follow_what_is_recorded(puppets):
+def test_sentences_follow_what_is_recorded(files):
     name = figures.recipe
-    puppets |= {name("mvae", "split", 0.25): 0.3, name("mvae", "paired", 0.25): 0.4}
-    puppets |= {name("mvae", "paired", 0.25, "-brief"): 0.2, name("mopoe", "split", 0.25): 0.5}
+    files[name("mvae", "split", 0.25)] = three_seeds(0.3)
+    files[name("mvae", "paired", 0.25)] = three_seeds(0.4)
+    files[name("mvae", "paired", 0.25, "-brief")] = three_seeds(0.2)
+    files[name("mopoe", "split", 0.25)] = three_seeds(0.5)
     assert figures.ordering().endswith("both directions and all seeds: MoPoE 51 %, MVAE 31 %.")
     lines = {line.split(":")[0]: line for line in figures.what_partial_rows_do()}
     assert "partial rows hurt (-10 to -10 points, n = 3)" in lines["MVAE, as many steps"]

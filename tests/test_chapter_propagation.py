@@ -1,29 +1,14 @@
 """What the chapter on label propagation says of PMI and of guessing, and its figures and tables of recorded runs."""
 
-import json
-
-import matplotlib
 import pytest
 import torch
 
 from mmlib.book import claims
-from mmlib.lab import LinearGaussian, View
-from mmlib.metrics import threshold_quality
-from mmlib.runs import results
-from mmlib.runs.recipes import RECIPES
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
 from mmlib.book.figures import propagation as figures
 from mmlib.book.figures.recorded import check
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+from mmlib.lab import LinearGaussian, View
+from mmlib.metrics import threshold_quality
+from mmlib.runs.recipes import RECIPES
 
 
 def pair(noise=0.5):
@@ -100,22 +85,11 @@ def test_the_steps_are_those_of_the_paper():
 # --- recorded runs --------------------------------------------------------------------------------------------------
 
 
-def recorded(root, name, seed, coherence, f1=None):
+def run(seed, coherence, f1=None):
     metrics = {"test": {"cross_coherence": {"hand": {"street": coherence}, "street": {"hand": coherence}}}}
     if f1 is not None:
         metrics["propagation"] = {"full": {"precision": f1, "recall": f1, "f1": f1}}
-    result = {"recipe": RECIPES[name].as_dict(), "seed": seed, "metrics": metrics}
-    path = root / name / f"seed-{seed}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results.seal(result)))
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """Recorded results of one's own."""
-    load = results.load
-    monkeypatch.setattr(results, "load", lambda name: load(name, tmp_path))
-    return tmp_path
+    return {"seed": seed, "metrics": metrics}
 
 
 def test_every_recipe_of_the_study_is_in_the_catalogue():
@@ -127,7 +101,7 @@ def test_every_recipe_of_the_study_is_in_the_catalogue():
     assert starts - set(names) == {"hand-street-10-ci-mmvae-brief"}  # itself shown nowhere
 
 
-def test_with_nothing_recorded_figure_and_table_are_empty_and_claims_say_so(root, capsys):
+def test_with_nothing_recorded_figure_and_table_are_empty_and_claims_say_so(files, capsys):
     assert figures.study().texts[0].get_text() == "not recorded yet"
     assert str(figures.added_pairs()).count("–") == 6 * 4
     assert figures.gain("", "before") is None
@@ -135,11 +109,10 @@ def test_with_nothing_recorded_figure_and_table_are_empty_and_claims_say_so(root
     assert capsys.readouterr().out.startswith("NOT RECORDED YET")
 
 
-def test_what_is_recorded_is_shown_and_compared_seed_by_seed(root):
-    for seed in range(3):
-        recorded(root, figures.recipe_of("before"), seed, 0.5 + 0.01 * seed)
-        recorded(root, figures.recipe_of(""), seed, 0.6 + 0.01 * seed, f1=0.3)
-        recorded(root, figures.recipe_of("-siamese"), seed, 0.6, f1=0.5)
+def test_what_is_recorded_is_shown_and_compared_seed_by_seed(files):
+    files[figures.recipe_of("before")] = [run(n, 0.5 + 0.01 * n) for n in range(3)]
+    files[figures.recipe_of("")] = [run(n, 0.6 + 0.01 * n, f1=0.3) for n in range(3)]
+    files[figures.recipe_of("-siamese")] = [run(n, 0.6, f1=0.5) for n in range(3)]
     before, after = [line for line in figures.study().lines if list(line.get_xdata()) == [10]]
     assert (before.get_linestyle(), after.get_linestyle()) == (":", "-")
     assert before.get_ydata() == pytest.approx([0.51]) and after.get_ydata() == pytest.approx([0.61])

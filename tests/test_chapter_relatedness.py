@@ -1,6 +1,5 @@
 """Figures and sentences of the relatedness chapter: each shows the numbers it is given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -8,12 +7,6 @@ import torch
 from mmlib import metrics, plots
 from mmlib.book.figures import relatedness as figures
 from mmlib.distributions import Diagonal, kl_divergence
-
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
 
 
 def one(family, loc, scale):

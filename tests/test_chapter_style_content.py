@@ -2,7 +2,7 @@
 
 import math
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -13,17 +13,6 @@ from mmlib.lab import shared_code
 from mmlib.metrics import Classifiers, swaps
 from mmlib.modality import LaplaceLikelihood, Modality
 from mmlib.models import MMALI
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
 
 # --- one shared code ------------------------------------------------------------------------------------------------
 
@@ -269,11 +258,11 @@ def test_translations_are_five_rows():
 def test_swap_grid_puts_every_image_in_its_place():
     contents, styles = torch.full((2, 1, 4, 4), 0.5), torch.full((3, 3, 4, 4), 0.25)
     images = torch.arange(6.0).reshape(2, 3, 1, 1, 1).expand(2, 3, 1, 4, 4) / 10
-    ax = figures.swap_grid(images, contents, styles, "a title")
+    ax = figures.swap_grid(images, contents, styles, "a title", plt.subplots(figsize=(2.5, 1.9))[1])
     picture = np.asarray(ax.images[0].get_array())
     middles = picture[3::6, 3::6, 0][:3, :4]
     np.testing.assert_allclose(
         middles, [[1, 0.25, 0.25, 0.25], [0.5, 0, 0.1, 0.2], [0.5, 0.3, 0.4, 0.5]], atol=1e-6
     )
     with pytest.raises(ValueError, match="for 3 contents and 3 styles"):
-        figures.swap_grid(images, torch.zeros(3, 1, 4, 4), styles)
+        figures.swap_grid(images, torch.zeros(3, 1, 4, 4), styles, "", None)

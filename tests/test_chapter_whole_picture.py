@@ -1,11 +1,10 @@
 """Figures and sentences of the chapter that compares all models: each shows the numbers it is given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from test_whole_picture import records, run_of  # noqa: F401  a fixture
+from test_whole_picture import run_of
 
 from mmlib import plots
 from mmlib.book import whole_picture as picture
@@ -17,14 +16,8 @@ from mmlib.summary import summarise
 CROSS = figures.mean_of(*picture.cross("hand-street"))
 
 
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture
-def rows(records):  # noqa: F811
+def rows(files):
     """Four rows, one of them with a single seed; MMALI has no likelihood."""
     numbers = {
         "mvae": (0.4, 0.5, 0.6),
@@ -36,7 +29,7 @@ def rows(records):  # noqa: F811
         recipe, more = RECIPES[f"hand-street-{label}"], {}
         if label != "mmali":
             more = {"log_likelihood": {"joint": -500.0}}
-        records[recipe.name] = [
+        files[recipe.name] = [
             run_of(recipe, seed, x, joint_coherence=1 - x, **more) for seed, x in enumerate(found)
         ]
     return picture.rows("hand-street")

@@ -5,15 +5,13 @@ import functools
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from toy import ToyModel, ToySplit
+from toy import ToyModel, ToySplit, same, weights
 
 from mmlib.modality import Likelihood, NormalLikelihood
 from mmlib.train import Ema, checkpoint, fit, load_weights, save_weights
@@ -29,14 +27,6 @@ OPTIONS = {
     "log_every": 7,  # not a divisor of the interval of checkpoints: running averages must survive too
     "progress": False,
 }
-
-
-def weights(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def newest(folder):
@@ -98,30 +88,6 @@ def test_full_disk_loses_nothing_and_says_so(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert [path.name[5:14] for path in tmp_path.iterdir()] == ["000000010"]
     assert checkpoint.load(tmp_path).step == 10
-
-
-def test_a_run_on_a_full_disk_stops_with_advice_and_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    expected, model = ToyModel(), ToyModel()
-    fit(expected, ToySplit(), **OPTIONS)
-    kept = {"checkpoint_dir": tmp_path / "run", "checkpoint_every": 10}
-    written, flush = [], os.fsync
-
-    def full(descriptor):  # each file is flushed, then its folder: room for two files
-        written.append(descriptor)
-        if len(written) > 4:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        flush(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        OSError, match="make room; the checkpoint of step 30 was not written, the one of step 20"
-    ):
-        fit(model, ToySplit(), **OPTIONS, **kept)
-    monkeypatch.undo()
-    assert [path.name[5:14] for path in sorted((tmp_path / "run").iterdir())] == ["000000010", "000000020"]
-    model = ToyModel(seed=9)
-    fit(model, ToySplit(), **OPTIONS, **kept)
-    assert same(weights(model), weights(expected))
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
@@ -378,89 +344,3 @@ def test_weights_file(tmp_path):
         load_weights(path, ToyModel)
     with pytest.raises(OSError, match="Is a directory: a folder is in the place of this file"):
         save_weights(tmp_path, model)
-
-
-# One process per moment, forked from a parent that has imported torch and started no thread. It trains with checkpoints
-# and kills itself with SIGKILL at the moment named; the last one is left alone and finishes.
-WORKER = """
-import hashlib, json, os, pathlib, signal, sys
-import torch
-torch.set_num_threads(1)
-from toy import ToyModel, ToySplit
-from mmlib.train import checkpoint, fit
-
-folder, options, moments = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-
-def killing(function, count, before=True, spoil=False):
-    calls = 0
-    def wrapped(*arguments, **keywords):
-        nonlocal calls
-        calls += 1
-        if calls == count and before:
-            if spoil:  # what a crash may leave of a file that was never flushed
-                os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 3)
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*arguments, **keywords)
-        if calls == count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return wrapped
-
-def train(moment, count):
-    callback = lambda step, model: {}
-    if moment == "step":
-        callback = lambda step, model: os.kill(os.getpid(), signal.SIGKILL) if step == count else {}
-    elif moment == "half written":
-        os.fsync = killing(os.fsync, count, spoil=True)
-    elif moment == "before the rename":
-        os.replace = killing(os.replace, count)
-    elif moment == "after the rename":
-        os.replace = killing(os.replace, count, before=False)
-    elif moment == "before the old one is deleted":
-        pathlib.Path.unlink = killing(pathlib.Path.unlink, count)
-    model = ToyModel()
-    fit(model, ToySplit(), **options, checkpoint_dir=folder, checkpoint_every=4, validate_every=1, callback=callback)
-    print(hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest(), flush=True)
-
-reached = []
-for moment, count in moments:
-    child = os.fork()
-    if child == 0:
-        train(moment, count)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    expected = 0 if moment == "never" else signal.SIGKILL
-    assert (os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)) == expected, (moment, status)
-    names = [checkpoint._NAME.fullmatch(name) for name in os.listdir(folder)] if os.path.isdir(folder) else []
-    reached.append(max((int(name[1]) for name in names if name), default=0))
-print(json.dumps(reached))
-"""
-
-
-def test_killed_at_any_moment_a_run_loses_only_the_steps_since_its_checkpoint(tmp_path):
-    """SIGKILL between steps, and before, during and after the writing of a checkpoint; each restart goes on."""
-
-    def start(folder, moments):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", WORKER, str(folder), json.dumps(OPTIONS), json.dumps(moments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert "damaged" not in done.stderr, done.stderr
-        digest, reached = done.stdout.strip().splitlines()
-        return digest, json.loads(reached)
-
-    whole, _ = start(tmp_path / "whole", [("never", 0)])
-    moments = {  # each write flushes the file, then its folder: two fsync a checkpoint
-        ("step", 3): 0,  # before the first checkpoint
-        ("half written", 1): 0,
-        ("step", 6): 4,
-        ("half written", 3): 8,
-        ("before the rename", 1): 8,
-        ("after the rename", 2): 16,
-        ("before the old one is deleted", 2): 20,
-        ("half written", 5): 28,
-        ("never", 0): STEPS,
-    }
-    digest, reached = start(tmp_path / "killed", list(moments))
-    assert dict(zip(moments, reached, strict=True)) == moments
-    assert digest == whole

@@ -18,12 +18,6 @@ from mmlib.runs.recipes import RECIPES
 FAMILIES = {"normal": norm, "laplace": laplace}
 
 
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
-
-
 def diagonal(n, family, seed, size=2):
     source = torch.Generator().manual_seed(seed)
     loc, raw = torch.randn(2, n, size, generator=source, dtype=torch.float64)
@@ -229,7 +223,7 @@ def test_every_model_shows_its_codes_for_any_number_of_modalities(name):
 def test_figures_draw_what_they_are_given():
     posteriors, labels = blobs()
     places = {name: q.loc for name, q in posteriors.items()}
-    left, right = plots.code_map(places, labels, "a model")
+    left, right = plots.code_map(places, labels)
     assert sorted(text.get_text() for text in left.texts) == sorted("01230123")
     colours = {to_hex(c) for cloud in left.collections for c in cloud.get_facecolors()}
     assert colours == {to_hex(c) for c in plots.DIGITS[:4]}
@@ -246,7 +240,9 @@ def test_figures_draw_what_they_are_given():
     distances, groups = metrics.class_distances(posteriors, labels)
     found = metrics.tree(distances)
     ax = plots.class_tree(found, groups, "a model")
-    block = plots.class_matrix(distances[:4, 4:], [3, 1, 4, 5], ("hand", "street"), "a model")
+    block = plots.class_matrix(
+        distances[:4, 4:], [3, 1, 4, 5], ("hand", "street"), "a model", plt.subplots()[1]
+    )
     assert torch.equal(torch.as_tensor(block.images[0].get_array().data), distances[:4, 4:])
     nearest = [tuple(int(x) for x in line.get_xydata()[0]) for line in block.lines]
     assert nearest == [(int(column), row) for row, column in enumerate(distances[:4, 4:].argmin(1))]

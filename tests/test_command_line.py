@@ -105,11 +105,9 @@ def test_portable_settings_are_there_before_torch_is_imported(tmp_path):
 
 
 def test_evaluating_a_run_again_gives_its_recorded_numbers(tmp_path, monkeypatch, capsys):
-    from mmlib.metrics import train_classifiers
     from mmlib.runs import runner
 
-    quickly = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)  # noqa: E731
-    monkeypatch.setattr(build, "build_classifiers", quickly)
+    monkeypatch.setattr(build, "build_classifiers", quick_runs.judges)
     tiny = Recipe(
         name="tiny-again", model="mvae", dataset="hand-street", source="a test", steps=8, width=0.1, batch_size=8,
         data_options={"train": 60, "validation": 30, "test": 30}, likelihood_rows=2, likelihood_k=2, validations=4,

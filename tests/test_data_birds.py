@@ -13,11 +13,6 @@ SMALL = {"train": 400, "validation": 40, "test": 40, "captions": 3}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("birds")
-
-
-@pytest.fixture(scope="module")
 def data(cache):
     return load("birds", cache=cache, **SMALL)
 

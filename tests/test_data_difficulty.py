@@ -1,6 +1,5 @@
 """What the class explains of an image, and the figures of the data chapter."""
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -50,4 +49,3 @@ def test_figures_draw_what_they_are_given():
     centres = {"usual": [0.5, 0.9], "clustered": [0.5, 0.6]}
     axes = intervals(centres, {name: [0.1, 0.1] for name in centres}, truth=0.5)
     assert [ax.get_title()[:12] for ax in axes] == ["usual: 50% o", "clustered: 1"]
-    plt.close("all")

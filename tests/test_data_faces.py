@@ -26,11 +26,6 @@ PRINTED = {
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("faces")
-
-
-@pytest.fixture(scope="module")
 def data(cache):
     return load("faces", cache=cache, **SMALL)
 

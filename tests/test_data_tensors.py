@@ -7,8 +7,9 @@ import pandas
 import pytest
 import torch
 from PIL import Image
-from test_every_model import build
+from test_every_model import Encoder, build
 from torch import nn
+from toy import weights
 
 from mmlib import plots
 from mmlib.data import TensorSplit, from_folder, from_frame, from_tensors
@@ -196,15 +197,6 @@ def test_what_is_no_data_is_refused_by_name(options, message):
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-class Encoder(nn.Module):
-    def __init__(self, size):
-        super().__init__()
-        self.net = nn.Linear(size, 4)
-
-    def forward(self, x):
-        return self.net(x.flatten(1)).chunk(2, -1)
-
-
 def two(n=32, hidden=True, dtype=torch.float32):
     x = torch.randn(n, 7, generator=generator(0), dtype=dtype)
     observed = {"a": torch.arange(n) % 4 != 0, "b": torch.arange(n) % 4 != 1} if hidden else None
@@ -217,28 +209,6 @@ def made(cls):
         Modality(n, (s,), Encoder(s), nn.Linear(2, s), NormalLikelihood()) for n, s in (("a", 3), ("b", 4))
     ]
     return build(cls, parts)
-
-
-def weights(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_trains_on_tensors_with_rows_missing_or_refuses_them(name, dtype):
-    model = made(MODELS[name])
-    train = fit if hasattr(model, "loss") else fit_adversarial
-    before = weights(model)
-    for hidden in (True, False):
-        options = {"steps": 5, "batch_size": 8, "progress": False}
-        try:
-            history = train(model, two(hidden=hidden, dtype=dtype), **options)
-        except ValueError as error:
-            assert hidden and "not every row complete" in str(error)
-            continue
-        assert all(np.isfinite(number) for row in history for number in row.values())
-    assert all(bool(torch.isfinite(value).all()) for value in weights(model).values())
-    assert any(not torch.equal(value, before[key]) for key, value in weights(model).items())
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -85,11 +85,6 @@ def test_the_place_says_of_the_digit_no_more_than_its_length():
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def three(cache):
     return data.load("hand-street-text", cache=cache, **SMALL)
 

@@ -356,7 +356,8 @@ def check_against_the_laboratory(cls, **options):
 
     Both are under the model's own prior, if the code is all shared.
     """
-    lab = LinearGaussian.make({"a": 3, "b": 4}, 2, noise=0.7, seed=1, **options)
+    style_dim = options.get("style_dim", 0)
+    lab = LinearGaussian.make({"a": 3, "b": 4}, 2, noise=0.7, seed=1, style_dim=style_dim)
     known = inspect.signature(cls).parameters
     options |= {name: value for name, value in LABORATORY.items() if name in known}
     if "joint_encoder" in known:
@@ -367,7 +368,7 @@ def check_against_the_laboratory(cls, **options):
     batch = lab.sample(ROWS, torch.Generator().manual_seed(0))[1]
     rows = [{n: x[i : i + 1] for n, x in batch.items() if MASK[n][i]} for i in range(ROWS)]
     with torch.no_grad():
-        prior = None if options.get("style_dim") else model.prior
+        prior = None if style_dim else model.prior
         exact = torch.cat([lab.log_marginal(row, prior=prior) for row in rows])
         weights = model.log_weights(batch, 4000, mask=MASK, generator=torch.Generator().manual_seed(0))
     # 4,000 draws and more of bounded weights: the errors measured are below 0.03 nats
@@ -376,7 +377,10 @@ def check_against_the_laboratory(cls, **options):
     assert (bounds.cubo(weights) > exact - 0.1).all()
 
 
-@pytest.mark.parametrize(("cls", "options"), [each for each in EVERY if set(each.values[1]) <= {"style_dim"}])
+INFERS = {"style_dim", "inference"}  # options that change the posterior and not only the loss
+
+
+@pytest.mark.parametrize(("cls", "options"), [each for each in EVERY if set(each.values[1]) <= INFERS])
 def test_bounds_hold_and_the_estimate_is_right_in_every_row(cls, options):
     check_against_the_laboratory(cls, **options)
 

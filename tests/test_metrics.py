@@ -500,4 +500,3 @@ def test_figures_show_what_they_are_given():
     assert "hand: 3 classes" in [text.get_text() for text in texts]
     ax = likelihood_convergence([1, 10], {"a": [(-3.0, 1.0), (-2.0, 0.3)]}, -1.9)
     assert ax.get_xscale() == "log" and ax.lines[1].get_ydata().tolist() == [-3.0, -2.0]
-    plt.close("all")

@@ -26,11 +26,6 @@ SMALL = {"train": 300, "validation": 30, "test": 200}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("attributes")
-
-
-@pytest.fixture(scope="module")
 def data(cache):
     return load("faces", 32, cache=cache, **SMALL)
 

@@ -19,11 +19,6 @@ SMALL = {"train": 400, "validation": 60, "test": 60, "captions": 3}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("captions")
-
-
-@pytest.fixture(scope="module")
 def data(cache):
     return load("birds", cache=cache, **SMALL)
 

@@ -5,22 +5,14 @@ import math
 
 import pytest
 import torch
+from test_mopoe import EXACT, LAB, MASK, NAMES, ROWS, mean_objective
 
-from mmlib import bounds
 from mmlib.distributions import Diagonal, kl_divergence, product_of_experts, single, standard
 from mmlib.divergences import geometric_jensen_shannon, jensen_shannon_upper, mixture_with_prior
 from mmlib.lab import LinearGaussian, View, modalities, quadrature
-from mmlib.models import MMJSD
+from mmlib.models import MMJSD, MoPoE
 from mmlib.models.mmjsd import mmjsd_objective
 
-EXACT = {"atol": 1e-10, "rtol": 1e-10}  # float64, a handful of operations
-NAMES = ("a", "b", "c")
-ROWS = 5
-MASK = {
-    "b": torch.tensor([True, True, False, True, False]),
-    "c": torch.tensor([True, False, True, True, False]),
-}
-LAB = LinearGaussian.make({"a": 3, "b": 4, "c": 3}, 2, noise=0.7, seed=1)
 PI = {"a": 0.2, "b": 0.1, "c": 0.3}  # the prior has 0.4
 
 
@@ -34,16 +26,6 @@ def rows(lab=LAB, seed=0):
 
 def build(lab=LAB, shift=0.1, widen=1.3, **options):
     return MMJSD(modalities(lab, shift=shift, widen=widen), lab.latent_dim, **options).double()
-
-
-def mean_objective(model, batch, n, mask=None):
-    """Mean of ``n`` evaluations, all in one batch, and its standard error: [B], [B]."""
-    many = {name: x.repeat_interleave(n, 0) for name, x in batch.items()}
-    mask = {name: x.repeat_interleave(n) for name, x in (mask or {}).items()}
-    with torch.no_grad():
-        _, parts = model.loss(many, mask, torch.Generator().manual_seed(0))
-    values = parts["objective"].view(-1, n)
-    return values.mean(1), values.std(1) / math.sqrt(n)
 
 
 def closed_form(lab, experts, names, pi, row, divergence):
@@ -139,14 +121,19 @@ def test_the_objective_is_made_of_its_parts():
     assert torch.autograd.gradcheck(lambda *x: mmjsd_objective([*x[:3]], x[3], 2.5), inputs)
 
 
-@pytest.mark.parametrize("dynamic_prior", ["product", "mixture"])
 @pytest.mark.parametrize("style_beta", [3.0, {"a": 0.0, "b": 1.0, "c": 5.0}])
-def test_likelihoods_and_styles_have_their_weights(dynamic_prior, style_beta):
-    lab = LinearGaussian.make(
-        {"a": 4, "b": 4, "c": 4}, 3, seed=2
-    )  # codes of a style of 1 and a shared code of 2
-    options = {"style_dim": 1, "beta": 2.5, "style_beta": style_beta, "dynamic_prior": dynamic_prior}
-    model = MMJSD(modalities(lab), 2, **options).double()
+@pytest.mark.parametrize(
+    ("cls", "options", "kl"),
+    [
+        (MoPoE, {"objective": "mean_kl"}, "kl"),
+        (MoPoE, {"objective": "elbo"}, "kl"),
+        (MMJSD, {"dynamic_prior": "product"}, "js_divergence"),
+        (MMJSD, {"dynamic_prior": "mixture"}, "js_divergence"),
+    ],
+)
+def test_likelihoods_and_styles_have_their_weights(cls, options, kl, style_beta):
+    lab = LinearGaussian.make({"a": 4, "b": 4, "c": 4}, 3, seed=2)  # a style of 1 and a shared code of 2
+    model = cls(modalities(lab), 2, style_dim=1, beta=2.5, style_beta=style_beta, **options).double()
     model.modalities["b"].weight = 3.0
     batch = rows(lab)
     _, parts = model.loss(batch, MASK, torch.Generator().manual_seed(0))
@@ -155,8 +142,8 @@ def test_likelihoods_and_styles_have_their_weights(dynamic_prior, style_beta):
     kls = {n: kl_divergence(q, model.style_prior(n)) for n, q in codes.styles.items()}
     assert (kls["c"][~MASK["c"]] == 0).all() and kls["a"].min() > 0
     likelihood = sum({"b": 3.0}.get(n, 1.0) * parts[f"log_likelihood.{n}"] for n in NAMES)
-    regulariser = parts["js_divergence"] + sum(weights[n] * kls[n] for n in NAMES)
-    torch.testing.assert_close(parts["objective"], likelihood - 2.5 * regulariser, **EXACT)
+    expected = likelihood - 2.5 * (parts[kl] + sum(weights[n] * kls[n] for n in NAMES))
+    torch.testing.assert_close(parts["objective"], expected, **EXACT)
     torch.testing.assert_close(parts["style_kl"], sum(kls.values()), **EXACT)
 
 
@@ -201,33 +188,6 @@ def test_what_is_given_is_its_plain_product_or_the_mixture():
         torch.testing.assert_close(
             mixture.log_mixture.exp()[:, 0], tensor(*(PI[name] / total for name in given)), **EXACT
         )
-
-
-@pytest.mark.parametrize("inference", ["product", "mixture"])
-def test_its_log_weights_are_bounds_as_ever(inference):
-    batch = rows()
-    log_p = torch.cat(
-        [
-            LAB.log_marginal({n: x[b : b + 1] for n, x in batch.items() if n not in MASK or MASK[n][b]})
-            for b in range(ROWS)
-        ]
-    )
-    with torch.no_grad():
-        weights = build(inference=inference).log_weights(
-            batch, 2000, mask=MASK, generator=torch.Generator().manual_seed(0)
-        )
-    assert (bounds.elbo(weights) < log_p).all()
-    torch.testing.assert_close(bounds.iwae(weights), log_p, atol=0.1, rtol=0)
-
-
-@pytest.mark.parametrize("dynamic_prior", ["product", "mixture"])
-def test_a_step_encodes_once_and_decodes_each_modality_once(dynamic_prior):
-    model, passes = build(dynamic_prior=dynamic_prior), []
-    for part in model.modalities.values():
-        for network in (part.encoder, part.decoder):
-            network.register_forward_pre_hook(lambda network, args: passes.append(args[0].shape[:-1].numel()))
-    model.loss(rows(), generator=torch.Generator().manual_seed(0))
-    assert passes == [ROWS] * 6
 
 
 def test_weights_that_leave_nothing_for_the_prior_are_refused():

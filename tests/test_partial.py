@@ -208,14 +208,6 @@ def test_every_model_trains_on_rows_that_miss_modalities_or_says_that_it_cannot(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_hidden_moves_no_weight(name):
-    """Bit for bit, through either loop, whatever stands where nothing is observed."""
-    found, other = trained(name, rows()), trained(name, rows(hidden=123.0))
-    if not isinstance(found, ValueError):
-        assert all(torch.equal(found[n], other[n]) for n in found)
-
-
-@pytest.mark.parametrize("name", MODELS)
 def test_alternating_training_resumes_to_the_same_bits(name, tmp_path):
     """Stopped in the middle of an epoch and continued; a game refuses, and so does who needs complete rows."""
     options = {"schedule": "alternating"}

@@ -17,12 +17,6 @@ from mmlib.summary import summarise
 from mmlib.train import History
 
 
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
-
-
 class FakeModel:
     """Generates flat images: brightness tells which call made them."""
 
@@ -235,17 +229,15 @@ def test_history_curves_draw_the_columns():
 
 def test_dots_show_every_seed_the_mean_the_interval_and_n():
     three, one = summarise([0.7, 0.8, 0.9]), summarise([0.2])
-    ax = plots.dots({"MMVAE, ELBO": three, "MVAE": one}, paper={"MVAE": 0.3}, chance=0.1, xlabel="coherence")
+    ax = plots.dots({"MMVAE, ELBO": three, "MVAE": one}, chance=0.1, xlabel="coherence")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["MMVAE, ELBO (n = 3)", "MVAE (n = 1)"]
     drawn = [(line.get_xdata(), to_hex(line.get_color())) for line in ax.lines]
     values = [list(np.asarray(x, float)) for x, _ in drawn]
     assert [three.low, three.high] in values and [0.7, 0.8, 0.9] in values and [three.mean] in values
-    assert [0.2] in values and [0.3] in values and [0.1, 0.1] in values
+    assert [0.2] in values and [0.1, 0.1] in values
     colours = {tuple(np.asarray(x, float)): colour for x, colour in drawn}
     assert colours[(0.7, 0.8, 0.9)] == to_hex(plots.colour("mmvae"))
-    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"chance", "paper"}
-    with pytest.raises(ValueError, match="paper has JMVAE; expected some of MVAE"):
-        plots.dots({"MVAE": one}, paper={"JMVAE": 0.3})
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"chance"}
     with pytest.raises(ValueError, match="rows is empty"):
         plots.dots({})
 

@@ -22,11 +22,6 @@ from mmlib.train import Paused
 EVERY = 3  # steps between checkpoints; evaluations are after 4, 8, 12 and 16
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
 def quick():
     with quick_runs.quick():

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from quick_runs import TINY
+from quick_runs import TINY, judges
 from scipy.stats import binom
 
 from mmlib import __main__ as command_line
@@ -29,22 +28,9 @@ from mmlib.summary import summarise
 from mmlib.train import Ema, fit, load_weights
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def quick(monkeypatch):
-    """Judges that need not be good: two steps of training."""
-    from mmlib.metrics import train_classifiers
-
-    quickly = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)  # noqa: E731
-    monkeypatch.setattr(build, "build_classifiers", quickly)
-
-
-def weights(folder):
-    return (folder.weights).read_bytes()
+    monkeypatch.setattr(build, "build_classifiers", judges)
 
 
 # --- recipes --------------------------------------------------------------------------------------------------------
@@ -325,9 +311,7 @@ def test_weights_depend_on_the_seed_alone():
 # --- runner ---------------------------------------------------------------------------------------------------------
 
 
-def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
-    tmp_path, cache, quick, monkeypatch
-):
+def test_run_writes_everything_once(tmp_path, cache, quick, monkeypatch):
     options = {"progress": False, "cache": cache, "checkpoint_every": 3}
     path = runner.run(TINY, 0, tmp_path / "a", **options)
     folder = RunFolder(TINY, 0, tmp_path / "a")
@@ -355,31 +339,6 @@ def test_run_writes_everything_once_and_a_killed_one_continues_to_the_same_bits(
         started = time.perf_counter()
         assert runner.run(TINY, 0, tmp_path / "a", **options) == path
         assert time.perf_counter() - started < 1 and path.stat().st_mtime_ns == before
-
-    # killed in mid-run, in a process of its own
-    script = (
-        "import json, os, signal, sys; import torch; torch.set_num_threads(1)\n"
-        "import test_runs as t\n"
-        "from mmlib.runs import build, runner; from mmlib.metrics import train_classifiers\n"
-        "build.build_classifiers = lambda data, cache=None: train_classifiers(data, steps=2, width=0.1, cache=cache)\n"
-        "before = runner.watch\n"
-        "def watch(*arguments):\n"
-        "    watch.calls = getattr(watch, 'calls', 0) + 1\n"
-        "    return os.kill(os.getpid(), signal.SIGKILL) if watch.calls == 2 else before(*arguments)\n"
-        "runner.watch = watch\n"
-        "runner.run(t.TINY, 0, sys.argv[1], progress=False, cache=sys.argv[2], checkpoint_every=3)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script, str(tmp_path / "b"), str(cache)]
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    other = RunFolder(TINY, 0, tmp_path / "b")
-    assert not other.finished() and list(other.checkpoints.glob("step-000000006-*"))
-    runner.run(TINY, 0, tmp_path / "b", **options)
-    assert weights(other) == weights(folder)
-    continued = results.verify(other.result)
-    for key in ("metrics", "history", "convergence"):
-        assert continued[key] == result[key]
 
     # published: the sealed result, and nothing else
     published = results.publish(folder.path, tmp_path / "results")
@@ -747,12 +706,6 @@ def test_finished_run_answers_without_torch(tmp_path):
 
 
 def test_exit_codes_and_messages(tmp_path, capsys, monkeypatch):
-    assert command_line.main(["train", "nope"]) == 2
-    assert "recipe is 'nope'; expected one of" in capsys.readouterr().err
-    assert command_line.main(["recipes", "nope"]) == 2
-    assert command_line.main(["recipes", "hand-street-mvae"]) == 0
-    assert json.loads(capsys.readouterr().out)["model"] == "mvae"
-    assert command_line.main(["train", "hand-street-mvae", "--threads", "0"]) == 2
     with pytest.raises(SystemExit) as caught:
         command_line.main(["dance"])
     assert caught.value.code == 2
@@ -766,12 +719,3 @@ def test_exit_codes_and_messages(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(runner, "_make", lambda *_, error=error: (_ for _ in ()).throw(error))
         assert command_line.main(arguments) == code
         assert str(error) in capsys.readouterr().err
-
-
-def test_lists(capsys):
-    assert command_line.main(["models"]) == 0
-    assert "mmvae" in capsys.readouterr().out
-    assert command_line.main(["data"]) == 0
-    assert "mnist-svhn" in capsys.readouterr().out
-    assert command_line.main(["results"]) == 0
-    assert command_line.main(["results", "nope"]) == 2

@@ -25,11 +25,6 @@ TINY = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("birds")
-
-
-@pytest.fixture(scope="module")
 def data(cache):
     return build.build_data(TINY, cache)
 

@@ -25,11 +25,6 @@ TINY = dataclasses.replace(
 NAMES = [name for name in RECIPES if name.startswith(("faces-", "celeba")) and name.endswith("-styles")]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("faces")
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     small = {"width": 0.03, "steps": 3}

@@ -21,11 +21,6 @@ def known(monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "few", FEW)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def recipe(**options):
     return dataclasses.replace(
         FEW, name="found", propagation={"from": "few", "k": 2, "partners": 5} | options

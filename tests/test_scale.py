@@ -29,11 +29,6 @@ PATIENCE = 240.0  # seconds; for a machine that is slow and busy
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def serial(tmp_path_factory, cache):
     """The runs as one process makes them, one after the other."""
     root = tmp_path_factory.mktemp("serial")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from toy import ToyModel, ToySplit
+from toy import ToyModel, ToySplit, same, weights
 
 from mmlib.data import load
 from mmlib.data.batches import rows_at
@@ -18,14 +18,6 @@ from mmlib.train import History, fit
 from mmlib.train.rows import ready
 
 OPTIONS = {"steps": 12, "batch_size": 16, "learning_rate": 1e-2, "seed": 3, "progress": False}
-
-
-def weights(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def trained(**changes):

@@ -12,7 +12,6 @@ from mmlib.book import queue
 from mmlib.book import whole_picture as picture
 from mmlib.book import whole_picture_text as shown
 from mmlib.models import MODELS
-from mmlib.runs import results
 from mmlib.runs.catalogue.settings import RATES
 from mmlib.runs.recipe import PROSE, Recipe
 from mmlib.runs.recipes import RECIPES
@@ -47,20 +46,12 @@ def run_of(recipe, seed, coherence, cpu=40.0, **more):
 
 
 @pytest.fixture
-def records(monkeypatch):
-    """Recorded results that a test puts there."""
-    found = {}
-    monkeypatch.setattr(results, "load", lambda name, *_: found.get(name, []))
-    return found
-
-
-@pytest.fixture
-def two(records):
+def two(files):
     """Two models, one of which costs twice as much."""
     for name, cpu, numbers in (("mvae", 40.0, (0.4, 0.5, 0.6)), ("mopoe", 80.0, (0.8, 0.8, 0.8))):
         recipe = RECIPES[f"hand-street-{name}"]
-        records[recipe.name] = [run_of(recipe, seed, x, cpu) for seed, x in enumerate(numbers)]
-    return records
+        files[recipe.name] = [run_of(recipe, seed, x, cpu) for seed, x in enumerate(numbers)]
+    return files
 
 
 def row(label, data="hand-street"):
@@ -87,10 +78,10 @@ def test_rows_are_of_their_model_and_see_all_the_data(data):
             assert not {"fraction", "paired", "always"} & row.recipe.data_options.keys()
 
 
-def test_what_is_recorded_later_appears_by_itself(records):
+def test_what_is_recorded_later_appears_by_itself(files):
     assert row("meme").state() == "not recorded" and not row("meme").metrics
     recipe = RECIPES["hand-street-meme"]
-    records[recipe.name] = [run_of(recipe, seed, 0.9, joint_coherence=0.25) for seed in (0, 2)]
+    files[recipe.name] = [run_of(recipe, seed, 0.9, joint_coherence=0.25) for seed in (0, 2)]
     found = row("meme")
     assert found.state() == "seeds 0, 2; converged: 1"
     assert found.metrics["joint_coherence"] == summarise([0.25, 0.25])
@@ -184,7 +175,7 @@ def test_at_equal_seconds_the_last_evaluation_within_them_counts(two):
     assert "mopoe" not in picture.at_equal_seconds(picture.rows("hand-street"))[1]
 
 
-def test_without_a_record_nothing_is_equal(records):
+def test_without_a_record_nothing_is_equal(files):
     assert picture.at_equal_seconds(picture.rows("svhn10k"))[1] == {}
 
 

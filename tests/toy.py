@@ -68,3 +68,11 @@ class ToyModel(nn.Module):
             kl = 0.5 * (loc.square() + raw.exp() - 1 - raw).sum(-1)
             parts[name] = (fit - kl) * mask[name]
         return -sum(parts.values()).mean(), parts
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)

@@ -14,9 +14,9 @@ class MethodsMap(Page):
 
     def content_nodes(self) -> list[nodes.Node]:
         """The drawing."""
-        from mmlib.book.methods import drawing
+        from mmlib.book.methods import drawing, load
 
-        return [nodes.raw("", drawing(), format="html")]
+        return [nodes.raw("", drawing(load()), format="html")]
 
 
 class CheatSheet(EquationIndexPage):

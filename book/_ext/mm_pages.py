@@ -186,13 +186,14 @@ class ErrataPage(Page):
     def content_nodes(self) -> list[nodes.Node]:
         """Counts, menus, and a section a paper."""
         from mmlib.book import equations, ledger_read
-        from mmlib.book.errata import KINDS, PAPERS, by_paper
+        from mmlib.book.errata import KINDS, PAPERS, load
 
         self.statements = equations.load()
         self.known = equations.labels_of()
         papers = ledger_read.load()
         self.exhibits = {id: exhibit for paper in papers.values() for id, exhibit in paper.exhibits.items()}
-        grouped, counts = by_paper(), []
+        known, counts = load().values(), []
+        grouped = {paper: [entry for entry in known if entry.paper == paper] for paper in PAPERS}
         for paper, entries in grouped.items():
             found = [sum(entry.kind == kind for entry in entries) for kind in KINDS]
             link = self.ref(f"errata-{paper}", PAPERS[paper])

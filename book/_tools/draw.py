@@ -15,9 +15,10 @@ import torch
 from matplotlib.patches import FancyArrowPatch
 
 from mmlib import plots
+from mmlib.book.figures.whole_picture import one_of_each
 from mmlib.data import load
 from mmlib.distributions import Diagonal, mixture_of_experts, product_of_experts
-from mmlib.plots.grids import tile
+from mmlib.plots.grids import tile, to_image
 from mmlib.runs.trained import load_trained
 from mmlib.seeding import generator
 
@@ -66,22 +67,12 @@ def draw_experts():
     _save(figure, "experts.png")
 
 
-def _rows(split, count=10):
-    """The first row of the split that shows each class."""
-    return torch.tensor([int((split.labels == digit).nonzero()[0]) for digit in range(count)])
-
-
-def _picture(image):
-    """One image [C, H, W] in [0, 1] as [H, W, 3]."""
-    return np.asarray(image.expand(3, *image.shape[1:]).permute(1, 2, 0))
-
-
 def draw_pairs(batch):
     """One pair of every class: hand above, street below."""
     figure, axes = plots.panels(10, rows=2, height=0.78)
     for row, name in enumerate(("hand", "street")):
         for axis, image in zip(axes[row], batch[name], strict=True):
-            axis.imshow(_picture(image), interpolation="nearest")
+            axis.imshow(to_image(image), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         axes[row][0].set_ylabel(name)
@@ -99,18 +90,16 @@ def draw_wishes(batch):
         axis.spines[:].set(color="#cccccc", visible=True)
 
     def show(axis, name, digit, x, y, size=2.6):
-        axis.imshow(
-            _picture(batch[name][digit]), extent=(x, x + size, y, y + size), interpolation="nearest", zorder=2
-        )
+        place = {"extent": (x, x + size, y, y + size), "zorder": 2}
+        axis.imshow(to_image(batch[name][digit]), interpolation="nearest", **place)
 
     def arrow(axis, start, end, **style):
         style = {"color": "#333333", "arrowstyle": "-|>", "mutation_scale": 14, "lw": 1.4} | style
         axis.add_patch(FancyArrowPatch(start, end, **style))
 
     def code(axis, x, y, text="z"):
-        axis.text(
-            x, y, f"${text}$", ha="center", va="center", fontsize=15, bbox=dict(boxstyle="circle", fc="w")
-        )
+        circle = {"boxstyle": "circle", "facecolor": "w"}
+        axis.text(x, y, f"${text}$", ha="center", va="center", fontsize=15, bbox=circle)
 
     a, b, c, d = axes.flat
     for axis in axes.flat:
@@ -146,12 +135,8 @@ def draw_wishes(batch):
     arrow(d, (3.4, 2.8), (4.6, 4.1))
     x = np.linspace(5.2, 9.6, 200)
     for width, colour, height in ((0.95, BLUE, 1.6), (0.8, ORANGE, 1.9), (0.38, "k", 3.6)):
-        d.plot(
-            x,
-            3.0 + height * np.exp(-0.5 * ((x - 7.4) / width) ** 2),
-            color=colour,
-            lw=1.8 if colour == "k" else 1.3,
-        )
+        density = height * np.exp(-0.5 * ((x - 7.4) / width) ** 2)
+        d.plot(x, 3.0 + density, color=colour, lw=1.8 if colour == "k" else 1.3)
     d.plot([5.2, 9.6], [3.0, 3.0], color="#333333", lw=0.8)
     d.text(7.4, 2.3, "$z$", ha="center", fontsize=12)
     _save(figure, "wishes.png")
@@ -161,7 +146,7 @@ def draw_translation():
     """House numbers of validation, the first of each class, and under each one handwriting that the model draws."""
     model, data = load_trained(*RUN)
     model.eval()
-    given = data.validation.batch(_rows(data.validation))["street"]
+    given = data.validation.batch(one_of_each(data.validation.labels))["street"]
     with torch.no_grad():
         drawn = model.generate({"street": given}, ["street"], ["hand"], generator=generator(0))["hand"]
     figure, axes = plots.panels(1, rows=2, height=1.1)
@@ -184,7 +169,7 @@ def main():
     """Draw everything."""
     plots.use_style()
     train = load("hand-street", size=32).train
-    batch = train.batch(_rows(train))
+    batch = train.batch(one_of_each(train.labels))
     draw_experts()
     draw_pairs(batch)
     draw_wishes(batch)

@@ -3,7 +3,6 @@
 ``python -m mmlib.book.cub_captions`` measures them again where the captions are, see `mmlib.data.load_cub`.
 """
 
-import argparse
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -102,17 +101,10 @@ def measured(pictures: Sequence[CubPicture], size: int, epochs: int, k: int, see
     return {"counts": counted(pictures, words), "nearest words": nearest, "agreement": agreement}
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(out: Path | str = RECORDED, size: int = 300, epochs: int = 10, k: int = 40) -> None:
     """Measure, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m mmlib.book.cub_captions", description=__doc__)
-    parser.add_argument("--cache", default=None, help="data folder (default: as of load)")
-    parser.add_argument("--size", type=int, default=300, help="numbers of a word vector (default: 300)")
-    parser.add_argument("--epochs", type=int, default=10, help="passes of FastText (default: 10)")
-    parser.add_argument("--k", type=int, default=40, help="canonical directions (default: 40)")
-    parser.add_argument("--out", default=RECORDED, help="file to write")
-    given = parser.parse_args(arguments)
-    pictures, source = read_cub(cache_root(given.cache))
-    options = {"size": given.size, "epochs": given.epochs, "k": given.k, "seed": 0}
+    pictures, source = read_cub(cache_root(None))
+    options = {"size": size, "epochs": epochs, "k": k, "seed": 0}
     found = {
         "recipe": {"command": "python -m mmlib.book.cub_captions", **options},
         "source": source,
@@ -120,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
         "versions": {"torch": torch.__version__.split("+")[0]},
         **measured(pictures, **options),
     }
-    write_atomically(given.out, yaml.safe_dump(found, sort_keys=False).encode())
+    write_atomically(out, yaml.safe_dump(found, sort_keys=False).encode())
 
 
 if __name__ == "__main__":

@@ -64,9 +64,3 @@ def load(path: Path | str = ERRATA) -> dict[str, Erratum]:
         ValueError: if an entry is not as an `Erratum`; names file, entry and field.
     """
     return entries.load(path, Erratum)
-
-
-def by_paper() -> dict[str, list[Erratum]]:
-    """The entries of each paper, papers in the order of `PAPERS`, entries in that of the file."""
-    found = load().values()
-    return {paper: [entry for entry in found if entry.paper == paper] for paper in PAPERS}

@@ -58,14 +58,14 @@ def formula(label: str, page: str, book: Path | str = BOOK) -> str:
     raise ValueError(f"label is {label!r}; expected that of an equation on {page}")
 
 
-def sheet(methods: dict[str, Method] | None = None) -> dict[str, list[tuple[Answer, str]]]:
+def sheet(methods: dict[str, Method]) -> dict[str, list[tuple[Answer, str]]]:
     """The cheat sheet: by method, what stands behind each of its equations, and the formula; an equation comes once.
 
     Raises:
         ValueError: if a label has no page, no function or no test.
     """
     found, shown, known = {}, set(), answers()
-    for method in (methods or load()).values():
+    for method in methods.values():
         new = [label for label in method.equations if label not in shown]
         shown |= set(new)
         for label in new:
@@ -85,9 +85,8 @@ def places(methods: dict[str, Method]) -> dict[str, tuple[float, float]]:
     }
 
 
-def drawing(methods: dict[str, Method] | None = None) -> str:
+def drawing(methods: dict[str, Method]) -> str:
     """The map as SVG: time goes down, each method is a link to its chapter; a style sheet colours it."""
-    methods = methods or load()
     at, years = places(methods), sorted({method.year for method in methods.values()})
     wide, high = LEFT + len(LANES) * COLUMN, TOP + len(years) * LINE
     parts = [

@@ -34,11 +34,6 @@ def slug(heading: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
-def anchors(content: str) -> set[str]:
-    """All that a link can lead to in the text of a page: its labels, and the slugs of its headings."""
-    return {*labels(content), *map(slug, re.findall(r"^#+ +(.+?)\s*$", content, re.MULTILINE))}
-
-
 def pages(book: Path | str = BOOK) -> list[Path]:
     """Every page that people wrote."""
     return sorted([*Path(book).glob("*.md"), *Path(book).glob("*.ipynb")])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from scipy.stats import t
+from scipy.stats import ttest_ind
 
 from mmlib.book import speed
 from mmlib.checks import look_up
@@ -241,13 +241,10 @@ def difference(better: Summary, worse: Summary, confidence: float = 0.95) -> tup
     """
     if better.sd is None or worse.sd is None:
         raise ValueError("better or worse has n = 1; expected two seeds at least")
-    squares = [each.sd**2 / each.n for each in (better, worse)]
-    away, error = better.mean - worse.mean, math.sqrt(sum(squares))
-    if error == 0:
-        return away, away
-    freedom = sum(squares) ** 2 / sum(s**2 / (x.n - 1) for s, x in zip(squares, (better, worse), strict=True))
-    half = float(t.ppf(0.5 + confidence / 2, freedom)) * error
-    return away - half, away + half
+    if better.sd == worse.sd == 0:  # to SciPy an interval of nothing
+        return (better.mean - worse.mean,) * 2
+    found = ttest_ind(better.values, worse.values, equal_var=False).confidence_interval(confidence)
+    return float(found.low), float(found.high)
 
 
 def leaders(found: Mapping[str, Summary | None], low: bool = False) -> tuple[str, list[str], list[str]]:

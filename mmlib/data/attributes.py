@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmlib.checks import one_of, whole
+from mmlib.checks import one_of
 
-from .core import SPLITS, DataSet, Items, PairedSplit, checked
-from .pairing import first_fraction, partially_paired, share
+from .core import DataSet, Items, PairedSplit, checked
+from .pairing import first_fraction, partially_paired
 from .text import ALPHABET, decode, encode
 
 CELEBA = (
@@ -109,14 +109,6 @@ def read_strings(symbols: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]
     return stated, torch.tensor(formed, dtype=torch.bool)
 
 
-def attribute_options(fraction: float, paired: float, always: str | None) -> dict:
-    """The options of the training split, checked; ``paired`` and ``always`` only where they matter."""
-    options = {"fraction": share("fraction", fraction)}
-    if always is not None:
-        one_of("always", always, NAMES)
-    return options | ({"paired": paired, "always": always} if share("paired", paired) != 1.0 else {})
-
-
 def attributed_split(
     pictures: Tensor,
     attributes: Tensor,
@@ -148,8 +140,3 @@ def attributed_split(
     rows = torch.arange(len(items["image"]))
     split = PairedSplit(items, dict.fromkeys(items, rows), items["image"].labels)
     return split if paired == 1.0 else partially_paired(split, paired, always, generator)
-
-
-def numbered(counts: Mapping[str, int], least: int = 1) -> dict[str, int]:
-    """How many faces each split has, checked."""
-    return {split: whole(split, counts[split], least) for split in SPLITS}

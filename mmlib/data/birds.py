@@ -13,8 +13,9 @@ from mmlib.checks import one_of, real, whole
 from . import grammar, plumage
 from .batches import derived_generator
 from .cache import cache_root, generated
-from .captioned import CaptionedSet, captioned_options, captioned_split
+from .captioned import NAMES, CaptionedSet, captioned_split
 from .core import SPLITS, Items
+from .pairing import partial_options
 from .patches import SIDE, PatchFeatures
 from .vocabulary import Vocabulary
 
@@ -75,7 +76,7 @@ def load_birds(
     counts = {split: whole(split, count, SPECIES[split]) for split, count in counts.items()}
     captions, seed = whole("captions", captions), whole("seed", seed, 0)
     freedom = real("wording", WORDINGS.get(wording, wording) if isinstance(wording, str) else wording, 0, 1)
-    options = captioned_options(fraction, paired, always)
+    options = partial_options(NAMES, fraction, paired, always)
     facts = {"generator": "birds", "generator_version": GENERATOR_VERSION, "seed": seed}
     facts |= {"wording": freedom, "captions": captions, **counts}
     key = f"v{GENERATOR_VERSION}-{'-'.join(map(str, counts.values()))}-captions{captions}-wording{freedom:g}-seed{seed}"

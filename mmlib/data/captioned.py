@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmlib.checks import one_of
-
 from .core import DataSet, Items, PairedSplit
-from .pairing import first_fraction, partially_paired, share
+from .pairing import first_fraction, partially_paired
 from .vocabulary import PADDING, Vocabulary
 
 NAMES = ("image", "caption")
@@ -71,11 +69,3 @@ def captioned_split(
         hidden = partially_paired(each, paired, always, generator).observed
         observed = {name: seen[picture] for name, seen in hidden.items()}
     return PairedSplit(kept, {"image": picture, "caption": order}, kept["image"].labels[picture], observed)
-
-
-def captioned_options(fraction: float, paired: float, always: str | None) -> dict:
-    """The options of the training split, checked; ``paired`` and ``always`` only where they matter."""
-    options = {"fraction": share("fraction", fraction)}
-    if always is not None:
-        one_of("always", always, NAMES)
-    return options | ({"paired": paired, "always": always} if share("paired", paired) != 1.0 else {})

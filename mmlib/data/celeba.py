@@ -16,10 +16,11 @@ from torch import Tensor
 
 from mmlib.checks import one_of, whole
 
-from .attributes import CELEBA, LENGTH, PLACES, AttributedSet, attribute_options, attributed_split, spoken
+from .attributes import CELEBA, LENGTH, NAMES, PLACES, AttributedSet, attributed_split, spoken
 from .batches import derived_generator
 from .cache import cache_root, digest, generated
 from .core import SPLITS
+from .pairing import partial_options
 from .readers import DataFileError, read_lines
 
 SIZES = (32, 64)
@@ -79,7 +80,7 @@ def load_celeba(
     one_of("pictures", pictures, SOURCES)
     one_of("place", place, PLACES)
     one_of("complete", complete, (True, False))
-    options, seed = attribute_options(fraction, paired, always), whole("seed", seed, 0)
+    options, seed = partial_options(NAMES, fraction, paired, always), whole("seed", seed, 0)
     root = cache_root(cache)
     folder = root / "CelebA"
     if pictures == "auto":

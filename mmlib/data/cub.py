@@ -14,9 +14,10 @@ from mmlib.checks import one_of, whole
 
 from .batches import derived_generator
 from .cache import cache_root, digest, generated
-from .captioned import CaptionedSet, captioned_options, captioned_split
+from .captioned import NAMES, CaptionedSet, captioned_split
 from .core import SPLITS, Items
 from .cub_files import ADVICE, CAPTIONS, PRINTED_VOCABULARY, CubPicture, cub_vocabulary, read_cub
+from .pairing import partial_options
 from .readers import DataFileError
 from .vocabulary import Vocabulary
 
@@ -62,7 +63,7 @@ def load_cub(
         raise ValueError(f"size is {size!r}; expected None: cub has features of photographs")
     one_of("normalise", normalise, (True, False))
     one_of("download", download, (True, False))
-    options, seed = captioned_options(fraction, paired, always), whole("seed", seed, 0)
+    options, seed = partial_options(NAMES, fraction, paired, always), whole("seed", seed, 0)
     root = cache_root(cache)
     pictures, source = read_cub(root)
     features, weights = features_of(pictures, root, normalise, download)

@@ -10,17 +10,11 @@ from torch import Tensor
 from mmlib.checks import one_of, whole
 
 from . import portraits
-from .attributes import (
-    CELEBA,
-    PLACES,
-    AttributedSet,
-    attribute_options,
-    attributed_split,
-    numbered,
-)
+from .attributes import CELEBA, NAMES, PLACES, AttributedSet, attributed_split
 from .batches import derived_generator
 from .cache import cache_root, generated
 from .core import SPLITS
+from .pairing import partial_options
 from .plumage import reduced
 
 GENERATOR_VERSION = 1  # raise it whenever pictures or attributes change
@@ -91,8 +85,9 @@ def load_faces(
     """
     size = one_of("size", 64 if size is None else whole("size", size), SIZES)
     one_of("place", place, PLACES)
-    counts, seed = numbered({"train": train, "validation": validation, "test": test}), whole("seed", seed, 0)
-    options = attribute_options(fraction, paired, always)
+    counts = {"train": train, "validation": validation, "test": test}
+    counts, seed = {split: whole(split, n) for split, n in counts.items()}, whole("seed", seed, 0)
+    options = partial_options(NAMES, fraction, paired, always)
     facts = {"generator": "faces", "generator_version": GENERATOR_VERSION, "seed": seed, **counts}
     key = f"v{GENERATOR_VERSION}-{'-'.join(map(str, counts.values()))}-seed{seed}"
     tensors, record = generated(cache_root(cache) / "faces" / key, facts, lambda: make(counts, seed))

@@ -145,6 +145,18 @@ def pairing_options(
     return options
 
 
+def partial_options(names: Collection[str], fraction: float, paired: float, always: str | None) -> dict:
+    """Options of pictures beside their texts, checked; ``paired`` and ``always`` only where they matter.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    options = {"fraction": share("fraction", fraction)}
+    if always is not None:
+        one_of("always", always, names)
+    return options | ({"paired": paired, "always": always} if share("paired", paired) != 1.0 else {})
+
+
 def three_splits(
     items: Mapping[str, Mapping[str, Items]], options: dict, seed: int
 ) -> dict[str, PairedSplit]:

@@ -223,12 +223,7 @@ def surest_captions(
 
 
 def cross_correlation(
-    model,
-    batch: Mapping[str, Tensor],
-    given: str,
-    judges: CaptionJudges,
-    generator=None,
-    convention: str = CONVENTIONS[0],
+    model, batch: Mapping[str, Tensor], given: str, judges: CaptionJudges, generator=None
 ) -> Tensor:
     """How well what is generated from one modality goes together with what was given: [B], from -1 to 1.
 
@@ -236,7 +231,7 @@ def cross_correlation(
     """
     made = generated_pair(model, {given: batch[given]}, [given], generator)
     pair = {given: batch[given], OTHER[given]: made[OTHER[given]]}
-    return judges.correlation(pair["image"], pair["caption"], convention)
+    return judges.correlation(pair["image"], pair["caption"])
 
 
 def evaluate_captions(

@@ -166,17 +166,15 @@ def tree(distances: Tensor, linkage: str = "average") -> np.ndarray:
     return cluster(squareform(symmetric.numpy(), checks=False), linkage)
 
 
-def joint_map(
-    posteriors: Mapping[str, Diagonal], perplexity: float = 30, progress: bool = False
-) -> dict[str, Tensor]:
+def joint_map(posteriors: Mapping[str, Diagonal], perplexity: float = 30) -> dict[str, Tensor]:
     """t-SNE of the means of all modalities' posteriors at once, so that their places can be compared: name -> [N, 2].
 
     It begins at the two principal components, so that nothing depends on chance. ``perplexity`` is about how many
-    neighbours an item keeps, less than all M N items; ``progress`` prints how far it is.
+    neighbours an item keeps, less than all M N items.
     """
     from sklearn.manifold import TSNE
 
     means = torch.cat([q.loc for q in posteriors.values()]).double().numpy()
-    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0, verbose=int(progress))
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
     parts = torch.as_tensor(tsne.fit_transform(means)).split([len(q.loc) for q in posteriors.values()])
     return dict(zip(posteriors, parts, strict=True))

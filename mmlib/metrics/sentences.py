@@ -10,6 +10,7 @@ from torch import Tensor
 from mmlib.checks import positive, whole
 from mmlib.data.vocabulary import END, PADDING, SPECIAL, Vocabulary
 
+WINDOW = 3  # words at either side that predict one
 BUCKETS = 100_000  # of FastText's parts of words; a caption's vocabulary does not fill the usual two millions
 
 
@@ -17,7 +18,6 @@ def word_vectors(
     captions: Sequence[Sequence[str]],
     vocabulary: Vocabulary,
     size: int = 300,
-    window: int = 3,
     epochs: int = 10,
     seed: int = 0,
 ) -> Tensor:
@@ -30,7 +30,6 @@ def word_vectors(
         captions: each a list of words.
         vocabulary: which words; one that was not seen in the captions has the vector of its parts.
         size: numbers of a word.
-        window: words at either side that predict one.
         epochs: passes over the captions.
         seed: of the initial vectors and of what is drawn.
 
@@ -41,8 +40,8 @@ def word_vectors(
         from gensim.models import FastText
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("word vectors need gensim: pip install 'mmlib[captions]'") from error
-    size, window, epochs = whole("size", size), whole("window", window), whole("epochs", epochs)
-    options = {"vector_size": size, "window": window, "min_count": 3, "bucket": BUCKETS, "workers": 1}
+    size, epochs = whole("size", size), whole("epochs", epochs)
+    options = {"vector_size": size, "window": WINDOW, "min_count": 3, "bucket": BUCKETS, "workers": 1}
     model = FastText(list(captions), epochs=epochs, seed=whole("seed", seed, 0), **options)
     vectors = torch.stack([torch.from_numpy(model.wv.get_vector(word).copy()) for word in vocabulary.words])
     special = torch.tensor([[-1.0], [0.0], [1.0]]).expand(len(SPECIAL), size)  # unknown, padding, end

@@ -13,7 +13,7 @@ from mmlib.plots.style import DIGITS, WIDTH, colour, look, panels
 
 
 def code_map(
-    places: Mapping[str, Tensor], labels: Tensor, title: str = "", axes: Sequence[Axes] | None = None
+    places: Mapping[str, Tensor], labels: Tensor, axes: Sequence[Axes] | None = None
 ) -> Sequence[Axes]:
     """One map twice: coloured by digit, with the digit written where each modality's items are, and by modality.
 
@@ -21,8 +21,7 @@ def code_map(
     ``labels`` are int64 [N], digits, of every modality. There are two axes.
     """
     if axes is None:
-        figure, axes = panels(2, height=3.5)
-        figure.suptitle(title)
+        _, axes = panels(2, height=3.5)
     for name, points in places.items():
         style = look(name, modality=True)
         shade, dots = style["color"], {"marker": style["marker"], "s": 9, "linewidths": 0, "alpha": 0.5}
@@ -90,16 +89,14 @@ def class_matrix(
     distances: Tensor,
     classes: Sequence[int],
     names: tuple[str, str],
-    title: str = "",
-    ax: Axes | None = None,
+    title: str,
+    ax: Axes,
 ) -> Axes:
     """Mean distances of classes, rows of the first modality and columns of the second; dark is near.
 
     A dot marks the nearest class of each row; all on the diagonal is best. ``distances`` are [C, C], a block of those
     of ``mmlib.metrics.class_distances``; ``names`` are of the rows and of the columns.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3.2, 2.6))
     drawn = ax.imshow(distances.numpy(), cmap="cividis")
     for row, column in enumerate(distances.argmin(1).tolist()):
         ax.plot(column, row, "o", color="white", markersize=3)

@@ -179,11 +179,9 @@ def _axes(rows: int, columns: int, margin: float) -> Axes:
     return figure.add_axes((margin / width, 0.05 / height, 1 - margin / width, cell * rows / height))
 
 
-def sample_grid(
-    model, n: int = 12, generator: torch.Generator | None = None, title: str = "", ax: Axes | None = None
-) -> Axes:
+def sample_grid(model, n: int, generator: torch.Generator | None = None) -> Axes:
     """Draws from the prior: one column a code, one row a modality; the columns of a coherent model agree."""
-    return image_grid(model.sample(n, generator), title=title, ax=ax)
+    return image_grid(model.sample(n, generator))
 
 
 def generation_grid(

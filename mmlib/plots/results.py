@@ -52,9 +52,7 @@ def history_curves(
             if len(columns) > 1 and (label or style["color"] == colour("loss")):
                 style["linestyle"] = LINES[i % 4]
             ax.plot(run.steps(column), run.column(column), **style)
-    ax.set(xlabel="training step", ylabel=ylabel)
-    if title:
-        ax.set_title(title)
+    ax.set(xlabel="training step", ylabel=ylabel, title=title)
     if len(runs) * len(columns) > 1:
         ax.legend()
     return ax
@@ -62,25 +60,19 @@ def history_curves(
 
 def dots(
     rows: Mapping[str, Summary],
-    paper: Mapping[str, float] | None = None,
     chance: float | None = None,
     xlabel: str = "",
-    title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
     """One line a row: every seed a small dot, the mean a large one, the 95 % t-interval a bar; n beside it.
 
-    A label decides the look, see :func:`mmlib.plots.look`. The paper's values are stars, and ``chance``, where guessing
-    gets, is a dotted line.
+    A label decides the look, see :func:`mmlib.plots.look`; ``chance``, where guessing gets, is a dotted line.
 
     Raises:
-        ValueError: if there is no row, or ``paper`` names a row that is not there.
+        ValueError: if there is no row.
     """
     if not rows:
         raise ValueError("rows is empty; expected at least one")
-    unknown = set(paper or {}) - set(rows)
-    if unknown:
-        raise ValueError(f"paper has {', '.join(sorted(unknown))}; expected some of {', '.join(rows)}")
     if ax is None:
         _, ax = plt.subplots(figsize=(5.6, 0.45 * len(rows) + 1.0))
     if chance is not None:
@@ -92,16 +84,10 @@ def dots(
         ax.plot(summary.values, [y] * summary.n, linestyle="", marker=".", color=style["color"], alpha=0.6)
         marker = style["marker"] or "o"
         ax.plot([summary.mean], [y], linestyle="", marker=marker, color=style["color"], markersize=8)
-        if label in (paper or {}):
-            star = {key: entry for key, entry in look("paper").items() if key != "linestyle"}
-            named = {"label": "paper"} if label == next(iter(paper)) else {}  # once in the legend
-            ax.plot([paper[label]], [y], linestyle="", markersize=10, **star, **named)
     ax.set_yticks(range(len(rows)), [f"{label} (n = {summary.n})" for label, summary in rows.items()])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel(xlabel)
-    if title:
-        ax.set_title(title)
-    if paper or chance is not None:
+    if chance is not None:
         ax.legend()
     return ax
 

@@ -88,6 +88,11 @@ def colour(name: str, modality: bool = False) -> str:
     return look(name, modality)["color"]
 
 
+def stroke(name: str) -> dict:
+    """As `look`, for a line without markers."""
+    return {key: value for key, value in look(name).items() if key != "marker"}
+
+
 def panels(columns: int = 1, rows: int = 1, height: float = 2.6, **options):
     """A new figure as wide as the book's column, and its axes; ``height`` is that of one panel, in inches.
 

@@ -50,9 +50,8 @@ def ratio_of_two(
     axes[1].plot(x, log_q - log_p, color="black", linewidth=2, label="exact")
     for (name, values), (colour, line) in zip(estimates.items(), AIMS, strict=False):
         axes[1].plot(x, values, color=colour, linestyle=line, label=name)
-    axes[1].set_ylabel("log q/p (nats)")
     reach = float((log_q - log_p).max())
-    axes[1].set_ylim(-4 * reach, 2.5 * reach)
+    axes[1].set(ylabel="log q/p (nats)", ylim=(-4 * reach, 2.5 * reach))
     axes[1].legend(fontsize=8)
     for ax in axes:
         ax.set_xlabel("x")
@@ -108,15 +107,12 @@ def equilibria(games: Mapping[str, Played]) -> list[Axes]:
         (path,) = axes[0].plot(a, w, linewidth=1, alpha=0.8)
         axes[0].plot(a[0], w[0], "o", color=path.get_color(), markersize=3)
         axes[0].plot(a[-1], w[-1], "*", color=path.get_color(), markersize=9)
-    axes[0].set_xlabel("slope of the encoder")
-    axes[0].set_ylabel("slope of the decoder")
+    axes[0].set(xlabel="slope of the encoder", ylabel="slope of the decoder")
     axes[0].set_title("paths (dot: start, star: end)")
     axes[0].legend(fontsize=8)
     for ax, (name, played) in zip(axes[1:], games.items(), strict=True):
         ax.plot(played.reconstructed.clamp(min=-0.5), linewidth=1)
-        ax.set_title(name)
-        ax.set_xlabel("step")
-        ax.set_ylim(-0.55, 1.05)
+        ax.set(title=name, xlabel="step", ylim=(-0.55, 1.05))
     axes[1].set_ylabel("reconstructed share of var(x)")
     return list(axes)
 
@@ -143,10 +139,9 @@ def aims(
     axes[0].fill_between(x, target, color="0.85", linewidth=0, label="q")
     for (name, density), (colour, line) in zip(fits.items(), AIMS, strict=False):
         axes[0].plot(x, density, color=colour, linestyle=line, label=name)
-    axes[0].set_xlabel("x")
-    axes[0].set_ylabel("density")
+    top = 1.25 * float(max(density.max() for density in fits.values()))
+    axes[0].set(xlabel="x", ylabel="density", ylim=(0, top))
     axes[0].legend(fontsize=8, loc="upper left")
-    axes[0].set_ylim(0, 1.25 * float(max(density.max() for density in fits.values())))
     for (name, values), (colour, line) in zip(curves.items(), AIMS, strict=False):
         scaled = (values - values.min()) / (values.max() - values.min())
         axes[1].plot(along, scaled, color=colour, linestyle=line, label=name)
@@ -168,12 +163,9 @@ def ratio_errors(rows: Sequence[int], errors: Mapping[str, Mapping[str, Sequence
         for way, values in ways.items():
             colour, marker, line = FITS[way]
             ax.plot(rows, values, color=colour, marker=marker, linestyle=line, label=way)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log", title=title, xlabel="samples of each")
         ax.set_xticks(rows, [str(n) for n in rows])
         ax.minorticks_off()
-        ax.set_title(title)
-        ax.set_xlabel("samples of each")
     ticks = [0.1, 0.3, 1, 3, 10]
     axes[0, 0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[0, 0].set_ylabel("error of log q/p (nats)")
@@ -196,9 +188,7 @@ def means_of_experts(z: Tensor, cases: Mapping[str, tuple[Diagonal, Mapping[str,
         for name, values in densities.items():
             colour, line = MEANS[name]
             ax.plot(z, torch.exp(values), color=colour, linestyle=line, label=name)
-        ax.set_title(title)
-        ax.set_xlabel("code z")
-        ax.set_ylim(0, None)
+        ax.set(title=title, xlabel="code z", ylim=(0, None))
     axes[0, 0].set_ylabel("density")
     axes[0, 0].legend(fontsize=8, loc="upper left")
     return list(axes[0])

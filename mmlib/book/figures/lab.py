@@ -41,14 +41,11 @@ def proposals_and_weights(
         log_q = q.log_prob(z[:, None, None])[:, 0]
         left.plot(z, log_q.exp(), color=colour, linestyle=line, label=f"q, {name}")
         right.plot(z, log_joint - log_q, color=colour, linestyle=line, label=f"q, {name}")
-    left.set_ylabel("density")
-    left.set_ylim(0, None)
+    left.set(ylabel="density", ylim=(0, None))
     left.legend(fontsize=8)
-    right.set_ylabel("log-weight log w(z) (nats)")
-    right.set_ylim(log_evidence - 4, log_evidence + 4)
+    right.set(ylabel="log-weight log w(z) (nats)", ylim=(log_evidence - 4, log_evidence + 4))
     for ax in axes:
-        ax.set_xlabel("code z")
-        ax.set_xlim(float(z.min()), float(z.max()))
+        ax.set(xlabel="code z", xlim=(float(z.min()), float(z.max())))
     return axes
 
 
@@ -56,9 +53,9 @@ def bounds_against_k(
     ks: Sequence[int],
     curves: Mapping[str, Sequence[float]],
     drawn: Mapping[str, tuple[Sequence[int], Sequence[float], Sequence[float]]],
-    limit: float | None = None,
-    title: str = "",
-    ax: Axes | None = None,
+    limit: float | None,
+    title: str,
+    ax: Axes,
 ) -> Axes:
     """Expected IWAE and CUBO estimates against K, above or below the exact log p(x), which is the line at zero.
 
@@ -68,10 +65,8 @@ def bounds_against_k(
         drawn: the same keys -> (sample sizes, means, standard errors) from simulation, drawn as points.
         limit: where CUBO goes, minus log p(x); None or infinite: nowhere.
         title: of the plot.
-        ax: where to draw; default: a new figure.
+        ax: where to draw.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3.6, 3.2))
     ax.axhline(0, color="black", linewidth=2, label="exact log p(x)")
     for key, label, (colour, marker), line in [
         ("cubo", "CUBO estimate", CUBO, "--"),
@@ -79,35 +74,18 @@ def bounds_against_k(
     ]:
         ax.plot(ks, curves[key], color=colour, linestyle=line, label=f"{label}, expected")
         sizes, means, errors = drawn[key]
-        ax.errorbar(
-            sizes,
-            means,
-            yerr=2 * np.asarray(errors),
-            color=colour,
-            marker=marker,
-            linestyle="",
-            label=f"{label}, drawn",
-        )
+        style = {"color": colour, "marker": marker, "linestyle": "", "label": f"{label}, drawn"}
+        ax.errorbar(sizes, means, 2 * np.asarray(errors), **style)
     if limit is not None and np.isfinite(limit):
         ax.axhline(limit, color=CUBO[0], linestyle=":", label="CUBO, limit")
-    ax.plot(
-        ks[:1],
-        curves["iwae"][:1],
-        color="black",
-        marker="D",
-        linestyle="",
-        markersize=7,
-        fillstyle="none",
-        label="ELBO",
-    )
+    hollow = {"color": "black", "linestyle": "", "markersize": 7, "fillstyle": "none"}
+    ax.plot(ks[:1], curves["iwae"][:1], marker="D", label="ELBO", **hollow)
     ax.set_yscale("symlog", linthresh=0.1)
     ticks = [-1, -0.3, -0.1, 0, 0.1, 0.3, 1]
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     _powers(ax, ks)
-    ax.set_xlabel("samples K")
-    if title:
-        ax.set_title(title)
+    ax.set(xlabel="samples K", title=title)
     return ax
 
 
@@ -135,19 +113,14 @@ def gradient_signal(
             bias = np.abs(value["mean"] - exact)
             seen = bias > 3 * value["error"]
             axes[0].plot(ks, np.where(seen, bias, np.nan), **style)
-            axes[0].plot(
-                ks,
-                np.where(seen, np.nan, bias),
-                **{**style, "linestyle": "", "markerfacecolor": "white", "alpha": 0.6},
-            )
+            hollow = {**style, "linestyle": "", "markerfacecolor": "white", "alpha": 0.6}
+            axes[0].plot(ks, np.where(seen, np.nan, bias), **hollow)
             axes[1].plot(ks, value["sd"], **style)
         signal = value["signal"] / value["sd"] if "signal" in value else np.full(len(ks), np.nan)
         axes[2].plot(ks, signal, label=label, **style)
     for ax, title in zip(axes, ["bias", "standard deviation", "signal-to-noise ratio"], strict=True):
-        ax.set_title(title)
-        ax.set_yscale("log")
+        ax.set(title=title, yscale="log", xlabel="samples K")
         _powers(ax, ks)
-        ax.set_xlabel("samples K")
     handles, labels = (
         a + b for a, b in zip(*(ax.get_legend_handles_labels() for ax in (axes[0], axes[2])), strict=True)
     )
@@ -176,17 +149,11 @@ def tight_and_looser(
     ax.plot(ks, tight, color=IWAE[0], marker=IWAE[1], label="tight")
     ax.plot(ks, looser, color=LOOSER[0], marker=LOOSER[1], linestyle="--", fillstyle="none", label="looser")
     for number, value in enumerate(components):
-        ax.axhline(
-            value,
-            color="0.6",
-            linewidth=1,
-            linestyle=":",
-            label="" if number else "log mean weight of a component",
-        )
+        label = "" if number else "log mean weight of a component"
+        ax.axhline(value, color="0.6", linewidth=1, linestyle=":", label=label)
     ax.axhline(limit, color=LOOSER[0], linestyle=":", label="their mean: limit of looser")
     _powers(ax, ks)
-    ax.set_xlabel("draws K from every component")
-    ax.set_ylabel("nats above log p(x)")
+    ax.set(xlabel="draws K from every component", ylabel="nats above log p(x)")
     ax.legend(fontsize=8)
     return ax
 

@@ -57,8 +57,7 @@ def networks() -> list[Axes]:
         _arrow(right, (place, 1.34), (place, 0.44), "0.3")
     right.set_title("joint")
     for ax, reach in ((left, 7.3), (right, 4.3)):
-        ax.set_xlim(-0.4, reach)
-        ax.set_ylim(-0.25, 3.4)
+        ax.set(xlim=(-0.4, reach), ylim=(-0.25, 3.4))
         ax.axis("off")
     return list(axes)
 
@@ -101,21 +100,20 @@ def two_clocks(courses: Mapping[str, Sequence[Mapping[str, np.ndarray]]]) -> lis
         courses: "joint" and "factorised" -> what `course` gives, for every seed.
     """
     clocks = {"seconds": "CPU seconds of training", "step": "training step"}
+    measures = {"cross": "cross-coherence", "classes": "classes generated"}
     _, axes = panels(2, 2, height=2.1, sharey="row", sharex="col")
-    for row, (measure, title) in zip(
-        axes, {"cross": "cross-coherence", "classes": "classes generated"}.items(), strict=True
-    ):
+    for row, (measure, title) in zip(axes, measures.items(), strict=True):
         for ax, (clock, label) in zip(row, clocks.items(), strict=True):
             for name, seeds in courses.items():
                 colour, marker, line = FITS[name]
+                style = {
+                    "color": colour,
+                    "marker": marker,
+                    "linestyle": line,
+                    "markersize": 3,
+                    "linewidth": 1,
+                }
                 for k, seed in enumerate(seeds):
-                    style = {
-                        "color": colour,
-                        "marker": marker,
-                        "linestyle": line,
-                        "markersize": 3,
-                        "linewidth": 1,
-                    }
                     ax.plot(seed[clock], seed[measure], alpha=0.8, label=None if k else name, **style)
             if measure == "classes":
                 ax.set_xlabel(label)
@@ -140,10 +138,8 @@ def posterior_widths(widths: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
             colour, marker, line = FITS[name]
             places = np.arange(1, len(values) + 1)
             ax.plot(places, values.sort().values, color=colour, marker=marker, linestyle=line, label=name)
-        ax.set_title(part)
-        ax.set_xlabel("coordinate, in order of width")
-    axes[0, 0].set_ylim(0, 1.25)
-    axes[0, 0].set_ylabel("posterior standard deviation")
+        ax.set(title=part, xlabel="coordinate, in order of width")
+    axes[0, 0].set(ylim=(0, 1.25), ylabel="posterior standard deviation")
     axes[0, -1].legend(loc="lower left")
     return list(axes[0])
 
@@ -170,9 +166,8 @@ def forest(rows: Mapping[str, Mapping[str, Summary]]) -> list[Axes]:
                 ax.plot([summary.low, summary.high], [y, y], color=colour, linewidth=2.5, alpha=0.5)
             ax.plot(summary.values, [y] * summary.n, ".", color=colour, alpha=0.7, markersize=4)
             ax.plot([summary.mean], [y], marker, color=colour, markersize=6)
-        ax.set_title(metric)
-        ax.set_xlim(max(0, ax.get_xlim()[0]), min(1.02, ax.get_xlim()[1]))
-        ax.set_xlabel("share")
+        low, high = ax.get_xlim()
+        ax.set(title=metric, xlabel="share", xlim=(max(0, low), min(1.02, high)))
     counts = [next(iter(found.values())).n for found in rows.values()]
     named = [f"{label} (n = {n})" for label, n in zip(rows, counts, strict=True)]
     axes[0, 0].set_yticks(range(len(rows)), named, fontsize=8)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from mmlib.distributions import Mixture, geometric_mean
-from mmlib.plots.style import colour, look, panels
+from mmlib.plots.style import colour, panels, stroke
 
 # Of the two means: label, colour and line, the same in every figure of the chapter.
 GEOMETRIC, ARITHMETIC = (
@@ -29,7 +29,7 @@ def dynamic_priors(cases: Mapping[str, Mixture], names: Sequence[str]) -> list[A
     for ax, (title, q) in zip(axes[0], cases.items(), strict=True):
         densities = q.components.log_prob(at.unsqueeze(1)).exp()[..., 0].T  # [M + 1, N]
         for name, density in zip(names, densities, strict=False):
-            ax.plot(z, density, label=f"expert: {name}", **_line(name))
+            ax.plot(z, density, label=f"expert: {name}", **stroke(name))
         ax.plot(z, densities[-1], label="prior", color=colour("chance"), linestyle=":")
         centre = geometric_mean(q.components, q.log_mixture > -torch.inf, q.log_mixture.exp())
         for (label, shade, line), log_density in (
@@ -39,8 +39,7 @@ def dynamic_priors(cases: Mapping[str, Mixture], names: Sequence[str]) -> list[A
             density = log_density.exp()[:, 0]
             ax.plot(z, density, color=shade, linestyle=line, linewidth=2.4, label=label)
             ax.fill_between(z, density, color=shade, alpha=0.12, linewidth=0)
-        ax.set_title(title)
-        ax.set_xlabel("code $z$")
+        ax.set(title=title, xlabel="code $z$")
     axes[0, 0].set_ylabel("density")
     axes[0, 0].figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return list(axes[0])
@@ -60,8 +59,7 @@ def kl_of_mixtures(parts: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> 
     ax.fill_between([0, most], 0, [0, most], color="0.9", linewidth=0)
     for kind, (shade, marker, size) in shades:
         ax.scatter(parts[kind], whole[kind], s=size, color=shade, marker=marker, linewidths=0, label=kind)
-    ax.set_xlabel(r"$\sum_m \pi_m\, \mathrm{KL}(q_m \Vert p)$ (nats)")
-    ax.set_ylabel("KL of the mixture (nats)")
+    ax.set(xlabel=r"$\sum_m \pi_m\, \mathrm{KL}(q_m \Vert p)$ (nats)", ylabel="KL of the mixture (nats)")
     ax.legend(loc="upper left")
     return ax
 
@@ -77,19 +75,10 @@ def divergences(distance: Sequence[float], curves: Mapping[str, Tensor], ceiling
     _, ax = panels(1, height=2.9)
     for key, (label, shade, line) in (("geometric", GEOMETRIC), ("arithmetic", ARITHMETIC)):
         ax.plot(distance, curves[key], color=shade, linestyle=line, linewidth=2.2, label=f"from the {label}")
-    ax.fill_between(
-        distance,
-        curves["lower"],
-        curves["upper"],
-        color=ARITHMETIC[1],
-        alpha=0.2,
-        linewidth=0,
-        label="its bounds",
-    )
+    shade = {"color": ARITHMETIC[1], "alpha": 0.2, "linewidth": 0, "label": "its bounds"}
+    ax.fill_between(distance, curves["lower"], curves["upper"], **shade)
     ax.axhline(ceiling, color="0.4", linestyle=":", label="entropy of the weights")
-    ax.set_ylim(0, 2.2 * ceiling)
-    ax.set_xlabel("distance of the experts' means")
-    ax.set_ylabel("divergence (nats)")
+    ax.set(ylim=(0, 2.2 * ceiling), xlabel="distance of the experts' means", ylabel="divergence (nats)")
     ax.legend(loc="upper right")
     return ax
 
@@ -114,11 +103,6 @@ def above_log_p(
             ax.plot(at, values, color=shade, linestyle=line, label=text)
         ax.axvline(place, color="0.6", linestyle=":")
         ax.set_xlabel(label)
-    axes[0, 0].set_ylim(-1.1, 1.1)
-    axes[0, 0].set_ylabel(r"objective $-$ log p(x) (nats)")
+    axes[0, 0].set(ylim=(-1.1, 1.1), ylabel=r"objective $-$ log p(x) (nats)")
     axes[0, 0].figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return list(axes[0])
-
-
-def _line(name: str) -> dict:
-    return {key: value for key, value in look(name).items() if key != "marker"}

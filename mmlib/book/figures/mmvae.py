@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 from torch import Tensor
 
 from mmlib.distributions import Mixture
-from mmlib.plots.style import look, panels
+from mmlib.plots.style import look, panels, stroke
 
 ESTIMATORS = {  # label, colour, marker, line
     "plain": ("plain", "black", "o", "-"),
@@ -32,40 +32,23 @@ def decode_paths(names: Sequence[str] = ("hand", "street")) -> Axes:
             "draw": rf"$z \sim q_{{\mathrm{{{name}}}}}$",
             "decoder": f"decoder\n{name}",
         }
+        box = {"boxstyle": "round,pad=0.04", "facecolor": "white", "edgecolor": colour, "linewidth": 1.6}
         for column, x in columns.items():
-            ax.add_patch(
-                FancyBboxPatch(
-                    (x - 0.42, y - 0.24), 0.84, 0.48, boxstyle="round,pad=0.04", fc="white", ec=colour, lw=1.6
-                )
-            )
+            ax.add_patch(FancyBboxPatch((x - 0.42, y - 0.24), 0.84, 0.48, **box))
             ax.text(x, y, texts[column], ha="center", va="center", fontsize=8.5)
-        _arrow(ax, (0.47, y), (columns["draw"] - 0.47, y), colour, "-", 1.8)
+        arrow = {"arrowstyle": "-|>", "mutation_scale": 12, "color": colour}
+        own, cross = {"linestyle": "-", "linewidth": 1.8}, {"linestyle": "--", "linewidth": 1.4}
+        ax.add_patch(FancyArrowPatch((0.47, y), (columns["draw"] - 0.47, y), **arrow, **own))
         for other, target in zip(names, heights, strict=True):
-            own = other == name
-            _arrow(
-                ax,
-                (columns["draw"] + 0.47, y),
-                (columns["decoder"] - 0.47, target),
-                colour,
-                "-" if own else "--",
-                1.8 if own else 1.4,
-            )
-    ax.set_xlim(-0.6, 4.6)
-    ax.set_ylim(-0.45, len(names) - 0.55)
+            ends = (columns["draw"] + 0.47, y), (columns["decoder"] - 0.47, target)
+            ax.add_patch(FancyArrowPatch(*ends, **arrow, **(own if other == name else cross)))
+    ax.set(xlim=(-0.6, 4.6), ylim=(-0.45, len(names) - 0.55))
     ax.axis("off")
     return ax
 
 
-def _arrow(ax: Axes, start: tuple, end: tuple, colour: str, line: str, width: float) -> None:
-    ax.add_patch(
-        FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=12, color=colour, linestyle=line, lw=width
-        )
-    )
-
-
 def mixture_densities(
-    q: Mixture, names: Sequence[str], exact: Mixture, row: int = 0, title: str = "", ax: Axes | None = None
+    q: Mixture, names: Sequence[str], exact: Mixture, row: int, title: str, ax: Axes
 ) -> Axes:
     """Experts, their mixture and the exact joint posterior of one row, in one dimension.
 
@@ -75,65 +58,44 @@ def mixture_densities(
         exact: the exact posterior as a mixture of one, D = 1.
         row: which row.
         title: of the plot.
-        ax: where to draw; default: a new figure.
+        ax: where to draw.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.2, 2.6))
     z = torch.linspace(-3.2, 3.2, 401, dtype=q.components.loc.dtype)
     at = z[:, None, None].expand(-1, q.components.loc.shape[1], 1)
     with torch.no_grad():
         experts = q.components.log_prob(at.unsqueeze(1)).exp()[..., row]  # [N, R]
         mixed, truth = q.log_prob(at).exp()[:, row], exact.log_prob(at).exp()[:, row]
     for i, name in enumerate(names):
-        style = look(name)
-        ax.plot(z, experts[:, i], color=style["color"], linestyle=style["linestyle"], label=f"expert: {name}")
+        ax.plot(z, experts[:, i], label=f"expert: {name}", **stroke(name))
     ax.fill_between(z, mixed, color=look("mmvae")["color"], alpha=0.25, linewidth=0)
     ax.plot(z, mixed, color=look("mmvae")["color"], label="mixture of the two")
     ax.plot(z, truth, color="black", linestyle="-.", label="exact joint posterior")
-    ax.set_xlabel("code z")
-    ax.set_ylabel("density")
-    ax.set_ylim(0, None)
-    if title:
-        ax.set_title(title)
+    ax.set(xlabel="code z", ylabel="density", ylim=(0, None), title=title)
     return ax
 
 
 def gap_against_information(
-    information: Mapping[str, Sequence[float]], gaps: Mapping[str, Sequence[float]], ax: Axes | None = None
+    information: Mapping[str, Sequence[float]], gaps: Mapping[str, Sequence[float]], ax: Axes
 ) -> Axes:
     """Measured gaps of exact unimodal experts, in nats, on the curve exp(2 I) - 1 - I that they must lie on.
 
     Args:
         information: modality -> conditional mutual information of the *other* modality, nats.
         gaps: modality -> measured average gap of its expert, nats.
-        ax: where to draw; default: a new figure.
+        ax: where to draw.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.0, 2.9))
     most = max(max(values) for values in information.values())
     curve = np.linspace(0, 1.03 * most, 200)
     ax.plot(curve, np.exp(2 * curve) - 1 - curve, color="black", label=r"$e^{2I} - 1 - I$")
     for name, values in information.items():
-        style = look(name)
-        ax.plot(
-            values,
-            gaps[name],
-            linestyle="",
-            marker=style["marker"],
-            color=style["color"],
-            label=f"expert: {name}",
-        )
-    ax.set_xlabel("$I$: what the other modality adds (nats)")
-    ax.set_ylabel("gap to log p(x) (nats)")
+        ax.plot(values, gaps[name], label=f"expert: {name}", **look(name) | {"linestyle": ""})
+    ax.set(xlabel="$I$: what the other modality adds (nats)", ylabel="gap to log p(x) (nats)")
     ax.legend()
     return ax
 
 
 def mixture_gap(
-    noise: Sequence[float],
-    experts: Mapping[str, Sequence[float]],
-    mixture: Sequence[float],
-    ax: Axes | None = None,
+    noise: Sequence[float], experts: Mapping[str, Sequence[float]], mixture: Sequence[float], ax: Axes
 ) -> Axes:
     """Average gaps against the noise of one modality: each expert's, their mean, the mixture's, and log M below.
 
@@ -141,10 +103,8 @@ def mixture_gap(
         noise: standard deviations of the modality that is varied.
         experts: modality -> average gap of its expert, nats.
         mixture: average gap of the mixture, nats.
-        ax: where to draw; default: a new figure.
+        ax: where to draw.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.0, 2.9))
     for name, values in experts.items():
         ax.plot(noise, values, label=f"expert: {name}", **look(name))
     mean = np.mean([list(values) for values in experts.values()], axis=0)
@@ -153,14 +113,12 @@ def mixture_gap(
         noise, np.maximum(mean - np.log(len(experts)), 1e-9), mean, color="0.85", label="up to log M below it"
     )
     ax.plot(noise, mixture, label="mixture", **look("mmvae"))
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_ylim(0.5 * min(min(values) for values in experts.values()), None)
+    lowest = min(min(values) for values in experts.values())
+    ax.set(xscale="log", yscale="log", ylim=(0.5 * lowest, None))
+    ax.set(xlabel="noise of street (standard deviation)", ylabel="gap to log p(x) (nats)")
     ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4]))
     ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("noise of street (standard deviation)")
-    ax.set_ylabel("gap to log p(x) (nats)")
     ax.legend(fontsize=7.5)
     return ax
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from mmlib.distributions import Diagonal, Mixture, mixture_of_experts, product_of_subsets, single
-from mmlib.plots.style import look, panels
+from mmlib.plots.style import look, panels, stroke
 
 SIZES = {1: ("#88ccee", "o", ":"), 2: ("#44aa99", "s", "--"), 3: ("#332288", "h", "-")}  # members of a subset
 GAPS = {  # colour, marker, whether filled
@@ -26,23 +26,18 @@ def subset_densities(experts: Mapping[str, tuple[float, float]]) -> Sequence[Axe
     products = product_of_subsets(stack, seen, torch.tensor(held, dtype=torch.bool))
     whole = Diagonal(products.loc[-1], products.scale[-1])
     _, axes = panels(3, height=2.5, sharex=True, sharey=True)
-    for ax, (title, q, model) in zip(
-        axes,
-        (
-            ("product: AND", single(whole), "mvae"),
-            ("mixture: OR", mixture_of_experts(stack, seen), "mmvae"),
-            ("mixture of all products", mixture_of_experts(products, seen[:1].expand(len(held), 1)), "mopoe"),
-        ),
-        strict=True,
-    ):
+    rules = (
+        ("product: AND", single(whole), "mvae"),
+        ("mixture: OR", mixture_of_experts(stack, seen), "mmvae"),
+        ("mixture of all products", mixture_of_experts(products, seen[:1].expand(len(held), 1)), "mopoe"),
+    )
+    for ax, (title, q, model) in zip(axes, rules, strict=True):
         _mixture(q, ax, look(model)["color"])
         for i, name in enumerate(experts):
-            style = look(name)
             at = torch.linspace(-4, 4, 401, dtype=torch.float64)
             density = Diagonal(loc[i], scale[i]).log_prob(at[:, None, None]).exp()[:, 0]
-            ax.plot(at, density, color=style["color"], linestyle=style["linestyle"], lw=1.2, label=name)
-        ax.set_title(title)
-        ax.set_xlabel("code z")
+            ax.plot(at, density, linewidth=1.2, label=name, **stroke(name))
+        ax.set(title=title, xlabel="code z")
     axes[0].set_ylabel("density")
     axes[0].legend(loc="upper left")
     return axes
@@ -64,9 +59,7 @@ def gaps_by_subset(subsets: Sequence[Sequence[str]], gaps: Mapping[str, Sequence
         style = {"color": colour, "marker": marker, "markersize": 14 if marker == "_" else 6, "linestyle": ""}
         ax.plot(values, label=label, markeredgewidth=1.8, **style, fillstyle="full" if filled else "none")
     ax.set_xticks(range(len(subsets)), [",\n".join(subset) for subset in subsets])
-    ax.set_xlabel("given")
-    ax.set_ylabel("gap to log p(x) (nats)")
-    ax.set_ylim(-0.1, None)
+    ax.set(xlabel="given", ylabel="gap to log p(x) (nats)", ylim=(-0.1, None))
     ax.legend()
     return ax
 
@@ -86,23 +79,13 @@ def scale_curves(
         for subset, row in zip(subsets, values.tolist(), strict=True):
             colour, marker, line = SIZES[len(subset)]
             label = {1: "given one", 2: "given two", 3: "given all"}[len(subset)]
-            known = ax.get_legend_handles_labels()[1]
-            ax.plot(
-                factors,
-                row,
-                color=colour,
-                marker=marker,
-                linestyle=line,
-                label="" if label in known else label,
-            )
+            label = "" if label in ax.get_legend_handles_labels()[1] else label
+            ax.plot(factors, row, color=colour, marker=marker, linestyle=line, label=label)
         ax.axhline(0, color="0.6", linewidth=0.8)
-        ax.set_xscale("log")
+        best = float(values.max())
+        ax.set(xscale="log", ylim=(-2.5 * best, 1.4 * best), title=title, xlabel="factor on the scale")
         ax.set_xticks(list(factors), [f"{factor:g}" for factor in factors])
         ax.minorticks_off()
-        best = float(values.max())
-        ax.set_ylim(-2.5 * best, 1.4 * best)
-        ax.set_title(title)
-        ax.set_xlabel("factor on the scale")
     axes[0].set_ylabel("change of the objective (nats)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
@@ -123,8 +106,7 @@ def coherence_maps(
             ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize=8.5)
         ax.set_xticks(range(len(generated)), generated)
         ax.set_yticks(range(len(given)), given)
-        ax.set_xlabel("generated")
-        ax.set_title(title)
+        ax.set(xlabel="generated", title=title)
         ax.grid(False)
         ax.tick_params(length=0)
     axes[0].set_ylabel("given")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from mmlib.distributions import Diagonal, product_of_experts
-from mmlib.plots.style import colour, look, panels
+from mmlib.plots.style import colour, panels, stroke
 
 
 def product_panels(cases: Mapping[str, Mapping[str, tuple[float, float]]]) -> list[Axes]:
@@ -26,13 +26,12 @@ def product_panels(cases: Mapping[str, Mapping[str, tuple[float, float]]]) -> li
             **{n: Diagonal(m[0], s[0]) for n, m, s in zip(experts, loc, scale, strict=True)},
         }
         for name, q in curves.items():
-            style = {"color": colour("chance"), "linestyle": ":"} if name == "prior" else _line(name)
+            style = {"color": colour("chance"), "linestyle": ":"} if name == "prior" else stroke(name)
             ax.plot(z, q.log_prob(z[:, None]).exp(), label=name, **style)
         density = product.log_prob(z[:, None, None])[:, 0].exp()
         ax.fill_between(z, density, color=colour("mvae"), alpha=0.18, linewidth=0)
         ax.plot(z, density, color=colour("mvae"), linewidth=2.4, label="product")
-        ax.set_title(title)
-        ax.set_xlabel("code $z$")
+        ax.set(title=title, xlabel="code $z$")
     axes[0, 0].set_ylabel("density")
     axes[0, len(cases) // 2].legend(loc="upper right", fontsize="small")
     return list(axes[0])
@@ -52,14 +51,11 @@ def prior_count(
     _, axes = panels(2)
     for i, (rule, density) in enumerate(densities.items()):
         axes[0].plot(z, density, label=rule, **_rule(rule, i))
-    axes[0].set_xlabel("code $z$")
-    axes[0].set_ylabel("density")
+    axes[0].set(xlabel="code $z$", ylabel="density")
     axes[0].legend(fontsize="small")
     for i, (rule, gap) in enumerate(gaps.items(), start=1):
         axes[1].plot(counts, gap, label=rule, marker="o", **_rule(rule, i))
-    axes[1].set_xticks(counts)
-    axes[1].set_xlabel("number of modalities $M$")
-    axes[1].set_ylabel("KL to the exact posterior (nats)")
+    axes[1].set(xticks=counts, xlabel="number of modalities $M$", ylabel="KL to the exact posterior (nats)")
     return list(axes)
 
 
@@ -73,7 +69,7 @@ def undetermined(cases: Mapping[str, tuple[Sequence[float], Mapping[str, Sequenc
     _, axes = panels(len(cases), sharey=True, squeeze=False)
     for ax, (label, (moved, gaps)) in zip(axes[0], cases.items(), strict=True):
         for name, gap in gaps.items():
-            style = {"color": colour("mvae"), "linewidth": 2.6} if name == "joint" else _line(name)
+            style = {"color": colour("mvae"), "linewidth": 2.6} if name == "joint" else stroke(name)
             ax.plot(moved, [-g for g in gap], label=f"ELBO, {name}", **style)
         ax.set_xlabel(label)
     axes[0, 0].set_ylabel("ELBO $-$ log-likelihood (nats)")
@@ -93,31 +89,15 @@ def voices(models: Mapping[str, Mapping[str, Tensor]]) -> list[Axes]:
         first, second, *_ = shares.values()
         order, bottom = (first - second).argsort(descending=True), torch.zeros_like(first)
         for i, (name, share) in enumerate(shares.items()):
-            shade = colour("chance") if name == "prior" else colour(name)
-            ax.bar(
-                range(1, len(share) + 1),
-                share[order].tolist(),
-                bottom=bottom.tolist(),
-                color=shade,
-                label=name,
-                width=0.9,
-                hatch="///" if i == 1 else "",
-                edgecolor="white",
-                linewidth=0.3,
-            )
+            style = {"color": colour("chance" if name == "prior" else name), "hatch": "///" if i == 1 else ""}
+            style |= {"width": 0.9, "edgecolor": "white", "linewidth": 0.3, "label": name}
+            ax.bar(range(1, len(share) + 1), share[order].tolist(), bottom=bottom.tolist(), **style)
             bottom = bottom + share[order]
-        ax.set_title(title)
-        ax.set_xlabel("dimensions, ordered")
-        ax.set_xticks([])
-        ax.set_ylim(0, 1)
+        ax.set(title=title, xlabel="dimensions, ordered", xticks=[], ylim=(0, 1))
         ax.grid(False)
     axes[0, 0].set_ylabel("share of the precision")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return list(axes[0])
-
-
-def _line(name: str) -> dict:
-    return {key: value for key, value in look(name).items() if key != "marker"}
 
 
 def _rule(rule: str, index: int) -> dict:

@@ -14,11 +14,8 @@ def observed_map(split, rows: int = 60) -> Axes:
     for y, name in enumerate(split.names):
         for x in range(rows):
             seen = mask is None or bool(mask[name][x])
-            ax.add_patch(
-                Rectangle(
-                    (x, y + 0.1), 0.85, 0.8, color=colour(name, modality=True) if seen else "0.93", lw=0
-                )
-            )
+            shade = colour(name, modality=True) if seen else "0.93"
+            ax.add_patch(Rectangle((x, y + 0.1), 0.85, 0.8, color=shade, linewidth=0))
     ax.set(xlim=(0, rows), ylim=(len(split.names), 0), xlabel="row")
     ax.set_yticks([y + 0.5 for y in range(len(split.names))], split.names)
     ax.grid(False)

@@ -14,7 +14,7 @@ from mmlib.book.figures.recorded import draw_line, finish, lead, recorded
 from mmlib.book.ledger_rule import SEEDS
 from mmlib.data.batches import alternating_order
 from mmlib.plots.results import Table, table
-from mmlib.plots.style import colour, look, panels
+from mmlib.plots.style import colour, look, panels, stroke
 from mmlib.runs.recipes import RECIPES
 from mmlib.summary import Summary, summarise
 
@@ -127,20 +127,12 @@ def pseudo_sample_bound(s: float = 2.0, noise: float = 0.1, spread: float = 0.1)
     def log_normal(away, variance):
         return -0.5 * (away**2 / variance + math.log(2 * math.pi * variance))
 
-    ax.plot(
-        u,
-        [log_normal(s - float(x), noise**2 + spread**2) for x in u],
-        **_line("meme"),
-        label=r"MEME, $\log p_u(s)$",
-    )
-    ax.axhline(log_normal(s, 1 + noise**2), **_line("exact"), label=r"$\log p(s)$ of the model that made s")
+    bound = [log_normal(s - float(x), noise**2 + spread**2) for x in u]
+    ax.plot(u, bound, label=r"MEME, $\log p_u(s)$", **stroke("meme"))
+    ax.axhline(log_normal(s, 1 + noise**2), **stroke("exact"), label=r"$\log p(s)$ of the model that made s")
     ax.set(xlabel="where the pseudo-sample is encoded", ylabel="nats", ylim=(-12, 2))
     ax.legend()
     return ax
-
-
-def _line(name: str) -> dict:
-    return {key: value for key, value in look(name).items() if key != "marker"}
 
 
 # --- recorded runs --------------------------------------------------------------------------------------------------

@@ -31,8 +31,7 @@ def plans(pairs: Mapping[str, tuple[Diagonal, Diagonal]]) -> Sequence[Axes]:
         ax.plot(first.ppf(levels), second.ppf(levels), color="0.3")
         ax.plot(first.ppf(tenths), second.ppf(tenths), "o", color="0.3", markersize=4)
         ax.axline((0, 0), slope=1, color="0.7", linestyle=":", linewidth=1)
-        ax.set(title=title, xlabel=f"{p.family}, from")
-        ax.set_ylabel(f"{q.family}, to")
+        ax.set(title=title, xlabel=f"{p.family}, from", ylabel=f"{q.family}, to")
     return axes
 
 

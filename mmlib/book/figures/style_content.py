@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -43,36 +42,22 @@ def code_paths(names: Sequence[str] = ("hand", "street")) -> list[Axes]:
             _arrow(ax, sources[source], codes[code], tone)
             _arrow(ax, codes[code], (3.0, 1.0), tone)
         _box(ax, (3.0, 1.0), f"decoder\n{names[decoder]}", colour(names[decoder]))
-        ax.set_title(title)
-        ax.set_xlim(-0.6, 3.6)
-        ax.set_ylim(-0.4, 2.4)
+        ax.set(title=title, xlim=(-0.6, 3.6), ylim=(-0.4, 2.4))
         ax.axis("off")
     return list(axes.flat)
 
 
 def _box(ax: Axes, place: tuple, text: str, tone: str, faint: bool = False) -> None:
     x, y = place
-    ax.add_patch(
-        FancyBboxPatch(
-            (x - 0.46, y - 0.26), 0.92, 0.52, boxstyle="round,pad=0.06", fc="white", ec=tone, lw=1.5, zorder=2
-        )
-    )
+    style = {"boxstyle": "round,pad=0.06", "facecolor": "white", "edgecolor": tone, "linewidth": 1.5}
+    ax.add_patch(FancyBboxPatch((x - 0.46, y - 0.26), 0.92, 0.52, zorder=2, **style))
     ax.text(x, y, text, ha="center", va="center", fontsize=8, color="0.75" if faint else "black", zorder=3)
 
 
 def _arrow(ax: Axes, start: tuple, end: tuple, tone: str) -> None:
     (x0, y0), (x1, y1) = start, end
-    ax.add_patch(
-        FancyArrowPatch(
-            (x0 + 0.52, y0),
-            (x1 - 0.52, y1),
-            arrowstyle="-|>",
-            mutation_scale=10,
-            color=tone,
-            lw=1.4,
-            zorder=1,
-        )
-    )
+    style = {"arrowstyle": "-|>", "mutation_scale": 10, "color": tone, "linewidth": 1.4, "zorder": 1}
+    ax.add_patch(FancyArrowPatch((x0 + 0.52, y0), (x1 - 0.52, y1), **style))
 
 
 def shared_code(
@@ -96,8 +81,7 @@ def shared_code(
         for key, numbers in curves.items():
             label, tone, marker, line = CODES[key]
             ax.plot(values, numbers, color=tone, marker=marker, linestyle=line, label=label)
-        ax.set_xlabel("private values of each modality")
-        ax.set_xticks(values)
+        ax.set(xlabel="private values of each modality", xticks=values)
     axes[0].axhline(ceiling, color="0.6", linestyle=":", label="largest possible")
     axes[0].set_ylabel("divergence (nats)")
     most = axes[1].plot(values, there, color="0.6", linewidth=4, alpha=0.6, zorder=0, label="all there is")
@@ -136,9 +120,7 @@ def translations(
     }
 
 
-def swap_grid(
-    images: Tensor, contents: Tensor, styles: Tensor, title: str = "", ax: Axes | None = None
-) -> Axes:
+def swap_grid(images: Tensor, contents: Tensor, styles: Tensor, title: str, ax: Axes) -> Axes:
     """Contents down the left, styles along the top, and every image made of the two.
 
     Args:
@@ -146,7 +128,7 @@ def swap_grid(
         contents: [R, channels, side, side], the items that gave the contents.
         styles: [C, channels, side, side], the items that gave the styles.
         title: of the plot.
-        ax: where to draw; default: a new figure.
+        ax: where to draw.
 
     Raises:
         ValueError: if the numbers of items do not fit the images.
@@ -165,21 +147,15 @@ def swap_grid(
         torch.cat([coloured(c[None]), coloured(row)])
         for c, row in zip(contents, images.unbind(0), strict=True)
     ]
-    if ax is None:
-        _, ax = plt.subplots(figsize=(0.5 * (len(styles) + 1) + 0.5, 0.5 * (len(contents) + 1) + 0.4))
     picture = tile(rows)
     ax.imshow(picture.numpy(), interpolation="nearest")
     height, width = picture.shape[0] / len(rows), picture.shape[1] / (len(styles) + 1)
     ax.axhline(height, color="black", linewidth=0.8)
     ax.axvline(width, color="black", linewidth=0.8)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[], title=title)
     ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
     ax.set_ylabel("content of", fontsize=9)
     ax.set_xlabel("style of", fontsize=9)
     ax.xaxis.set_label_position("top")
-    if title:
-        ax.set_title(title)
     return ax
