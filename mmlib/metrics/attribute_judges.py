@@ -151,8 +151,10 @@ def fit_attribute_judges(
 def spelling(text: Tensor, names: Sequence[str]) -> Tensor:
     r"""How much of each attribute's name stands at its best place in a string: [N, A], from 0 to 1.
 
-    Equation: ``eq-spelling``. A name w of n characters begins after a blank, an asterisk or at the start, and ends
-    before a comma, an asterisk or at the end; these count as its characters 0 and n + 1.
+    Equation: ``eq-spelling``. Source: ours; the released code of Sutter et al. 2020 trains a network.
+
+    A name w of n characters begins after a blank, an asterisk or at the start, and ends before a comma, an asterisk or
+    at the end; these count as its characters 0 and n + 1.
 
     .. code-block:: text
 
