@@ -164,7 +164,8 @@ def test_every_recipe_that_is_read_is_of_the_catalogue():
     rows = [tables.recipe(m, kind, n) for m in tables.MODELS for kind in tables.KINDS for n in (100, 20)]
     curve = [tables.recipe("MMVAE", kind, share) for kind in tables.KINDS for share in tables.SHARES]
     sweep = [tables.gamma_recipe(gamma) for gamma in tables.GAMMAS]
-    assert {*rows, *curve, *sweep} <= set(RECIPES)
+    real = [tables.real_recipe(m, kind) for m in tables.MODELS for kind in tables.KINDS]
+    assert {*rows, *curve, *sweep, *real} <= set(RECIPES)
     for gamma, name in zip(tables.GAMMAS, sweep, strict=True):
         assert RECIPES[name].model_options.get("gamma", 2.0) == gamma
     for share in tables.SHARES:
@@ -190,6 +191,24 @@ def test_a_table_has_the_printed_cells_and_a_dash_or_ours_beside(files):
     )
     assert lines[4].startswith("| MMVAE | 76.33 | – | 59.52 | – |")
     assert "| MVAE | 91.65 | – | 64.12 | – | 64.60 | – |" in str(tables.table_1(100, tables.OTHERS))
+
+
+def test_real_digits_compare_at_equal_time_on_test_and_at_equal_steps_on_validation(files):
+    ways = ("cross_coherence/mnist/svhn", "cross_coherence/svhn/mnist")
+
+    def real(seed, steps, value, cpu):
+        report = {"cross_coherence": {a: {b: value} for a, b in (("mnist", "svhn"), ("svhn", "mnist"))}}
+        history = [{"step": 750, **dict.fromkeys((f"validation/{way}" for way in ways), 0.9)}]
+        history += [{"step": 1500, **dict.fromkeys((f"validation/{way}" for way in ways), value / 2)}]
+        metrics = {"test": report | {"joint_coherence": 0.1}}
+        seconds = {"training_cpu": cpu}
+        return {"seed": seed, "steps": steps, "seconds": seconds, "metrics": metrics, "history": history}
+
+    files["svhn10k-mvae"] = [real(0, 6000, 0.4, 60), real(1, 6000, 0.6, 180)]
+    lines = str(tables.real_digits()).splitlines()[-9:]
+    ours = "50.0 ± 14.1 (2) | 50.0 ± 14.1 (2) | 10.0 ± 0.0 (2) | 25.0 ± 7.1 (2) | 25.0 ± 7.1 (2)"
+    assert lines[3] == f"| MVAE | 6,000 | 2 | {ours} |"
+    assert lines[4] == "| cI-MVAE | – | – | – | – | – | – | – |"
 
 
 def test_times_of_steps_are_in_units_of_the_model_alone(monkeypatch):

@@ -86,6 +86,12 @@ def real_digits() -> Table:
     return table(header, body, caption=caption)
 
 
+def seconds_a_step(model: str, kind: str = "") -> float:
+    """Processor seconds of a step on svhn10k, evaluations along the way included, over the seeds."""
+    runs = results.load(real_recipe(model, kind))
+    return sum(run["seconds"]["training_cpu"] / run["steps"] for run in runs) / len(runs)
+
+
 def along_the_way(recipe: str, path: str, step: int = EQUAL_STEPS) -> Summary | None:
     """A metric of the validation split as it stood at one step of training; None where no seed is recorded."""
     rows = [row for run in results.load(recipe) for row in run["history"] if row["step"] == step]

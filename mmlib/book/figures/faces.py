@@ -9,6 +9,7 @@ from torch import Tensor
 from mmlib.book.figures import birds
 from mmlib.book.figures.birds import interval
 from mmlib.book.figures.recorded import recorded
+from mmlib.book.figures.relatedness import rank_correlation
 from mmlib.book.ledger_rule import SEEDS
 from mmlib.data.attributes import FILL, spoken
 from mmlib.data.faces import ATTRIBUTES
@@ -213,9 +214,3 @@ def _lifted(run: dict, path: str) -> Tensor:
         for p in (SHARE, path)
     )
     return (value - share) / (1 - share)
-
-
-def rank_correlation(x: Tensor, y: Tensor) -> float:
-    """Correlation of the ranks of [n] and [n]."""
-    ranks = [each.argsort().argsort().double() for each in (x, y)]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
