@@ -273,8 +273,13 @@ def test_table_is_html_for_readers_and_plain_text_for_comparison():
     ]
     assert [cell.get("style") for cell in shown.iter("th")][1:] == ["text-align: left", "text-align: right"]
     assert shown.find(".//code").text == "hand"
-    titled = plots.table(["a", "b"], [["x", summarise([-3.0, -5.0])]], percent=False, caption="Per cent")
-    assert titled.splitlines()[0] == "Per cent" and titled.splitlines()[-1] == "| x | -4.0 ± 1.4 (2) |"
-    assert ElementTree.fromstring(titled._repr_html_()).find("caption").text == "Per cent"
+    titled = plots.table(
+        ["a", "b"], [["x", summarise([-3.0, -5.0])]], percent=False, caption="Per cent of `hand`"
+    )
+    assert (
+        titled.splitlines()[0] == "Per cent of `hand`" and titled.splitlines()[-1] == "| x | -4.0 ± 1.4 (2) |"
+    )
+    caption = ElementTree.fromstring(titled._repr_html_()).find("caption")
+    assert (caption.text, caption.find("code").text) == ("Per cent of ", "hand")
     with pytest.raises(ValueError, match="a row has 1 cells; expected 2: a, b"):
         plots.table(["a", "b"], [["x"]])

@@ -101,8 +101,8 @@ def table(
 ) -> Table:
     """A table; a cell may be text, None (a dash), or a summary (mean, sd and n): the same text everywhere.
 
-    What stands between backticks is shown as code; summaries are in per cent, unless ``percent`` is False. The first
-    column and those named in ``text`` are aligned to the left, the others to the right.
+    What stands between backticks is shown as code, in the caption too; summaries are in per cent, unless ``percent``
+    is False. The first column and those named in ``text`` are aligned to the left, the others to the right.
 
     Raises:
         ValueError: if a row does not have one cell for each column.
@@ -121,7 +121,7 @@ def table(
     ]
     made.html = (
         '<table class="mm-results">'
-        + (f"<caption>{html.escape(caption)}</caption>" if caption else "")
+        + (f"<caption>{_marked_up(caption)}</caption>" if caption else "")
         + f"<thead><tr>{head}</tr></thead>"
         + f"<tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>"
     )
@@ -140,5 +140,8 @@ def cell(content: object, percent: bool = True) -> str:
 
 
 def _html(text: str, left: bool, tag: str) -> str:
-    shown = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
-    return f'<{tag} style="text-align: {"left" if left else "right"}">{shown}</{tag}>'
+    return f'<{tag} style="text-align: {"left" if left else "right"}">{_marked_up(text)}</{tag}>'
+
+
+def _marked_up(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
