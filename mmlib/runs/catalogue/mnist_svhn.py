@@ -1,6 +1,6 @@
 """Recipes on MNIST-SVHN: every row that the papers report of the methods here, and what two cores can show of it."""
 
-from mmlib.runs.catalogue.settings import HELD_OUT, MULTIWAY, PAPER, QUICK, RELEASED
+from mmlib.runs.catalogue.settings import GAUSSIAN, HELD_OUT, MULTIWAY, PAPER, QUICK, RELEASED
 from mmlib.runs.recipe import Recipe
 
 RECIPES: list[Recipe] = []
@@ -74,7 +74,6 @@ for _model in ("mopoe", "mmjsd"):  # no table has them on this pair: beside the 
 JOY = {"latent_dim": 64, "likelihood_scale": 1.0, "weights": None, "learning_rate": 5e-4}
 RELEASE = "likelihood, codes and pairs as MEME's released code, objective not stated"
 ROWS = "Tables 3, 4 and 6"
-GAUSSIAN = {"posterior": "normal", "scale": "softplus", "learn_prior": False}
 
 
 def _joy(

@@ -1,6 +1,11 @@
 """Settings that recipes of several data sets share."""
 
 RATES = (0.5, 2.0)  # times the learning rate of a recipe: the grid of rates has these beside it
+GAUSSIAN = {
+    "posterior": "normal",
+    "scale": "softplus",
+    "learn_prior": False,
+}  # MMVAE's codes in Joy et al. 2022
 HELD_OUT = "a sixth of MNIST's and a tenth of SVHN's training part are held out for validation"
 
 # --- MMALI, as in Chen and Zhu 2022: codes are 10 numbers of style and 10 of content throughout ----------------------
