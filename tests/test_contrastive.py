@@ -7,6 +7,8 @@ import itertools
 import pytest
 import torch
 
+from mmlib.data.batches import rows_at
+from mmlib.data.core import Items, PairedSplit
 from mmlib.distributions import Diagonal
 from mmlib.lab import LinearGaussian, joint_encoder, modalities
 from mmlib.lab.linear_gaussian import View
@@ -25,7 +27,8 @@ from mmlib.models.contrastive import (
     contrastive_objective,
     random_unrelated,
 )
-from mmlib.models.tuples import distinct_shifts, exchanged, random_tuples
+from mmlib.models.tuples import Tuples, distinct_shifts, exchanged, random_tuples
+from mmlib.train import fit
 
 EXACT = {"atol": 1e-9, "rtol": 1e-9}  # float64, sums of some hundred numbers
 CONTRASTIVE = {name: cls for name, cls in MODELS.items() if issubclass(cls, Contrastive)}
@@ -203,6 +206,55 @@ def test_a_tuple_is_usable_if_it_shows_items_of_two_rows_and_harmless_if_not(kin
             shown = {row for m, row in enumerate(wanted) if observed[m, row]}
             assert bool(tuples.usable[n, b]) == (len(shown) > 1)
             assert tuples.rows[:, n, b].tolist() == (wanted if len(shown) > 1 else [b] * 3)
+
+
+@pytest.mark.parametrize("kind", ["anchored", "random"])
+@pytest.mark.parametrize("m", [2, 3])
+def test_filtered_tuples_are_those_whose_items_are_of_several_classes(m, kind, same_noise):
+    batch, labels = rows(m), torch.tensor([0, 0, 1, 1, 1, 2])
+    model, filtered = (
+        build(ContrastiveMVAE, m, tuples=kind, negatives=5, filtered=on) for on in (False, True)
+    )
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        observed = torch.rand(m, ROWS, generator=generator) > 0.2
+        if kind == "random":
+            tuples = random_tuples(observed, 5, generator)
+        else:
+            tuples = exchanged(observed, seed % m, distinct_shifts(ROWS, 5, observed.device, generator))
+        kept = tuples.of_several_classes(labels, observed)
+        for n, b in itertools.product(range(5), range(ROWS)):
+            at = tuples.rows[:, n, b].tolist()
+            shown = {labels[row].item() for i, row in enumerate(at) if observed[i, row]}
+            assert bool(kept.usable[n, b]) == (bool(tuples.usable[n, b]) and len(shown) > 1)
+            assert kept.rows[:, n, b].tolist() == (at if kept.usable[n, b] else [b] * m)
+    # all of different classes: nothing is filtered; all of one: no row has a partner
+    draw = {"generator": torch.Generator().manual_seed(0)}
+    everything = model.loss(batch, generator=torch.Generator().manual_seed(0))[1]["unrelated"]
+    torch.testing.assert_close(
+        filtered.loss(batch, labels=torch.arange(ROWS), **draw)[1]["unrelated"], everything
+    )
+    assert not filtered.loss(batch, labels=torch.zeros(ROWS).long())[1]["unrelated"].any()
+    fewer = filtered.loss(batch, labels=labels, generator=torch.Generator().manual_seed(0))[1]["unrelated"]
+    assert (fewer <= everything + 1e-9).all() and (fewer < everything).any()
+    for wrong, told in ((filtered, None), (model, labels)):
+        with pytest.raises(ValueError, match="labels"):
+            wrong.loss(batch, labels=told)
+
+
+def test_training_tells_a_filtered_model_the_classes(monkeypatch):
+    seen = LABS[2].sample(40, torch.Generator().manual_seed(0))[1]
+    labels = torch.arange(40) % 3
+    split = PairedSplit(
+        {name: Items(x.float(), labels, torch.arange(40)) for name, x in seen.items()},
+        {name: torch.arange(40) for name in seen},
+        labels,
+    )
+    model, told = build(ContrastiveMVAE, filtered=True).float(), []
+    monkeypatch.setattr(Tuples, "of_several_classes", lambda self, labels, _: told.append(labels) or self)
+    fit(model, split, steps=2, batch_size=10, progress=False)
+    wanted = [labels[rows_at(step, 40, 10, 0)] for step in range(2)]
+    assert all(map(torch.equal, told, wanted)) and len(told) == 2
 
 
 # --- in the laboratory ----------------------------------------------------------------------------------------------

@@ -275,7 +275,7 @@ def test_every_recipe_builds_a_model_that_learns(name):
     batch |= {n: torch.randint(k, (3, *shapes[n]), generator=draw) for n, k in data.symbols.items()}
     sides = [model.discriminator_loss, model.generator_loss] if recipe.model == "mmali" else [model.loss]
     for side in sides:
-        loss, _ = side(batch, generator=draw)
+        loss, _ = side(batch, generator=draw, **({"labels": torch.arange(3)} if model.needs_labels else {}))
         loss.backward()
         assert math.isfinite(loss.item())
     silent = [

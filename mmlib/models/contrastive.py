@@ -36,15 +36,16 @@ class Contrastive(MultimodalVAE):
     """A model trained by its own objective and against the likelihood of items that do not belong together.
 
     Mix it in before the model: ``class ContrastiveMVAE(Contrastive, MVAE)``. Unrelated items come from other rows of
-    the batch, whatever their class. The joint likelihoods of the tuples that they make are estimated from the model's
-    `proposal`, under its fixed prior and with its training weights. A row has fewer unrelated tuples than N where the
-    batch is small, or others lack what it observes; where it has none, the model's own objective is all there is.
+    the batch, whatever their class unless ``filtered``. The joint likelihoods of the tuples that they make are
+    estimated from the model's `proposal`, under its fixed prior and with its training weights. A row has fewer
+    unrelated tuples than N where the batch is small, or others lack what it observes; where it has none, the model's
+    own objective is all there is.
 
     A component of the proposal that hears a single modality draws and decodes once: unrelated tuples cost densities
     only. Other components draw and decode for every tuple, and so do all components of models with styles.
 
     Args:
-        modalities: as of the model, and so are all options but the last six.
+        modalities: as of the model, and so are all options but the last seven.
         gamma: weight of the model's own objective. At 1 and below nothing keeps likelihoods from falling without end.
         negatives: N, items that each modality is exchanged for in turn, or random tuples.
         contrast: estimator of the likelihoods of unrelated tuples, ``"iwae"`` (cI) or ``"cubo"`` (cC).
@@ -54,6 +55,8 @@ class Contrastive(MultimodalVAE):
         hold_proposal: cut the proposal of unrelated tuples from the graph, so that they teach the decoders alone, and
             decode every tuple. An encoder that hears unrelated items together can propose codes far away from all
             others, where any likelihood seems as small as it likes: JMVAE's does.
+        filtered: an oracle: tuples whose items are all of one class do not count, so that a row has fewer than N;
+            ``loss`` must then be told the classes.
 
     Raises:
         ValueError: for an unknown option, or as the model.
@@ -74,6 +77,7 @@ class Contrastive(MultimodalVAE):
         tuples: str = "anchored",
         contrast_k: int | None = None,
         hold_proposal: bool = False,
+        filtered: bool = False,
         **options,
     ) -> None:
         super().__init__(modalities, latent_dim, *args, **options)
@@ -86,6 +90,7 @@ class Contrastive(MultimodalVAE):
         ):  # its gradients of draws are for one objective only
             raise ValueError(f"estimator is {self.estimator!r}; a contrastive objective has only 'plain'")
         self.hold_proposal = one_of("hold_proposal", hold_proposal, (True, False))
+        self.needs_labels, self._labels = one_of("filtered", filtered, (True, False)), None
         self._kept: dict | None = None  # what the model's own objective makes, while it does
 
     def __init_subclass__(cls, **kwargs) -> None:
@@ -107,6 +112,23 @@ class Contrastive(MultimodalVAE):
         return [tuple(range(len(names)))]
 
     # --- the objective ------------------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        batch: Batch,
+        mask: Mask | None = None,
+        generator: torch.Generator | None = None,
+        validate: bool = True,
+        labels: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """As of the model; ``labels`` int64 [B] are the rows' classes, for a model that is ``filtered``."""
+        if self.needs_labels != (labels is not None):
+            raise ValueError(f"labels is {labels!r}; expected classes if filtered, and else None")
+        self._labels = labels
+        try:
+            return super().loss(batch, mask, generator, validate)
+        finally:
+            self._labels = None
 
     def codes(self, batch: Batch, mask: Mask, given: tuple[str, ...]) -> Codes:
         """As of the model."""
@@ -149,6 +171,9 @@ class Contrastive(MultimodalVAE):
             shifts = distinct_shifts(rows, n, codes.observed.device, generator)
             # of two modalities either is exchanged by moving the second: who stays is a matter of whose tuple it is
             tuples = [exchanged(codes.observed, d, shifts) for d in (range(m) if m > 2 else [1])]
+        if self._labels is not None:
+            labels = self._labels.to(codes.observed.device)
+            tuples = [each.of_several_classes(labels, codes.observed) for each in tuples]
         serving = [[self._serves(heard, each) for heard in sources] for each in tuples]
         related = self._related(
             [r for r, some in enumerate(zip(*serving, strict=True)) if any(some)],

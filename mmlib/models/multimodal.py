@@ -33,6 +33,7 @@ class MultimodalModel(nn.Module):
     """
 
     compares_rows = False  # whether the loss of a row depends on the other rows of its batch
+    needs_labels = False  # whether ``loss`` takes the rows' classes, ``labels`` int64 [B]
 
     def __init__(
         self, modalities: Sequence[Modality], latent_dim: int, family: str = "normal", scale: str = "softplus"

@@ -18,6 +18,13 @@ class Tuples(NamedTuple):
         """Which modalities each tuple observes, of what rows observe, bool [M, B]: [M, N, B]."""
         return torch.stack([seen[rows] for seen, rows in zip(observed, self.rows, strict=True)])
 
+    def of_several_classes(self, labels: Tensor, observed: Tensor) -> "Tuples":
+        """The same, with those alone usable that observe items of more than one class; ``labels`` int64 [B]."""
+        classes, seen = labels[self.rows], self.observed(observed)
+        lowest, highest = classes.where(seen, labels.max()).amin(0), classes.where(seen, labels.min()).amax(0)
+        usable, own = self.usable & (lowest < highest), torch.arange(len(labels), device=labels.device)
+        return self._replace(rows=self.rows.where(usable, own), usable=usable)
+
 
 def shifted(observed: Tensor, groups: tuple[int, ...], shifts: Tensor) -> Tuples:
     """The tuples of rows that observe bool [M, B] whose modalities come from ``shifts`` [M, N] rows further on."""

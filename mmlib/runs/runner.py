@@ -230,6 +230,7 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
 
     from mmlib.metrics import AttributeJudges, CaptionJudges, cross_coherence, cross_correlation
     from mmlib.seeding import generator
+    from mmlib.train.rows import classes
 
     device = next(model.parameters()).device
     draw, names = generator(seed, device), list(model.modalities)
@@ -241,7 +242,8 @@ def watch(model, split, classifiers, seed: int) -> dict[str, float]:
         for some in torch.arange(len(split)).split(500):
             batch, labels = split.batch(some, device), split.labels[some.to(split.labels.device)]
             if has_loss:
-                loss += float(model.loss(batch, generator=draw)[0]) * len(some)
+                told = classes(model, split, some)
+                loss += float(model.loss(batch, generator=draw, **told)[0]) * len(some)
             for given in right:
                 if correlates:
                     right[given] += cross_correlation(model, batch, given, classifiers, draw).sum().cpu()

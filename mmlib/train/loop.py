@@ -15,7 +15,7 @@ from mmlib.seeding import check_device
 from mmlib.train.capture import RECORDABLE, captured
 from mmlib.train.ema import Ema
 from mmlib.train.history import History
-from mmlib.train.rows import ready
+from mmlib.train.rows import classes, ready
 from mmlib.train.session import Session
 
 
@@ -108,7 +108,8 @@ def fit(
 
     def forward(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         batch = cast(gather(rows.to(noise.device), noise.device), session.dtype)
-        return model.loss(*ready(batch, split.mask(rows)), generator=noise, validate=False)
+        told = classes(model, split, rows)
+        return model.loss(*ready(batch, split.mask(rows)), generator=noise, validate=False, **told)
 
     def begin(step: int) -> None:
         nonlocal replay

@@ -21,6 +21,13 @@ def ready(
     return batch, seen
 
 
+def classes(model: nn.Module, split, rows: Tensor) -> dict[str, Tensor | None]:
+    """The classes of some rows as the keyword ``labels`` of ``loss``, where the model asks for them."""
+    if not getattr(model, "needs_labels", False):
+        return {}
+    return {"labels": None if split.labels is None else split.labels[rows]}
+
+
 def check_rows(model: nn.Module, split, dtype: torch.dtype | None) -> None:
     """Check every row of a split against the model, once, before training.
 

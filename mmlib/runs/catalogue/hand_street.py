@@ -85,6 +85,10 @@ for _model, _weight in {"mopoe": {}, "mmjsd": {"gamma": 9.0}}.items():
     _shi(f"ci-{_model}", f"contrastive_{_model}", "no table, the book's own", 100, **_weight)
 for _gamma in (1.0, 1.1, 4.0, 10.0):
     _shi(f"ci-mmvae-gamma-{_gamma:g}", "contrastive_mmvae", "Figure 11", 100, **TIGHT, gamma=_gamma)
+# An oracle that knows which negatives are none; and cI against cC at more draws than one of each component.
+_shi("ci-mmvae-filtered", "contrastive_mmvae", "beside Table 1", 20, **TIGHT, contrast="iwae", filtered=True)
+for _name, _contrast in (("ci", "iwae"), ("cc", "cubo")):
+    _shi(f"{_name}-mmvae-k-4", "contrastive_mmvae", "beside Table 1", 20, **TIGHT, contrast=_contrast, k=4)
 
 # Mutual supervision, without and with its printed form; the number of pseudo-samples where a quarter of the rows is
 # paired. A step makes 24 decodes a row, where that of MVAE makes four.
