@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mmlib import metrics, plots
+from mmlib.book.figures import recorded
 from mmlib.book.figures import relatedness as figures
 from mmlib.distributions import Diagonal, kl_divergence
 
@@ -56,14 +57,39 @@ def test_histograms_fill_a_grid_and_leave_the_rest_empty():
     assert [text.get_text() for text in used[0].figure.legends[0].get_texts()] == ["two digits", "one digit"]
 
 
-def test_matrices_and_trees_have_a_panel_each():
-    distances = torch.rand(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
-    axes = figures.matrices({"a": distances, "b": 2 * distances}, [0, 1, 2, 3], ("hand", "street"))
-    assert [ax.get_title() for ax in axes] == ["a", "b"]
-    axes = figures.linkages(distances, [3, 1, 4, 5], ("average", "single"))
-    for ax in axes:
-        assert sorted(text.get_text() for text in ax.get_xticklabels()) == ["1", "3", "4", "5"]
-        assert ax.get_legend() is None
+LINE = (torch.tensor([0.0, 1, 3, 7, 8.5])[:, None] - torch.tensor([0.0, 1, 3, 7, 8.5])).abs().double()
+
+
+def test_each_model_has_a_matrix_and_beside_it_the_tree_of_its_classes():
+    axes = figures.classes({"a": LINE, "b": 2 * LINE}, ("hand", "street"))[:4]
+    assert [ax.get_title() for ax in axes] == ["a", "a", "b", "b"]
+    for scale, matrix, fork in ((1, *axes[:2]), (2, *axes[2:])):
+        assert matrix.get_images()[0].get_array().max() == pytest.approx(8.5 * scale)
+        assert sorted(text.get_text() for text in fork.get_xticklabels()) == list("01234")
+        top = max(path.vertices[:, 1].max() for lines in fork.collections for path in lines.get_paths())
+        assert top == pytest.approx(scale * metrics.tree(LINE)[-1, 2]) and fork.get_legend() is None
+
+
+@pytest.mark.parametrize(
+    ("members", "cluster"), [([3], "3"), ([0, 1], "01"), ([0, 2], "012"), ([1, 3], "01234")]
+)
+def test_the_smallest_cluster_that_holds_some_classes(members, cluster):
+    assert figures.cluster_of(LINE, members) == set(map(int, cluster))
+
+
+def test_maps_have_a_row_each_and_one_legend():
+    places = {"hand": torch.zeros(2, 2), "street": torch.ones(2, 2)}
+    axes = figures.maps({"a": places, "b": places}, torch.tensor([3, 4]))
+    assert [ax.get_title() for ax in axes] == [
+        f"{m}, colour: {c}" for m in "ab" for c in ("digit", "modality")
+    ]
+    assert [ax.get_legend() is not None for ax in axes] == [False, False, False, True]
+
+
+def test_shares_over_seeds_are_of_the_recorded_runs():
+    found = recorded.recorded("hand-street-meme-split-0.25", "relatedness/hand,street")
+    row = next(line for line in repr(figures.over_seeds()).splitlines() if line.startswith("| MEME |"))
+    assert f"{100 * found.mean:.1f} ± {100 * found.sd:.1f} ({found.n})" in row and found.n >= 3
 
 
 def test_a_tree_keeps_distances_that_are_one_already_and_loses_of_others():

@@ -1,7 +1,7 @@
-"""Figures of the relatedness chapter: plans that move mass, distances of many models, classes and trees."""
+"""Figures of the relatedness chapter: plans that move mass, distances of many models, classes, trees and maps."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,12 +11,22 @@ from scipy.cluster.hierarchy import cophenet
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
+from mmlib.book.figures.recorded import recorded
 from mmlib.distributions import Diagonal
 from mmlib.metrics import tree
-from mmlib.plots import class_matrix, class_tree, distance_histograms, panels
+from mmlib.plots import class_matrix, class_tree, code_map, distance_histograms, panels
+from mmlib.plots.results import Table, table
 from mmlib.plots.style import look
 
 FAMILIES = {"normal": stats.norm, "laplace": stats.laplace}
+NEARER = "relatedness/hand,street"
+QUARTER = "hand-street-{}-split-0.25".format
+OVER_SEEDS = {  # model -> recipe of all pairs, and of a quarter of them, every other row showing one modality
+    "MEME": ("hand-street-meme", QUARTER("meme")),
+    "MMVAE": ("hand-street-mmvae-elbo-judged", QUARTER("mmvae")),
+    "MMVAE, normal codes": ("hand-street-mmvae-normal", None),
+    "MVAE": ("hand-street-mvae-judged", QUARTER("mvae")),
+}
 
 
 def plans(pairs: Mapping[str, tuple[Diagonal, Diagonal]]) -> Sequence[Axes]:
@@ -52,24 +62,36 @@ def histograms(told: Mapping[str, tuple[Tensor, Tensor, float]], columns: int = 
     return used
 
 
-def matrices(found: Mapping[str, Tensor], classes: Sequence[int], names: tuple[str, str]) -> Sequence[Axes]:
-    """Class distances of several models, name -> [C, C], each in its own unit."""
-    _, axes = panels(len(found), height=2.4)
-    for ax, (title, distances) in zip(axes, found.items(), strict=True):
-        class_matrix(distances, classes, names, title, ax)
-    return axes
-
-
-def linkages(distances: Tensor, classes: Sequence[int], kinds: Sequence[str]) -> Sequence[Axes]:
-    """Trees of one matrix of class distances, [C, C], by several linkages."""
-    _, axes = panels(len(kinds), height=2.3)
-    for ax, kind in zip(axes, kinds, strict=True):
-        class_tree(tree(distances, kind), [("both", c) for c in classes], kind, ax)
-        ax.get_legend().remove()
-        ax.set_ylabel("height" if ax is axes[0] else "")
-        for text in ax.get_xticklabels():
+def classes(found: Mapping[str, Tensor], names: tuple[str, str]) -> Sequence[Axes]:
+    """Class distances of several models, title -> [C, C], each in its own unit, and beside each the tree of classes."""
+    _, axes = panels(2, len(found), height=2.3, squeeze=False)
+    for (left, right), (title, distances) in zip(axes, found.items(), strict=True):
+        numbers = range(len(distances))
+        class_matrix(distances, numbers, names, title, left)
+        class_tree(tree(distances), [("both", c) for c in numbers], title, right)
+        right.get_legend().remove()
+        for text in right.get_xticklabels():
             text.set_color("0.2")
-    return axes
+    return axes.flatten()
+
+
+def cluster_of(distances: Tensor, members: Collection[int], kind: str = "average") -> set[int]:
+    """The smallest cluster in the tree of some classes, [C, C], that holds all the given ones."""
+    found = [{c} for c in range(len(distances))]
+    for first, second, *_ in tree(distances, kind):
+        found.append(found[int(first)] | found[int(second)])
+    return min((cluster for cluster in found if cluster >= set(members)), key=len)
+
+
+def maps(found: Mapping[str, Mapping[str, Tensor]], labels: Tensor) -> Sequence[Axes]:
+    """A row for each model, title -> places as for :func:`mmlib.plots.code_map`; ``labels``, int64 [N], are digits."""
+    _, axes = panels(2, len(found), height=3.1, squeeze=False)
+    for row, (title, places) in zip(axes, found.items(), strict=True):
+        for ax in code_map(places, labels, row):
+            ax.set_title(f"{title}, {ax.get_title()}")
+    for ax in axes[:-1, 1]:
+        ax.get_legend().remove()
+    return axes.flatten()
 
 
 def kept(distances: Tensor, kind: str) -> float:
@@ -91,6 +113,15 @@ def scatters(
     axes[0].set_ylabel(up)
     axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return axes
+
+
+def over_seeds() -> Table:
+    """How often the related pair is nearer, of the models that the paper compares, over recorded seeds."""
+    body = [
+        [label, *(name and recorded(name, NEARER) for name in names)] for label, names in OVER_SEEDS.items()
+    ]
+    caption = "Related pair nearer, test split, per cent, mean ± sd (seeds); a dash: not recorded"
+    return table(["", "all pairs", "a quarter of the pairs"], body, caption=caption)
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
