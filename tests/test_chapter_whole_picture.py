@@ -69,6 +69,33 @@ def test_choices_name_the_best_and_who_is_not_told_apart(rows):
     )
 
 
+def test_grids_say_what_is_chosen_and_what_has_gaps(rows):
+    text = str(figures.grids(rows))
+    assert (
+        "| `mvae` | as it is: 50.0 [25.2, 74.8] (3); lr 0.001: not recorded; lr 0.004: not recorded; beta"
+        in text
+    )
+    assert text.count("default, the grid has gaps") == 14 and "mmali-shared" not in text
+
+
+def test_costs_have_a_dash_where_nothing_was_measured(rows, monkeypatch):
+    monkeypatch.setattr(picture.speed, "measured", lambda table: ([], ""))
+    mvae, _, mmali = (next(r for r in rows if r.label == label) for label in ("mvae", "mopoe", "mmali"))
+    assert "| `mvae` | – | – |" in str(figures.costs(rows))
+    assert figures.times_as_long(mmali, mvae) == (
+        "A step of mmali takes 0.8 times as long as one of mvae, in the recorded runs, evaluations included."
+    )
+    fast = [
+        {"recipe": f"hand-street-{label}", "ms": ms, "mb": 7.0}
+        for label, ms in (("mvae", 5.0), ("mmali", 20.0))
+    ]
+    monkeypatch.setattr(picture.speed, "measured", lambda table: (fast, ""))
+    assert "| `mmali` | 20" in str(figures.costs(rows))
+    assert "mmali takes 4.0 times as long as one of mvae, on an idle core." in figures.times_as_long(
+        mmali, mvae
+    )
+
+
 def test_trade_offs_have_a_mark_and_bars_for_rows_that_have_both_numbers(rows):
     left, right = figures.trade_offs(
         rows,
