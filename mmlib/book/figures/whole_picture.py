@@ -60,7 +60,9 @@ def grids(rows: Sequence[Row]) -> Table:
     lines = []
     for row in rows:
         found = picture.validated(row)
-        said = [f"{setting}: {interval(each) or 'not recorded'}" for setting, each in found.items()]
+        said = [f"{setting}: {interval(each)}" for setting, each in found.items() if each]
+        gaps = [setting for setting, each in found.items() if not each]
+        said += [f"not recorded: {', '.join(gaps)}"] if gaps else []
         best = picture.chosen(row)
         lines += [[f"`{row.label}`", "; ".join(said), best or "default, the grid has gaps"]] if found else []
     head = ["", "per cent [95 %] (seeds)", "in the table"]
@@ -86,6 +88,19 @@ def times_as_long(dear: Row, cheap: Row) -> str:
     where = "on an idle core" if ms else "in the recorded runs, evaluations included"
     ratio = ms[dear.label] / ms[cheap.label] if ms else dear.milliseconds().mean / cheap.milliseconds().mean
     return f"A step of {dear.label} takes {ratio:.1f} times as long as one of {cheap.label}, {where}."
+
+
+def missed(rows: Sequence[Row], of: Of) -> str:
+    """How far behind the best mean another lies, at most, that these seeds do not tell apart from it, in a sentence."""
+    found = {row.label: of(row) for row in rows}
+    first, near, _ = picture.leaders(found)
+    if not near:
+        return f"All are told apart from {first}." if first else "Too few seeds are recorded."
+    last = min(near, key=lambda label: found[label].mean)
+    gap = found[first].mean - found[last].mean
+    return (
+        f"{last}, {found[last].n} seeds, is {100 * gap:.0f} points behind {first} and not told apart from it."
+    )
 
 
 def choices(rows: Sequence[Row], purposes: Mapping[str, tuple[Of, str, float, bool]]) -> Table:
