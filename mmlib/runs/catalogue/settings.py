@@ -1,6 +1,7 @@
 """Settings that recipes of several data sets share."""
 
 RATES = (0.5, 2.0)  # times the learning rate of a recipe: the grid of rates has these beside it
+HELD_OUT = "a sixth of MNIST's and a tenth of SVHN's training part are held out for validation"
 KNOBS = {  # by the ending of a recipe, the one option that its method is known to need, and values beside the recipe's
     "jmvae": ("alpha", (0.01, 1.0)),
     "telbo": ("beta", (0.5, 2.0)),
@@ -16,7 +17,6 @@ KNOBS = {  # by the ending of a recipe, the one option that its method is known 
     "meme": ("alpha", (1.0, 5.0)),
     "mmali": ("multiplier", (1.0, 2.0)),
 }
-HELD_OUT = "a sixth of MNIST's and a tenth of SVHN's training part are held out for validation"
 
 # --- MMALI, as in Chen and Zhu 2022: codes are 10 numbers of style and 10 of content throughout ----------------------
 
