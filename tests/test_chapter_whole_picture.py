@@ -69,6 +69,47 @@ def test_choices_name_the_best_and_who_is_not_told_apart(rows):
     )
 
 
+def test_the_widest_gap_that_is_not_told_apart_is_said(rows):
+    wide = {"mvae": (0.5, 0.6, 0.95), "mmali": (0.7, 0.71, 0.75), "mmvae-elbo": (0.9, 0.91, 0.92)}
+
+    def of(row):
+        return summarise(wide[row.label]) if row.label in wide else None
+
+    assert figures.missed(rows, of) == (
+        "mvae, 3 seeds, is 23 points behind mmvae-elbo and not told apart from it."
+    )
+    assert figures.missed(rows, lambda row: None) == "Too few seeds are recorded."
+    del wide["mvae"]
+    assert figures.missed(rows, of) == "All are told apart from mmvae-elbo."
+
+
+def test_grids_say_what_is_chosen_and_what_has_gaps(rows):
+    text = str(figures.grids(rows))
+    assert (
+        "| `mvae` | as it is: 50.0 [25.2, 74.8] (3); not recorded: lr 0.001, lr 0.004, beta 0.5, beta 2 |"
+        in text
+    )
+    assert text.count("default, the grid has gaps") == 14 and "mmali-shared" not in text
+
+
+def test_costs_have_a_dash_where_nothing_was_measured(rows, monkeypatch):
+    monkeypatch.setattr(picture.speed, "measured", lambda table: ([], ""))
+    mvae, _, mmali = (next(r for r in rows if r.label == label) for label in ("mvae", "mopoe", "mmali"))
+    assert "| `mvae` | – | – |" in str(figures.costs(rows))
+    assert figures.times_as_long(mmali, mvae) == (
+        "A step of mmali takes 0.8 times as long as one of mvae, in the recorded runs, evaluations included."
+    )
+    fast = [
+        {"recipe": f"hand-street-{label}", "ms": ms, "mb": 7.0}
+        for label, ms in (("mvae", 5.0), ("mmali", 20.0))
+    ]
+    monkeypatch.setattr(picture.speed, "measured", lambda table: (fast, ""))
+    assert "| `mmali` | 20" in str(figures.costs(rows))
+    assert "mmali takes 4.0 times as long as one of mvae, on an idle core." in figures.times_as_long(
+        mmali, mvae
+    )
+
+
 def test_trade_offs_have_a_mark_and_bars_for_rows_that_have_both_numbers(rows):
     left, right = figures.trade_offs(
         rows,

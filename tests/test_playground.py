@@ -12,6 +12,7 @@ from browser import CHROMIUM, Browser
 from torch import nn
 
 from mmlib.book import playground
+from mmlib.book.figures.whole_picture import saturation
 from mmlib.runs import trained
 from mmlib.runs.recipes import RECIPES
 from mmlib.seeding import generator
@@ -127,6 +128,20 @@ def test_a_model_gives_the_numbers_of_pytorch_in_under_50_ms(name, browser, tmp_
     # what a model does when a drawing changes: it is read, four pictures are drawn; at their fastest, as others compute
     milliseconds = [ms for _, ms in answers[:2] + answers[4:6]]
     assert sum(milliseconds) + max(milliseconds) < 50
+
+
+def test_two_models_paint_coloured_walls_from_a_drawing():
+    """Posterior means of 200 drawings, one style: MVAE and MMALI are more than twice as colourful as all others."""
+    colourful = {}
+    for name in playground.recorded_models():
+        model, data = trained.load_recorded(name)
+        style = torch.randn(model.style_dims["street"], generator=generator(0))
+        with torch.no_grad():
+            code, _ = playground.read(model, "hand", data.validation.batch(torch.arange(200))["hand"])
+            walls = playground.draw(model, "street", torch.cat([style.expand(200, -1), code], -1))
+        colourful[playground.title(name)] = saturation(walls)
+    two = [colourful.pop(title) for title in ("MVAE", "MMALI")]
+    assert min(two) > 2 * max(colourful.values())
 
 
 def test_an_operation_that_there_is_not_is_named_with_its_layer():

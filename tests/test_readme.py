@@ -35,8 +35,10 @@ def test_a_digit_is_translated_in_a_few_lines_and_seconds(tmp_path, monkeypatch)
     assert {path.name for path in tmp_path.iterdir()} == {"digit.png", "house.png"}
 
 
-def test_the_library_in_ten_lines_runs(capsys):
+def test_the_library_in_fourteen_lines_runs(capsys):
     names, _ = run(SNIPPETS[1])
+    assert len([line for line in SNIPPETS[1].splitlines() if line]) == 14
+    assert "## The library in fourteen lines" in README
     assert names["street"].shape == (10, 3, 16, 16)
     assert names["weights"].values.shape[1:] == (8, 10)
     assert "tensor" in capsys.readouterr().out

@@ -24,7 +24,11 @@ SHOWN = {slip.values.__name__: slip for slip in SLIPS}
         ("slope_without_hook", "0.125", "0.277"),
         ("slope_of_mixture", "0.196", "0.151"),
         ("share_of_other", "1.0", "10.0"),
-        ("norm_left", "1.4", "1.0"),
+        ("norm_left", "1.0", "1.4"),
+        ("last_kl_weight", "1.00", "0.25"),
+        ("least_variance", "0.00", "1.00"),
+        ("weight_of_faces", "48", "16"),
+        ("score_of_views", "0.25", "0.39"),
     ],
 )
 def test_a_slip_changes_its_number_as_the_errata_say(name, meant, coded):
@@ -34,7 +38,7 @@ def test_a_slip_changes_its_number_as_the_errata_say(name, meant, coded):
 def test_every_number_belongs_to_an_entry_about_code_and_every_number_is_tested():
     entries = errata.load()
     assert all("code" in (entries[s.erratum].kind, *entries[s.erratum].correct.split()) for s in SLIPS)
-    assert len(SHOWN) == 8
+    assert len(SHOWN) == 12
 
 
 def two_experts(given):
@@ -97,5 +101,14 @@ def test_norms_left_by_power_iteration_are_those_of_a_large_random_matrix():
         return sum(n * rows**r * columns ** (j - r) for r, n in enumerate(narayana, 1))
 
     largest = math.sqrt(400) + math.sqrt(804)
-    expected = [largest / math.sqrt(moment(2 * n) / moment(2 * n - 1)) for n in (1, 9)]
+    expected = [largest / math.sqrt(moment(2 * n) / moment(2 * n - 1)) for n in (9, 1)]
     assert norm_left() == pytest.approx(expected, rel=0.03)
+
+
+def test_scores_of_components_that_do_not_correlate_hide_the_one_that_does():
+    """Of one shared component with two that are noise the score is near that of a third of the numbers."""
+    from mmlib.book.slips import score_of_views
+
+    one = [score_of_views(k=k) for k in (1, 2, 3)]
+    assert one[0][0] == pytest.approx(one[0][1])  # with one direction a cosine is a sign, whatever its length
+    assert [unit < length for unit, length in one[1:]] == [True, True]

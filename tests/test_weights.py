@@ -1,6 +1,7 @@
 """Weights that come with the repository: small, of the recipes as they are, and with the numbers beside them."""
 
 import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,15 @@ def test_there_are_weights_of_every_model_and_they_are_small():
     assert {RECIPES[name].model for name, _ in KEPT} == set(MODELS)
     sizes = [path.stat().st_size for path in trained.WEIGHTS.rglob("*.safetensors")]
     assert max(sizes) < 1e6 and sum(sizes) < 7e6
+
+
+def test_a_checkout_is_small():
+    root = trained.WEIGHTS.parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("this is no checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True)
+    files = [root / name for name in listed.stdout.split("\0") if name]
+    assert 1e6 < sum(path.lstat().st_size for path in files if path.exists()) < 40e6
 
 
 @pytest.mark.parametrize(("name", "seed"), KEPT)

@@ -12,7 +12,7 @@ from mmlib.book import queue
 from mmlib.book import whole_picture as picture
 from mmlib.book import whole_picture_text as shown
 from mmlib.models import MODELS
-from mmlib.runs.catalogue.settings import RATES
+from mmlib.runs.catalogue.settings import KNOBS
 from mmlib.runs.recipe import PROSE, Recipe
 from mmlib.runs.recipes import RECIPES
 from mmlib.summary import summarise
@@ -204,35 +204,81 @@ def test_who_leads_and_who_is_not_told_apart():
     assert picture.leaders({"few": found["few"], "none": None}) == ("", [], ["few"])
 
 
-# --- the learning rate ----------------------------------------------------------------------------------------------
+def test_on_an_idle_core_all_runs_of_a_row_have_one_pace(two, monkeypatch):
+    known = [row("mvae"), row("mopoe")]
+    two["hand-street-mopoe"][1]["seconds"]["training_cpu"] = 400.0  # of a slow machine
+    rows = [{"recipe": "hand-street-mvae", "ms": 5.0}]
+    monkeypatch.setattr(picture.speed, "measured", lambda table: (rows, "here"))
+    assert picture.idle(known) == {}  # not of all
+    assert picture.seconds(known)["mopoe"].mean == pytest.approx(560 / 3)
+    rows.append({"recipe": "hand-street-mopoe", "ms": 15.0})
+    assert picture.idle(known) == {"mvae": 5.0, "mopoe": 15.0}
+    limit, found = picture.at_equal_seconds(known)
+    assert limit == pytest.approx(20) and picture.seconds(known)["mopoe"].mean == pytest.approx(60)
+    assert found["mopoe"].values == pytest.approx((0.2, 0.2, 0.2))  # the first of four evaluations
 
 
-def test_the_grid_has_every_model_and_varies_the_rate_alone():
-    tried = picture.grid("hand-street")
-    assert {RECIPES[f"hand-street-{label}"].model for label in tried} == set(MODELS)
-    assert len(tried) == len(MODELS)
+def test_what_no_run_has_is_read_from_the_same_training_measured_again(two):
+    name = "hand-street-mopoe-judged"
+    more = {"generation_quality": {"hand": {"precision": 0.3}}}
+    two[name] = [run_of(RECIPES[name], 0, 0.1, **more)]
+    found = row("mopoe")
+    assert found.mean(["generation_quality/hand/precision"]).values == (0.3,)
+    assert found.metrics["generation_quality/hand/precision"].n == 1
+    assert found.metrics["cross_coherence/hand/street"].values == (0.8, 0.8, 0.8)
+    for label in ("jmvae", "telbo", "mopoe", "mmjsd"):
+        same = [RECIPES[f"hand-street-{label}{ending}"] for ending in ("", "-judged")]
+        other = [picture.settings(each) for each in same]
+        assert {key for key in other[0] if other[0][key] != other[1][key]} == {"judges"}
+
+
+# --- what validation chooses ----------------------------------------------------------------------------------------
+
+
+def test_a_grid_changes_one_setting_of_every_model_and_all_of_it_is_wanted():
+    grids = {row.label: picture.tried(row) for row in picture.rows("hand-street")}
+    grids = {label: found for label, found in grids.items() if found}
+    rated = [label for label, found in grids.items() if any(setting.startswith("lr ") for setting in found)]
+    assert {RECIPES[f"hand-street-{label}"].model for label in rated} == set(MODELS) and len(rated) == 13
+    assert set(KNOBS) <= set(grids) and {RECIPES[f"hand-street-{label}"].model for label in KNOBS} == set(
+        MODELS
+    )
     wanted = {recipe.name: seeds for _, recipe, seeds in queue.load()}
-    for label, found in tried.items():
-        base = RECIPES[f"hand-street-{label}"]
-        assert sorted(found) == sorted(base.learning_rate * factor for factor in (1, *RATES))
-        for factor in RATES:
-            rate = base.learning_rate * factor
-            varied = RECIPES[f"{base.name}-lr-{rate:g}"]
-            assert varied.hash == dataclasses.replace(base, learning_rate=rate).hash
-            assert wanted[varied.name] == [0, 1, 2]
+    for label, found in grids.items():
+        base = picture.settings(RECIPES[f"hand-street-{label}"])
+        assert len(found) == 1 + 2 * (label in rated) + 2 * (label in KNOBS)
+        for setting, each in found.items():
+            other = picture.settings(each.recipe)
+            changed = {key: other[key] for key in other if other[key] != base.get(key)}
+            if setting == picture.AS_IT_IS:
+                assert not changed
+            else:
+                option, value = setting.split()
+                key = "learning_rate" if option == "lr" else f"model.{option}"
+                changed.pop("judges", None)  # who look on, and change no coherence
+                assert changed == {key: value} and wanted[each.recipe.name] == [0, 1, 2]
+    assert not any(picture.tried(row) for row in picture.rows("svhn10k"))
 
 
-def test_the_rate_is_chosen_on_validation_and_only_where_all_are_recorded(two):
-    assert "nobody's rate was chosen by it" in picture.grid_state()
-    for rate, number in (("0.001", 0.7), ("0.004", 0.2)):
-        recipe = RECIPES[f"hand-street-mvae-lr-{rate}"]
+def test_settings_are_chosen_on_validation_and_only_where_all_are_recorded(two):
+    assert "Chosen on validation: none; every row has its default settings." in picture.grid_state()
+    assert picture.with_chosen([row("mvae")]) == [row("mvae")]
+    for setting, number in (("lr-0.001", 0.55), ("lr-0.004", 0.2), ("beta-0.5", 0.7), ("beta-2", 0.1)):
+        assert picture.chosen(row("mvae")) is None
+        recipe = RECIPES[f"hand-street-mvae-{setting}"]
         two[recipe.name] = [run_of(recipe, seed, number) for seed in range(3)]
     for runs in two.values():
         for run in runs:
             run["metrics"]["test"] = {}  # by which nothing is chosen
-    assert picture.grid_state().endswith("mvae: highest on validation at 0.001.")
+    assert picture.chosen(row("mvae")) == "beta 0.5"
+    assert picture.grid_state().endswith("Chosen on validation: mvae (beta 0.5).")
     assert "others: mmali (0.001), mmali-shared (0.001)." in picture.grid_state()
     assert "no grid" in picture.grid_state("svhn10k")
+    same, other = picture.with_chosen([row("mvae")])
+    assert same.label == "mvae" and (other.label, other.recipe.name) == (
+        "mvae, beta 0.5",
+        "hand-street-mvae-beta-0.5",
+    )
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmlib import bounds
 from mmlib.distributions import Diagonal, mixture_of_experts, single
 from mmlib.lab import LinearGaussian
+from mmlib.metrics.cca import cca_score, fit_cca
 from mmlib.metrics.coherence import joint_coherence, released_joint_coherence
 from mmlib.metrics.likelihood import importance_log_likelihood
 from mmlib.models.meme import log_predictive, log_supervision_weight
@@ -138,7 +139,7 @@ def share_of_other(k: int = 10) -> tuple[float, float]:
 
 
 def norm_left(draws: int = 4) -> tuple[float, float]:
-    """Largest singular value of a normalised layer whose estimate has one step of power iteration, and nine."""
+    """Largest singular value of a normalised layer, 1 but for its estimate: after nine power iterations, and one."""
 
     def left(steps: int, seed: int) -> float:
         layer = Layers(init_std=0.02, power_iterations=steps).normalised(nn.Linear(804, 400))
@@ -149,7 +150,31 @@ def norm_left(draws: int = 4) -> tuple[float, float]:
 
     with torch.random.fork_rng(devices=[]):  # the estimate starts from PyTorch's own numbers
         torch.manual_seed(0)
-        return tuple(sum(left(steps, seed) for seed in range(draws)) / draws for steps in (1, 9))
+        return tuple(sum(left(steps, seed) for seed in range(draws)) / draws for steps in (9, 1))
+
+
+def last_kl_weight(epochs: int = 50, annealed: int = 200) -> tuple[float, float]:
+    """The largest weight of a KL that grows linearly over so many epochs, if they are trained, and after fewer."""
+    return tuple(min(1.0, epoch / annealed) for epoch in (annealed, epochs))
+
+
+def weight_of_faces(side: int = 64, channels: int = 3, text: int = 256) -> tuple[float, float]:
+    """Size of a picture over that of a text, with its channels and without."""
+    return channels * side**2 / text, side**2 / text
+
+
+def least_variance(raw: float = -20.0) -> tuple[float, float]:
+    """The variance of an expert that is as sure as can be: softplus of what its network says, and its exponential."""
+    variance = nn.functional.softplus(torch.tensor(raw)) + 1e-6
+    return variance.item(), variance.exp().item()
+
+
+def score_of_views(rows: int = 5000, k: int = 3) -> tuple[float, float]:
+    """Mean canonical correlation score of a laboratory's two views: directions of unit variance, and of unit length."""
+    batch = LinearGaussian.make({"a": 3, "b": 4}).sample(rows, generator(0))[1]
+    views = batch["a"], batch["b"]
+    found = (fit_cca(*views, k=k, convention=each) for each in ("whitened", "official"))
+    return tuple(cca_score(each, *views).mean().item() for each in found)
 
 
 SLIPS = (
@@ -161,5 +186,9 @@ SLIPS = (
     Slip("rbc-code-3", "slope of the bound, K = 2, in the mean of one posterior", 3, slope_without_hook),
     Slip("mmvae-1", "slope of the looser bound, K = 2, in the mean of one of two experts", 3, slope_of_mixture),
     Slip("meme-code-6", "weight of log q(t | s) beside the other terms, K = 10; as printed", 1, share_of_other),
-    Slip("mmali-silent-1", "norm of new weights after one power iteration; after the nine of a step", 1, norm_left),
+    Slip("mmali-silent-1", "norm of a new layer, 1 as meant: after nine power iterations; after one", 1, norm_left),
+    Slip("mvae-code-6", "largest weight of the KL in 50 epochs, where it grows over 200", 2, last_kl_weight),
+    Slip("mvae-code-5", "least variance that an expert can have; the prior's is 1", 2, least_variance),
+    Slip("mmjsd-code-4", "weight of a text of 256 characters beside a face of 64 by 64 pixels", 0, weight_of_faces),
+    Slip("cub-code-1", "mean score of two views in the laboratory, three components", 2, score_of_views),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from mmlib.book import speed
 from mmlib.checks import look_up
 from mmlib.models import MODELS
 from mmlib.runs import results
-from mmlib.runs.catalogue.settings import RATES
+from mmlib.runs.catalogue.settings import KNOBS, RATES
 from mmlib.runs.recipe import PROSE, Recipe
 from mmlib.runs.recipes import RECIPES
 from mmlib.summary import Summary, summarise
@@ -64,21 +64,33 @@ class Row:
         return results.load(self.recipe.name) if self.recipe else []
 
     @cached_property
+    def judged(self) -> list[dict]:
+        """Results of the same training that were measured in more ways: read for metrics that no one of `runs` has."""
+        name = f"{self.recipe.name}-judged" if self.recipe else None
+        return results.load(name) if name in RECIPES else []
+
+    @cached_property
     def metrics(self) -> dict[str, Summary]:
         """Every metric on the test split, by path: over the seeds that have it."""
-        found: dict[str, list[float]] = {}
-        for run in self.runs:
-            for path, number in results.flatten(run["metrics"]["test"]):
-                if path.rsplit("/", 1)[-1] not in NO_METRICS and not path.endswith("/validation"):
-                    found.setdefault(path, []).append(number)
-        return {path: summarise(numbers) for path, numbers in found.items()}
+        metrics: dict[str, Summary] = {}
+        for runs in (self.runs, self.judged):
+            found: dict[str, list[float]] = {}
+            for run in runs:
+                for path, number in results.flatten(run["metrics"]["test"]):
+                    if path.rsplit("/", 1)[-1] not in NO_METRICS and not path.endswith("/validation"):
+                        found.setdefault(path, []).append(number)
+            metrics = {path: summarise(numbers) for path, numbers in found.items()} | metrics
+        return metrics
 
     def mean(self, paths: Iterable[str], split: str = "test") -> Summary | None:
         """The mean of some metrics, over the seeds that have all of them; None where none has."""
-        found = [dict(results.flatten(run["metrics"][split])) for run in self.runs]
         paths = list(paths)
-        means = [sum(run[p] for p in paths) / len(paths) for run in found if all(p in run for p in paths)]
-        return summarise(means) if means else None
+        for runs in (self.runs, self.judged):
+            found = [dict(results.flatten(run["metrics"][split])) for run in runs]
+            means = [sum(run[p] for p in paths) / len(paths) for run in found if all(p in run for p in paths)]
+            if means:
+                return summarise(means)
+        return None
 
     def state(self) -> str:
         """What is on record, in words: the seeds, and how many of them had converged; or that there is nothing."""
@@ -190,12 +202,25 @@ def bench() -> tuple[dict[str, dict], str]:
     return {row["recipe"]: row for row in rows}, where
 
 
+def idle(known: Sequence[Row]) -> dict[str, float]:
+    """By label, milliseconds of a step on an idle core; nothing unless all recorded rows were measured there."""
+    fast, _ = bench()
+    names = {row.label: row.recipe.name for row in known if row.runs}
+    return {label: fast[name]["ms"] for label, name in names.items()} if {*names.values()} <= {*fast} else {}
+
+
+def seconds(known: Sequence[Row]) -> dict[str, Summary]:
+    """By label, processor seconds of a training: steps on an idle core; of the recorded runs where `idle` is empty."""
+    ms = idle(known)
+    each = {row.label: [_step(run, ms.get(row.label)) * run["steps"] for run in row.runs] for row in known}
+    return {label: summarise(found) for label, found in each.items() if found}
+
+
 def at_equal_seconds(known: Sequence[Row]) -> tuple[float, dict[str, Summary]]:
     """Cross-coherence on the validation split when every model has had the same processor seconds.
 
-    The seconds are those of the cheapest complete training, a mean over its seeds. Of every run the last evaluation
-    within them counts, as its history has it; a row with a seed that was not evaluated by then is left out. Seconds are
-    those of the machine that made the run.
+    The seconds are those of the cheapest complete training, see `seconds`. Of every run the last evaluation within them
+    counts, as its history has it; a row with a seed that was not evaluated by then is left out.
 
     Returns:
         The seconds; and label -> the mean over all directions, over the seeds.
@@ -203,18 +228,22 @@ def at_equal_seconds(known: Sequence[Row]) -> tuple[float, dict[str, Summary]]:
     known = [row for row in known if row.runs]
     if not known:
         return math.nan, {}
-    limit, found = min(row.seconds().mean for row in known), {}
-    for row in known:
-        reached = [_reached(run, cross(row.data), limit) for run in row.runs]
-        if None not in reached:
-            found[row.label] = summarise(reached)
-    return limit, found
+    limit, ms = min(each.mean for each in seconds(known).values()), idle(known)
+    reached = {
+        row.label: [_reached(run, cross(row.data), limit / _step(run, ms.get(row.label))) for run in row.runs]
+        for row in known
+    }
+    return limit, {label: summarise(found) for label, found in reached.items() if None not in found}
 
 
-def _reached(run: dict, paths: Sequence[str], limit: float) -> float | None:
-    """The mean of the last evaluation of a run within some processor seconds; None if there is none."""
-    each = run["seconds"]["training_cpu"] / run["steps"]
-    within = [entry for entry in run["history"] if each * entry["step"] <= limit * (1 + 1e-9)]
+def _step(run: dict, ms: float | None) -> float:
+    """Seconds of a step: as measured, else of the run itself, evaluations along the way included."""
+    return run["seconds"]["training_cpu"] / run["steps"] if ms is None else ms / 1000
+
+
+def _reached(run: dict, paths: Sequence[str], steps: float) -> float | None:
+    """The mean of the last evaluation of a run within some steps; None if there is none."""
+    within = [entry for entry in run["history"] if entry["step"] <= steps * (1 + 1e-9)]
     known = [entry for entry in within if all(f"validation/{path}" in entry for path in paths)]
     if not known:
         return None
@@ -267,53 +296,68 @@ def leaders(found: Mapping[str, Summary | None], low: bool = False) -> tuple[str
     return first, near, few
 
 
-# --- the learning rate ----------------------------------------------------------------------------------------------
+# --- what validation chooses ----------------------------------------------------------------------------------------
+
+AS_IT_IS = "as it is"
 
 
-def grid(data: str = "hand-street") -> dict[str, dict[float, Summary | None]]:
-    """By label and learning rate, cross-coherence on the validation split; None where nothing is recorded.
+def tried(row: Row) -> dict[str, Row]:
+    """A row's grid: its recipe, and each with one setting changed, by that setting; nothing if it has no grid.
 
-    The rates are that of the recipe, and those of `mmlib.runs.catalogue.settings.RATES` times it.
+    Changed are the learning rate (`mmlib.runs.catalogue.settings.RATES`) and the one option that the method is known to
+    need (``KNOBS``).
     """
-    found: dict[str, dict[float, Summary | None]] = {}
-    for row in (row for row in rows(data) if row.recipe):
-        varied = [RECIPES.get(f"{row.recipe.name}-lr-{row.recipe.learning_rate * f:g}") for f in RATES]
-        if all(varied):
-            tried = [row.recipe, *varied]
-            summaries = {
-                each.learning_rate: Row(data, row.label, row.model, each).mean(cross(data), "validation")
-                for each in tried
-            }
-            found[row.label] = dict(sorted(summaries.items()))
-    return found
+    if row.recipe is None:
+        return {}
+    name, (option, values) = row.recipe.name, KNOBS.get(row.label, ("", ()))
+    found = {f"lr {rate:g}": f"{name}-lr-{rate:g}" for rate in (row.recipe.learning_rate * f for f in RATES)}
+    found |= {f"{option} {value:g}": f"{name}-{option}-{value:g}" for value in values}
+    made = {
+        setting: Row(row.data, row.label, row.model, RECIPES[each])
+        for setting, each in found.items()
+        if each in RECIPES
+    }
+    return {AS_IT_IS: row} | made if made else {}
+
+
+def validated(row: Row) -> dict[str, Summary | None]:
+    """Cross-coherence on the validation split, by setting of a row's grid; None where nothing is recorded."""
+    return {setting: each.mean(cross(row.data), "validation") for setting, each in tried(row).items()}
+
+
+def chosen(row: Row) -> str | None:
+    """The setting of a row's grid with the highest mean on the validation split; None before all are recorded."""
+    found = validated(row)
+    if not found or any(summary is None or summary.n < SEEDS for summary in found.values()):
+        return None
+    return max(found, key=lambda setting: found[setting].mean)
+
+
+def with_chosen(known: Iterable[Row]) -> list[Row]:
+    """The rows, and below each of which validation prefers another setting that one, with the setting in its label."""
+    made = []
+    for row in known:
+        best = chosen(row)
+        other = tried(row)[best] if best not in (None, AS_IT_IS) else None
+        made += [row] + ([Row(row.data, f"{row.label}, {best}", row.model, other.recipe)] if other else [])
+    return made
 
 
 def grid_state(data: str = "hand-street") -> str:
-    """What is known of the learning rate, in sentences."""
+    """What is known of the settings that were chosen, in sentences."""
     known = [row for row in rows(data) if row.recipe]
-    rates = Counter(row.recipe.learning_rate for row in known)
-    usual, count = rates.most_common(1)[0]
-    others = [
-        f"{row.label} ({row.recipe.learning_rate:g})" for row in known if row.recipe.learning_rate != usual
-    ]
-    parts = [f"{count} of {len(known)} recipes share one learning rate, {usual:g}"]
-    parts[0] += f"; others: {', '.join(others)}." if others else "."
-    tried = grid(data)
-    complete = [label for label, found in tried.items() if all(s and s.n >= SEEDS for s in found.values())]
-    runs = sum(s is not None for found in tried.values() for s in found.values())
-    cells = sum(map(len, tried.values()))
-    if not tried:
-        return f"{parts[0]} There is no grid of learning rates here."
-    if not complete:
-        parts.append(
-            f"A grid of {len(RATES) + 1} rates a model has recipes for {len(tried)} models, of which "
-            f"{runs} of {cells} are recorded, for no model all of them: nobody's rate was chosen by it."
-        )
-        return " ".join(parts)
-    for label in complete:
-        best = max(tried[label], key=lambda rate: tried[label][rate].mean)
-        parts.append(f"{label}: highest on validation at {best:g}.")
-    return " ".join(parts)
+    usual, count = Counter(row.recipe.learning_rate for row in known).most_common(1)[0]
+    own = [f"{r.label} ({r.recipe.learning_rate:g})" for r in known if r.recipe.learning_rate != usual]
+    said = f"{count} of {len(known)} recipes share one learning rate, {usual:g}"
+    said += f"; others: {', '.join(own)}." if own else "."
+    grids = {row.label: row for row in known if tried(row)}
+    if not grids:
+        return f"{said} There is no grid of settings here."
+    picked = {label: chosen(row) for label, row in grids.items()}
+    done = [f"{label} ({best})" for label, best in picked.items() if best]
+    cells = [summary is not None for row in grids.values() for summary in validated(row).values()]
+    said += f" Grids of settings: {len(grids)} rows, {sum(cells)} of {len(cells)} settings recorded."
+    return f"{said} Chosen on validation: {', '.join(done) or 'none; every row has its default settings'}."
 
 
 # --- all of it ------------------------------------------------------------------------------------------------------
@@ -336,6 +380,7 @@ def content(data: str) -> dict[str, dict]:
             "parameters": row.parameters(),
             "cpu_seconds": _plain(row.seconds()),
             "cpu_ms_a_step": _plain(row.milliseconds()),
+            "chosen": chosen(row),
             "idle_ms_a_step": fast.get(name, {}).get("ms"),
             "peak_mb": fast.get(name, {}).get("mb"),
             "validation_at_equal_seconds": _plain(equal.get(row.label)),

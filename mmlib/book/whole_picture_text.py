@@ -59,10 +59,11 @@ def _of(data: str, plain: bool) -> list[str]:
         parts += [_said(f"Without {group} on record: {', '.join(without)}.", plain)] if without else []
     limit, equal = picture.at_equal_seconds(shown)
     if equal:
-        text = f"At equal processor seconds ({limit:.0f}): cross-coherence, all directions, validation split"
+        of = "steps on an idle core" if picture.idle(shown) else "the recorded runs, on machines that differ"
+        text = f"At equal processor seconds ({limit:.0f}, of {of}): cross-coherence, all directions, validation split"
         body = [[row.label, interval(equal.get(row.label)) or "not evaluated by then"] for row in shown]
         parts += [_said(text, plain), *_grid([["", "cross-coherence"], *body], plain)]
-    return [*parts, _said(f"Learning rate: {picture.grid_state(data)}", plain)]
+    return [*parts, _said(f"Settings: {picture.grid_state(data)}", plain)]
 
 
 def groups(rows: Sequence[Row]) -> dict[str, list[str]]:

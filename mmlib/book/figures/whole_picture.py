@@ -55,6 +55,54 @@ def numbers(rows: Sequence[Row], columns: Mapping[str, tuple[Of, float, int]]) -
     return table(["", *columns], lines, caption="mean [95 % interval] (seeds)")
 
 
+def grids(rows: Sequence[Row]) -> Table:
+    """Of each row with a grid, cross-coherence on the validation split by setting, and what that chooses."""
+    lines = []
+    for row in rows:
+        found = picture.validated(row)
+        said = [f"{setting}: {interval(each)}" for setting, each in found.items() if each]
+        gaps = [setting for setting, each in found.items() if not each]
+        said += [f"not recorded: {', '.join(gaps)}"] if gaps else []
+        best = picture.chosen(row)
+        lines += [[f"`{row.label}`", "; ".join(said), best or "default, the grid has gaps"]] if found else []
+    head = ["", "per cent [95 %] (seeds)", "in the table"]
+    return table(head, lines, text=head)
+
+
+def costs(rows: Sequence[Row]) -> Table:
+    """What a step costs on an idle core, and validation coherence at equal seconds and after all steps."""
+    (limit, equal), fast = picture.at_equal_seconds(rows), picture.bench()[0]
+    lines = []
+    for row in sorted(
+        (row for row in rows if row.runs), key=lambda r: -equal[r.label].mean if r.label in equal else 0
+    ):
+        step = fast.get(row.recipe.name, {})
+        whole = row.mean(picture.cross(row.data), "validation")
+        lines.append([f"`{row.label}`", step.get("ms"), step.get("mb"), equal.get(row.label), whole])
+    return table(["", "ms a step", "peak MB", f"after {limit:.0f} s", "after all steps"], lines)
+
+
+def times_as_long(dear: Row, cheap: Row) -> str:
+    """How much longer a step takes, in a sentence that says where the times are from."""
+    ms = picture.idle([dear, cheap])
+    where = "on an idle core" if ms else "in the recorded runs, evaluations included"
+    ratio = ms[dear.label] / ms[cheap.label] if ms else dear.milliseconds().mean / cheap.milliseconds().mean
+    return f"A step of {dear.label} takes {ratio:.1f} times as long as one of {cheap.label}, {where}."
+
+
+def missed(rows: Sequence[Row], of: Of) -> str:
+    """How far behind the best mean another lies, at most, that these seeds do not tell apart from it, in a sentence."""
+    found = {row.label: of(row) for row in rows}
+    first, near, _ = picture.leaders(found)
+    if not near:
+        return f"All are told apart from {first}." if first else "Too few seeds are recorded."
+    last = min(near, key=lambda label: found[label].mean)
+    gap = found[first].mean - found[last].mean
+    return (
+        f"{last}, {found[last].n} seeds, is {100 * gap:.0f} points behind {first} and not told apart from it."
+    )
+
+
 def choices(rows: Sequence[Row], purposes: Mapping[str, tuple[Of, str, float, bool]]) -> Table:
     """For each purpose who leads, and who is not told apart from the leader by these seeds.
 
@@ -251,10 +299,11 @@ def in_words(labels: Sequence[str], ranked: np.ndarray, metrics: Sequence[str]) 
         best += (
             f"; no model is told apart from it over {count} metrics (critical difference {width:.1f} ranks)."
         )
+    p = friedman(by_metric)
     return [
         f"One metric, {seeds} seeds: the rankings agree, W = {min(between_seeds):.2f} to {max(between_seeds):.2f}.",
         f"{count} metrics, means over seeds: W = {agreement(by_metric):.2f}; "
-        f"Friedman's p = {friedman(by_metric):.2f}.",
+        f"Friedman's p {'< 0.01' if p < 0.01 else f'= {p:.2f}'}.",
         best,
         f"{seeds} rankings alone would tell apart ranks that differ by {critical_difference(k, seeds):.1f}, "
         f"of at most {k - 1}.",

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mmlib.runs.catalogue.settings import BINARY, GAUSSIAN, QUICK, RATES, SHORT
+from mmlib.runs.catalogue.settings import BINARY, GAUSSIAN, KNOBS, QUICK, RATES, SHORT
 from mmlib.runs.recipe import Recipe
 
 RECIPES: list[Recipe] = []
@@ -179,8 +179,8 @@ for _model, _full in PARTIAL.items():
     if _model != "mmali":  # both sides of its game need rows of all kinds at once
         _joy(_model, _full, "split", 0.25, "-alternating", ", pairs every few steps", schedule="alternating")
 
-# The whole picture: the first recipe of every model on all the data, at other learning rates; which is best, validation
-# is to say.
+# The whole picture: the first recipe of every model on all the data at other learning rates, and at other values of the
+# option that its method is known to need, one at a time; which is best, validation is to say.
 _first: dict[str, Recipe] = {}
 for _recipe in RECIPES:
     if not _recipe.data_options:
@@ -191,3 +191,20 @@ for _recipe in _first.values():
         _text = f"{_recipe.source}, at {_factor:g} times the learning rate"
         _name = f"{_recipe.name}-lr-{_rate:g}"
         RECIPES.append(dataclasses.replace(_recipe, name=_name, source=_text, learning_rate=_rate))
+for _ending, (_option, _values) in KNOBS.items():
+    _recipe = next(recipe for recipe in RECIPES if recipe.name == f"hand-street-{_ending}")
+    for _value in _values:
+        _name, _text = (
+            f"{_recipe.name}-{_option}-{_value:g}",
+            f"{_recipe.source}, with {_option} = {_value:g}",
+        )
+        _changed = _recipe.model_options | {_option: _value}
+        if not any(recipe.name == _name for recipe in RECIPES):  # some are in a paper's figure
+            RECIPES.append(dataclasses.replace(_recipe, name=_name, source=_text, model_options=_changed))
+
+# Recorded before every run told the quality of draws and how near related codes are: the same training, told of that.
+for _name in ("jmvae", "telbo", "mopoe", "mmjsd"):
+    _recipe = next(recipe for recipe in RECIPES if recipe.name == f"hand-street-{_name}")
+    _text = f"{_recipe.source}, with all judges"
+    _name = f"{_recipe.name}-judged"
+    RECIPES.append(dataclasses.replace(_recipe, name=_name, source=_text, judges="processes"))

@@ -7,6 +7,21 @@ GAUSSIAN = {
     "learn_prior": False,
 }  # MMVAE's codes in Joy et al. 2022
 HELD_OUT = "a sixth of MNIST's and a tenth of SVHN's training part are held out for validation"
+KNOBS = {  # by the ending of a recipe, the one option that its method is known to need, and values beside the recipe's
+    "jmvae": ("alpha", (0.01, 1.0)),
+    "telbo": ("beta", (0.5, 2.0)),
+    "mvae": ("beta", (0.5, 2.0)),
+    "mmvae-iwae": ("k", (2, 4)),  # of the ELBO more draws change the noise alone
+    "mopoe": ("beta", (0.5, 2.0)),
+    "mmjsd": ("beta", (0.5, 2.0)),
+    "ci-jmvae": ("gamma", (1.0, 4.0)),
+    "ci-mvae": ("gamma", (1.0, 4.0)),
+    "ci-mmvae": ("gamma", (1.0, 4.0)),
+    "ci-mopoe": ("gamma", (1.0, 4.0)),
+    "ci-mmjsd": ("gamma", (4.5, 18.0)),
+    "meme": ("alpha", (1.0, 5.0)),
+    "mmali": ("multiplier", (1.0, 2.0)),
+}
 
 # --- MMALI, as in Chen and Zhu 2022: codes are 10 numbers of style and 10 of content throughout ----------------------
 
