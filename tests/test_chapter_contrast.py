@@ -1,5 +1,6 @@
 """What the contrastive chapter says of information and of levels, its figures, and its reading of recorded runs."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+from mmlib import bounds
 from mmlib.book import claims
 from mmlib.book.figures import contrast as figures
 from mmlib.book.figures import contrast_recorded as tables
@@ -93,6 +95,42 @@ def test_a_constant_in_all_likelihoods_is_seen_by_gamma_less_one(gamma):
     torch.testing.assert_close(value(-7.0) - value(0.0), torch.full((4,), -7.0 * (gamma - 1)).double())
 
 
+def two_coins(odds, n=5):
+    """The mean contrast where two fair coins fall alike in 60 % of pairs, by the model's odds of unlike to like."""
+    ways = [math.comb(n, alike) / 2**n for alike in range(n + 1)]
+    drawn = sum(way * math.log(alike + (n - alike) * odds) for alike, way in enumerate(ways))
+    return drawn - 0.4 * math.log(odds)  # -log p of the pair itself, like pairs having 1
+
+
+def test_the_contrast_has_a_minimum_where_every_pair_is_now_and_then_a_related_one():
+    least = min(range(10, 3001), key=lambda i: two_coins(i / 1000))
+    assert 10 < least < 3000 and two_coins(least / 1000) == pytest.approx(1.584, abs=5e-4)
+    assert two_coins(least / 1000) < math.log(5) == pytest.approx(two_coins(1))
+    assert two_coins(1e-9) > 5 and two_coins(1e9) > 5  # on either side it grows without end
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_what_is_never_related_can_be_lowered_without_end_at_any_gamma(gamma):
+    """Three values, related only to themselves; a share epsilon of the mass is left to all other pairs."""
+
+    def objective(epsilon):
+        p = torch.full((3, 3), epsilon / 6).double()
+        p.fill_diagonal_((1 - epsilon) / 3)
+        value = 0.0
+        for own, first, second in itertools.product(range(3), repeat=3):  # two negatives of either modality
+            unrelated = (p[own, first] + p[own, second]).log()  # by symmetry either side has the same mean
+            value += (gamma * p[own, own].log() - unrelated) / 27
+        return value.item()
+
+    values = [objective(10.0**-power) for power in (1, 3, 6, 9)]
+    assert values == sorted(values) and values[-1] > values[-2] + 2
+
+
+def test_cubo_of_weights_that_one_draw_has_is_iwae_and_a_constant():
+    log_w = torch.tensor([[0.0, -90.0, -80.0, -70.0], [-60.0, -75.0, -85.0, -95.0]]).double()[..., None]
+    assert (bounds.cubo(log_w) - bounds.iwae(log_w)).item() == pytest.approx(math.log(8) / 2)
+
+
 def test_the_easiest_of_five_has_the_head_start_that_the_exercise_says():
     draws = torch.randn(200_000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for s, expected, near in ((30.0, 1.163 * 30, 0.3), (0.2, math.log(5) + 0.5 * 0.2**2 * 0.8, 0.002)):
@@ -165,7 +203,7 @@ def test_every_recipe_that_is_read_is_of_the_catalogue():
     curve = [tables.recipe("MMVAE", kind, share) for kind in tables.KINDS for share in tables.SHARES]
     sweep = [tables.gamma_recipe(gamma) for gamma in tables.GAMMAS]
     real = [tables.real_recipe(m, kind) for m in tables.MODELS for kind in tables.KINDS]
-    assert {*rows, *curve, *sweep, *real} <= set(RECIPES)
+    assert {*rows, *curve, *sweep, *real, *tables.VARIANTS.values()} <= set(RECIPES)
     for gamma, name in zip(tables.GAMMAS, sweep, strict=True):
         assert RECIPES[name].model_options.get("gamma", 2.0) == gamma
     for share in tables.SHARES:
@@ -211,15 +249,56 @@ def test_real_digits_compare_at_equal_time_on_test_and_at_equal_steps_on_validat
     assert lines[4] == "| cI-MVAE | – | – | – | – | – | – | – |"
 
 
+def test_runs_that_still_moved_are_counted_for_each_claim(files):
+    files["a"] = [
+        {"seed": 0, "convergence": {"converged": False}},
+        {"seed": 1, "convergence": {"converged": True}},
+    ]
+    files["b"] = [{"seed": 0, "convergence": {"converged": True}}]
+    said = tables.moved({"one": ("a", "b"), "two": ("b", "b"), "three": ("a", "a")})
+    assert said == "Runs that still moved, by claim: one 1 of 3, three 2 of 4."
+    assert tables.moved({"two": ("b", "b")}).endswith(": none.")
+
+
+def test_digits_drawn_are_counted_and_their_evenness_compared_seed_by_seed(files):
+    def drawing(seed, shares):
+        return {"seed": seed, "metrics": {"test": {"classes_generated": {
+            name: {"shares": shares} for name in ("hand", "street")}}}}  # fmt: skip
+
+    even, one = [0.1] * 10, [1.0] + [0.0] * 9
+    files["hand-street-ci-mmvae"] = [drawing(0, even), drawing(1, even), drawing(2, one)]
+    files["hand-street-mmvae-iwae"] = [drawing(0, even), drawing(1, one)]
+    assert tables.digits_drawn("hand-street-mmvae-iwae")["hand"].shape == (2, 10)
+    assert tables.fewest_digits("hand-street-ci-mmvae") == 1
+    assert tables.more_even("MMVAE").values == pytest.approx((0, math.log(10)), abs=1e-6)
+
+
+def test_variants_have_a_row_each_and_a_dash_where_nothing_is_recorded(files):
+    files["hand-street-ci-mopoe"] = [run(seed, 0.8) for seed in range(3)]
+    lines = str(tables.variants()).splitlines()[4:]
+    assert len(lines) == len(tables.VARIANTS)
+    assert lines[5] == "| cI-MoPoE | 80.0 ± 0.0 (3) | 80.0 ± 0.0 (3) | 40.0 ± 0.0 (3) |"
+    assert lines[1] == "| the same, filtered | – | – | – |"
+
+
 def test_times_of_steps_are_in_units_of_the_model_alone(monkeypatch):
-    rows = [{"step": "A", "ms": 2.0}, {"step": "cI-A, N = 5", "ms": 3.0}, {"step": "B", "ms": 5.0}]
+    own = ", decodes of their own"
+    rows = [
+        ("MMVAE", 2.0),
+        ("cI-MMVAE, N = 5", 3.0),
+        (f"cI-MMVAE, N = 5{own}", 9.0),
+        ("cI-MMVAE, N = 64", 4.0),
+    ]
+    rows = [{"step": step, "ms": ms} for step, ms in rows]
     measured = {"contrast": {"hardware": "a machine", "date": "a day", "rows": rows}}
     monkeypatch.setattr(tables.speed, "read_yaml", lambda path: measured)
-    assert "a machine, a day" in str(tables.step_times())
-    lines = str(tables.step_times()).splitlines()[-3:]
-    assert lines == ["| A | 2.0 | 1.0 |", "| cI-A, N = 5 | 3.0 | 1.5 |", "| B | 5.0 | 1.0 |"]
+    left, right = tables.step_times()
+    assert left.get_title() == "a machine, a day"
+    assert [line.get_xydata().tolist() for line in left.lines[:2]] == [[[5, 3], [64, 4]], [[5, 9]]]
+    assert list(left.lines[2].get_ydata()) == [2, 2]
+    assert [bar.get_width() for bar in right.patches] == [1.5]
     del measured["contrast"]
-    assert str(tables.step_times()).endswith("| not measured yet | – | – |")
+    assert tables.step_times()[0].texts[0].get_text() == "not measured yet"
 
 
 def test_one_recipe_leads_another_where_three_seeds_are_of_both(files, capsys):
@@ -245,7 +324,8 @@ def test_curves_show_what_is_recorded_and_say_so_where_nothing_is(files):
     axes = tables.data_efficiency()
     curves = {line.get_label(): line.get_xydata().tolist() for line in axes[0].lines}
     assert curves["cC-MMVAE"] == [[10, pytest.approx(0.65)]] and curves["cI-MMVAE"] == [[100, 0.9]]
-    coherence, likelihood = tables.gamma_study()
+    coherence, probes, likelihood = tables.gamma_study()
+    assert [line.get_label() for line in probes.lines if len(line.get_xdata()) == 1][:1] == ["probe, hand"]
     assert coherence.lines[0].get_xydata().tolist() == [[2, 0.9]] and not coherence.texts
     assert likelihood.lines[0].get_xydata().tolist() == [[2, -500]]
     assert [list(line.get_ydata()) for line in likelihood.lines if line.get_linestyle() == ":"] == [

@@ -122,6 +122,9 @@ def test_what_is_recorded_is_shown_and_compared_seed_by_seed(files):
     rows = {line.split(" | ")[0].strip("| "): line for line in str(figures.added_pairs()).splitlines()}
     assert "30.0 ± 0.0 (3)" in rows["what PMI finds"] and "61.0" in rows["what PMI finds"]
     assert rows["nothing, not trained on"].count("–") == 3
+    search = str(figures.found_pairs()).splitlines()
+    assert search[-1] == "| Siamese network | 50.0 ± 0.0 (3) | 50.0 ± 0.0 (3) | 50.0 ± 0.0 (3) |"
+    assert search[-3].startswith("| cI-MMVAE | 30.0") and search[-4] == "| MMVAE | – | – | – |"
     assert claims.load()["propagation-ci-siamese"].outcome(
         figures.gain("", "-siamese", "propagation/full/f1")
     )

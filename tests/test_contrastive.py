@@ -10,7 +10,7 @@ import torch
 from mmlib.data.batches import rows_at
 from mmlib.data.core import Items, PairedSplit
 from mmlib.distributions import Diagonal
-from mmlib.lab import LinearGaussian, joint_encoder, modalities
+from mmlib.lab import LinearGaussian, joint_encoder, modalities, quadrature
 from mmlib.lab.linear_gaussian import View
 from mmlib.modality import Modality, NormalLikelihood
 from mmlib.models import (
@@ -370,6 +370,28 @@ def test_cubo_tends_to_the_contrast_of_upper_bounds(cls):
     torch.testing.assert_close(found, expected, rtol=0, atol=0.1)
 
 
+@pytest.mark.equation("eq-cubo")
+@pytest.mark.parametrize("cls", [ContrastiveMVAE, ContrastiveJMVAE])
+def test_the_gradient_of_cubo_s_contrast_tends_to_that_of_the_closed_forms(cls):
+    options = {"contrast_k": 20_000, "negatives": 5, "contrast": "cubo", "shift": 0.05, "widen": 1.6}
+    model, batch = build(cls, **options), rows()
+    learned = [p for part in model.modalities.values() for p in part.decoder.parameters()]
+    clean, seen, given = model._seen(batch, None, given=None)
+    found = model._unrelated(model.codes(clean, seen, given), None, clean, seen, torch.Generator())
+    tuples = exchanged(torch.ones(2, ROWS, dtype=torch.bool), 1, torch.arange(1, ROWS))
+    pairs = tuples_of(batch, tuples)
+    q = model.posterior(pairs).detach().components
+    lab = as_laboratory(model, LABS[2])
+    limit = lab.cubo(Diagonal(q.loc[0], q.scale[0]), pairs).view(ROWS - 1, ROWS)
+    back = (torch.arange(ROWS) - tuples.shifts[1, :, None]) % ROWS
+    exact = (limit.logsumexp(0) + limit.gather(1, back).logsumexp(0)) / 2
+    others = exact_unrelated(lab, batch, "anchored", 5, torch.Generator())  # what cI tends to
+    found, exact, others = (torch.autograd.grad(x.mean(), learned) for x in (found, exact, others))
+    for a, b in zip(found, exact, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0.05)  # errors measured are below 0.036
+    assert max((a - b).abs().max() for a, b in zip(exact, others, strict=True)) > 0.09
+
+
 @pytest.mark.parametrize("cls", [ContrastiveMVAE, ContrastiveJMVAE])
 def test_one_draw_of_one_component_makes_both_estimators_the_same(cls):
     losses = [build(cls, contrast=each).loss(rows(), generator=torch.Generator().manual_seed(0))[0]
@@ -401,6 +423,34 @@ def test_with_a_large_gamma_it_is_the_model_s_own_objective(cls):
         assert (a.grad is None) == (b.grad is None), name
         if a.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=0)
+
+
+@pytest.mark.equation("eq-contrastive")
+@pytest.mark.parametrize("objective", ["iwae", "iwae_looser"])
+def test_first_term_and_whole_objective_tend_to_their_exact_values_and_gradients(objective):
+    lab = LinearGaussian.make({"a": 3, "b": 4}, 1, noise=0.5, seed=1)
+    batch = lab.sample(ROWS, torch.Generator().manual_seed(0))[1]
+    model = ContrastiveMMVAE(
+        modalities(lab, shift=0.1), 1, posterior="normal", scale="softplus", learn_prior=False,
+        objective=objective, k=10_000, negatives=ROWS - 1,
+    ).double()  # fmt: skip
+    learned = [p for part in model.modalities.values() for p in part.decoder.parameters()]
+    _, parts = model.loss(batch, generator=torch.Generator().manual_seed(0))
+    own = as_laboratory(model, lab)
+    related = own.log_marginal(batch)
+    if objective == "iwae_looser":  # its own limit, below log p
+        q, exact = model.posterior(batch).detach(), related
+        related = quadrature.looser_limit(lambda z: own.log_joint(z, batch), q, quadrature.grid())
+        assert (related < exact - 0.03).any()
+    unrelated = exact_unrelated(own, batch, "anchored", ROWS - 1, torch.Generator())
+    for name, expected in {"related": related, "objective": 2 * related - unrelated}.items():
+        # errors measured are below 0.01 nats, and so are those of gradients
+        torch.testing.assert_close(parts[name], expected, rtol=0, atol=0.02)
+        found, exact = (
+            torch.autograd.grad(x.mean(), learned, retain_graph=True) for x in (parts[name], expected)
+        )
+        for a, b in zip(found, exact, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("cls", CONTRASTIVE.values(), ids=CONTRASTIVE)

@@ -159,6 +159,7 @@ ARGUMENTS = {
     "k": lambda call: 3,
     "generator": lambda call: torch.Generator().manual_seed(0),
     "second": lambda call: None,
+    "labels": lambda call: None,  # of a model that is filtered
 }
 # of a checked batch: posterior, loss and draw call them
 HOOKS = {"infer", "training_objective", "draw_from", "proposal", "tuple_log_weights"}

@@ -1,9 +1,13 @@
 """Recorded contrastive runs beside the paper's tables and figures: what is recorded, and what is not yet."""
 
+from collections.abc import Mapping, Sequence
+
+import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from mmlib.book import ledger, speed
-from mmlib.book.figures.recorded import draw_line, finish, recorded
+from mmlib.book.figures.recorded import draw_line, finish, recorded, unconverged
 from mmlib.metrics import laplace_ceiling
 from mmlib.plots.results import Table, cell, table
 from mmlib.plots.style import look, panels
@@ -60,6 +64,59 @@ def table_1(share: int, columns: dict[str, tuple[str, str]]) -> Table:
     return table([f"{share} %", *header], body, caption=caption)
 
 
+# beside the table of the paper: label -> recipe
+VARIANTS = {
+    "cI-MMVAE, 20 %": "hand-street-20-ci-mmvae",
+    "the same, filtered": "hand-street-20-ci-mmvae-filtered",
+    "cI-MMVAE, 20 %, K = 4": "hand-street-20-ci-mmvae-k-4",
+    "cC-MMVAE, 20 %, K = 4": "hand-street-20-cc-mmvae-k-4",
+    "MoPoE": "hand-street-mopoe",
+    "cI-MoPoE": "hand-street-ci-mopoe",
+    "mmJSD": "hand-street-mmjsd",
+    "cI-mmJSD": "hand-street-ci-mmjsd",
+}
+
+
+def variants() -> Table:
+    """Coherences of `VARIANTS`, in per cent."""
+    paths = [path for _, path in COHERENCE.values()]
+    body = [[label, *(recorded(name, path) for path in paths)] for label, name in VARIANTS.items()]
+    return table(["", *COHERENCE], body, caption="`hand-street`, test split, per cent, mean ± sd (seeds)")
+
+
+def moved(compared: Mapping[str, tuple[str, str]]) -> str:
+    """Of the runs behind each claim, by id, of two recipes, how many still moved at the end of training."""
+    counts = {claim: unconverged(pair) for claim, pair in compared.items()}
+    some = ", ".join(f"{claim} {some} of {runs}" for claim, (some, runs) in counts.items() if some)
+    return f"Runs that still moved, by claim: {some or 'none'}."
+
+
+def digits_drawn(recipe: str) -> dict[str, Tensor]:
+    """Shares of the ten digits in draws from the prior, [seeds, 10] for each modality; of what the judge reads."""
+    drawn = [run["metrics"]["test"]["classes_generated"] for run in results.load(recipe)]
+    return {name: torch.tensor([each[name]["shares"] for each in drawn]) for name in ("hand", "street")}
+
+
+def fewest_digits(recipe: str) -> int:
+    """How many of the ten digits make up more than a hundredth of the draws, the least of all seeds and modalities."""
+    return min(int((shares > 0.01).sum(1).min()) for shares in digits_drawn(recipe).values())
+
+
+def evenness(recipe: str) -> list[float]:
+    """Entropy of the digits drawn from the prior, the mean of both modalities, for each seed: nats, log 10 at most."""
+    return torch.stack([torch.special.entr(x).sum(1) for x in digits_drawn(recipe).values()]).mean(0).tolist()
+
+
+def more_even(model: str) -> Summary:
+    """By how many nats cI spreads digits more evenly than the model alone, seed by seed."""
+    return difference(evenness(recipe(model, "cI-")), evenness(recipe(model)))
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> Summary:
+    """What is left of the first numbers less the second, seed by seed; seeds of one alone are left out."""
+    return summarise([a - b for a, b in zip(first, second, strict=False)])
+
+
 REAL = {"MNIST to SVHN": "cross_coherence/mnist/svhn", "SVHN to MNIST": "cross_coherence/svhn/mnist"}
 EQUAL_STEPS = 1_500  # at which every run on real digits was measured on the validation split
 
@@ -98,18 +155,43 @@ def along_the_way(recipe: str, path: str, step: int = EQUAL_STEPS) -> Summary | 
     return summarise([row[f"validation/{path}"] for row in rows]) if rows else None
 
 
-def step_times() -> Table:
-    """Milliseconds of a training step on one idle core, and how many times that of the model alone."""
+NS, TIMED = (1, 5, 16, 64), ("MMVAE", "MVAE", "JMVAE", "MoPoE", "mmJSD")
+
+
+def step_ms() -> tuple[dict[str, float], str]:
+    """Milliseconds of a training step on one idle core, by what it trains, and where they were measured."""
     rows, where = speed.measured("contrast")
-    body, alone = [], 1.0
-    for row in rows:
-        alone = alone if row["step"].startswith("cI-") else row["ms"]
-        body.append([row["step"], f"{row['ms']:.1f}", f"{row['ms'] / alone:.1f}"])
-    return table(
-        ["a training step", "ms", "times the model alone"],
-        body or [["not measured yet", None, None]],
-        caption=f"MNIST-SVHN's networks, 128 rows, {where}",
-    )
+    return {row["step"]: row["ms"] for row in rows}, where
+
+
+def step_times() -> list[Axes]:
+    """Time of a training step: of MMVAE against N, and of each model at N = 5 in units of the model alone."""
+    ms, where = step_ms()
+    _, axes = panels(2, height=2.7)
+    own, alone = ", decodes of their own", {"color": "black", "linestyle": ":"}
+    for label, ending, style in (
+        ("draws that serve all", "", look_of("cI-")),
+        ("every pair decoded", own, look("exact")),
+    ):
+        at = {n: ms[f"cI-MMVAE, N = {n}{ending}"] for n in NS if f"cI-MMVAE, N = {n}{ending}" in ms}
+        axes[0].plot(list(at), list(at.values()), label=label, **style)
+    times = {name: ms[f"cI-{name}, N = 5"] / ms[name] for name in TIMED if f"cI-{name}, N = 5" in ms}
+    axes[1].barh(list(times), list(times.values()), color=[look(name.lower())["color"] for name in times])
+    axes[1].axvline(1, **alone)
+    axes[1].invert_yaxis()
+    if ms:
+        axes[0].axhline(ms["MMVAE"], label="MMVAE alone", **alone)
+        axes[0].legend(fontsize="small")
+    else:
+        axes[0].text(0.5, 0.5, "not measured yet", transform=axes[0].transAxes, ha="center")
+    axes[0].set_xscale("log", base=2)
+    axes[0].set_xticks(NS, [str(n) for n in NS])
+    axes[0].set(yscale="log", xlabel="negatives N", ylabel="milliseconds a step")
+    axes[0].set_yticks([200, 500, 1000, 2000], ["200", "500", "1,000", "2,000"])
+    axes[0].minorticks_off()
+    axes[1].set(xlabel="N = 5, times the model alone")
+    axes[0].set_title(where, fontsize="x-small")
+    return list(axes)
 
 
 def look_of(kind: str) -> dict:
@@ -134,7 +216,7 @@ def data_efficiency() -> list[Axes]:
 
 
 def gamma_study() -> list[Axes]:
-    """Figures 11 and 13 of Shi et al. 2021: coherences and joint log-likelihood of cI-MMVAE against gamma.
+    """Figures 11 and 13 of Shi et al. 2021: coherences, probes and joint log-likelihood of cI-MMVAE against gamma.
 
     Lines across are those of MMVAE, which gamma without end tends to.
     """
@@ -144,18 +226,22 @@ def gamma_study() -> list[Axes]:
             ("hand to street", "s", "--", look("street")["color"]),
             ("street to hand", "o", "-", look("hand")["color"]),
             ("joint", "D", "-.", "0.3"),
+            ("probe, hand", "o", "-", look("hand")["color"]),
+            ("probe, street", "s", "--", look("street")["color"]),
         )
     }
-    _, axes = panels(2, height=2.7)
+    _, axes = panels(3, height=2.7)
     shown = {(axes[0], name): path for name, (_, path) in COHERENCE.items()}
-    shown[axes[1], "joint"] = "log_likelihood/joint"
+    shown |= {(axes[1], name): path for name, (_, path) in list(OTHERS.items())[:2]}
+    shown[axes[2], "joint"] = "log_likelihood/joint"
     for (ax, name), path in shown.items():
         draw_line(ax, name, {gamma: recorded(gamma_recipe(gamma), path) for gamma in GAMMAS}, styles[name])
         if (base := recorded(recipe("MMVAE"), path)) is not None:
             ax.axhline(base.mean, color=styles[name]["color"], linestyle=":", linewidth=1)
-    axes[0].set_ylabel("share coherent")
-    axes[1].set_ylabel("log p(x), nats")
-    return finish(axes, GAMMAS, r"$\gamma$")
+    axes[1].legend(fontsize="small")
+    for ax, title in zip(axes, ("share coherent", "share right", "log p(x), nats"), strict=True):
+        ax.set_title(title)
+    return finish(axes, (1, 2, 4, 10), r"$\gamma$")
 
 
 def likelihoods() -> Table:
