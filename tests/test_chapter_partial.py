@@ -132,7 +132,8 @@ def three_seeds(value):
 
 def test_every_recipe_shown_is_in_the_catalogue():
     beside = figures.recipes_beside(*list(figures.SIDE_BY_SIDE)[:3])
-    assert {*figures.recipes_shown(), *beside} <= set(RECIPES)
+    assert {*figures.recipes_shown(), *beside, *figures.recipes_paired_only()} <= set(RECIPES)
+    assert len(figures.recipes_paired_only()) == 2 * (3 * 4 + 1)  # at f = 1 the three are one
     assert figures.models()[:4] == ["mvae", "mmvae", "mopoe", "mmjsd"]
     assert figures.recipe("mmvae", "hand", 1) == "hand-street-mmvae-elbo"
 

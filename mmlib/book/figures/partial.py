@@ -215,6 +215,16 @@ def side_by_side(*columns: str, share: float = 0.25) -> Table:
     return table(["", *columns], body, caption=caption)
 
 
+def recipes_paired_only(shown: Sequence[str] = ("meme", "mvae")) -> list[str]:
+    """The recipes of `paired_only_curves`, once."""
+    ways = [SIDE_BY_SIDE[column] for column in BESIDE]
+    return list(
+        dict.fromkeys(
+            recipe(model, kind, f, ending) for model in shown for kind, ending in ways for f in SHARES
+        )
+    )
+
+
 def paired_only_curves(shown: Sequence[str] = ("meme", "mvae")) -> list[Axes]:
     """Cross-coherence against the share of pairs, with partial rows and without: a panel for each model.
 
