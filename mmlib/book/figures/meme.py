@@ -45,13 +45,6 @@ THREE_RUNS = {  # of three modalities: label -> ending of the recipe
     "MMVAE": "mmvae",
     "MVAE": "mvae",
 }
-THREE_CLAIMS = {  # claim -> (run, other, column of `THREE`)
-    "meme-mixture-above-mmjsd": ("meme-mixture", "mmjsd", "one to another"),
-    "meme-mixture-above-mopoe": ("meme-mixture", "mopoe", "one to another"),
-    "meme-product-above-mmjsd": ("meme-product", "mmjsd", "one to another"),
-    "meme-product-above-mopoe": ("meme-product", "mopoe", "one to another"),
-    "meme-product-given-two": ("meme-product", "meme-mixture", "two to the third"),
-}
 PASSES = {  # of one pair, encodings and decodings; the names are those of data/speed.yaml
     "MVAE": (2, 4),
     "MEME, K = 10": (2, 24),
