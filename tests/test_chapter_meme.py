@@ -10,6 +10,7 @@ from mmlib.book.figures import meme as figures
 from mmlib.distributions import Diagonal, kl_divergence
 from mmlib.lab import LinearGaussian, modalities
 from mmlib.models import MEME
+from mmlib.models.meme import log_predictive
 from mmlib.runs.recipes import RECIPES
 
 LAB = LinearGaussian.make({"hand": 3, "street": 4}, 2, noise=0.8, seed=1)
@@ -55,6 +56,53 @@ def test_one_way_is_one_direction_of_the_two():
     alone.source = "street"
     _, second = alone.loss(seen)
     assert set(second) == {"objective", "kl", "weight", "cross.hand", "log_likelihood.street"}
+
+
+def test_one_way_is_a_copy_with_other_settings():
+    torch.manual_seed(0)
+    both = MEME(modalities(LAB), 2, k=3).double()
+    alone = figures.one_way(both, "hand", alpha=1.0)
+    assert (alone.source, alone.alpha, both.alpha, type(both)) == ("hand", 1.0, 10.0, MEME)
+    assert all(a is not b for a, b in zip(alone.parameters(), both.parameters(), strict=True))
+    assert "cross.hand" not in alone.loss(batch())[1]
+
+
+def test_a_flip_is_the_integral_over_the_other_encoder_and_the_term_that_alpha_weighs():
+    """log of the integral of p(s | z) q(z | t), exact for linear decoders; encoders are off, draws are many."""
+    torch.manual_seed(0)
+    model, seen = MEME(modalities(LAB, shift=0.2, widen=1.2), 2).double(), batch(4)
+    for s, t in (("hand", "street"), ("street", "hand")):
+        with torch.no_grad():
+            prior = model.encode(t, seen[t])
+            exact = LAB.log_marginal(seen, [s], prior=prior)
+            found = figures.log_conditional(model, seen, s, t, 40_000, torch.Generator().manual_seed(0))
+            z = prior.rsample(40_000, torch.Generator().manual_seed(1))
+            weighed = log_predictive(model.log_likelihood(s, z, seen[s], torch.ones(4, dtype=torch.bool)))
+        torch.testing.assert_close(found, exact, atol=0.03, rtol=0)
+        torch.testing.assert_close(weighed, exact, atol=0.15, rtol=0)
+        flipped = figures.flips([model, model], seen, draws=4000)[s]
+        assert flipped.n == 2 and flipped.mean == pytest.approx(float(exact.mean()), abs=0.1)
+
+
+def test_slant_ink_and_hue_are_those_of_a_drawn_line():
+    y = torch.arange(16.0)
+    x = 7.5 + 0.5 * (y - 7.5)  # half a column a row
+    line = (1 - (torch.arange(16.0) - x[:, None]).abs()).clamp(min=0)[None, None]
+    street = torch.tensor([0.5, 0.2, 0.2]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    facts = figures.private({"hand": line, "street": street})
+    assert float(facts["slant of hand"][1]) == pytest.approx(0.5, abs=0.02)
+    assert float(facts["ink of hand"][1]) == pytest.approx(float(line.sum()))
+    assert float(facts["brightness of street"][1]) == pytest.approx(0.3)
+    torch.testing.assert_close(facts["hue of street"][1], torch.tensor([[0.2, -0.1, -0.1]]))
+    assert {name for name, _ in facts.values()} == {"hand", "street"}
+
+
+def test_what_is_explained_is_measured_on_rows_that_the_regression_has_not_seen():
+    draw = torch.Generator().manual_seed(0)
+    codes, noise = (torch.randn(4000, 3, generator=draw) for _ in range(2))
+    assert figures.explained(codes, codes @ torch.randn(3, 2, generator=draw) + 1) == pytest.approx(1)
+    assert figures.explained(codes, codes + noise) == pytest.approx(0.5, abs=0.05)
+    assert figures.explained(codes[:40], noise[:40]) < 0.1
 
 
 # --- figures ----------------------------------------------------------------------------------------------------
@@ -122,6 +170,28 @@ def test_tables_have_a_dash_where_nothing_is_recorded(files):
         in lines
     )
     assert "| MEME, mixture of the others | – | – | – | – |" in lines
+
+
+def test_leads_of_three_modalities_are_intervals_or_dashes(files):
+    files["hand-street-text-meme-mixture"] = [run(seed, 0.8 + 0.01 * seed) for seed in range(3)]
+    files["hand-street-text-mopoe"] = [run(seed, 0.7) for seed in range(3)]
+    lines = str(figures.three_leads()).splitlines()
+    assert "| MEME, mixture of the others, less mmJSD | – | – | – | – |" in lines
+    found = next(line for line in lines if line.startswith("| MEME, mixture of the others, less MoPoE"))
+    assert "| +8.5 to +13.5 |" in found  # 11 points, sd 1, t = 4.30 of 2 degrees of freedom
+    assert figures.three_lead("meme-product", "mopoe", "one to another") is None
+    assert figures.three_lead("meme-mixture", "mopoe", "joint, all agree").mean == pytest.approx(0.055)
+
+
+def test_every_run_of_three_modalities_is_in_the_catalogue():
+    assert {f"hand-street-text-{run}" for run in figures.THREE_RUNS.values()} <= set(RECIPES)
+
+
+def test_the_coefficients_that_are_recorded_are_named(files):
+    assert figures.coefficients_recorded().endswith("where three seeds are recorded: none.")
+    files["hand-street-meme-alpha-2"] = [run(seed, 0.8) for seed in range(3)]
+    files["hand-street-meme"] = [run(seed, 0.9) for seed in range(2)]
+    assert figures.coefficients_recorded().endswith("where three seeds are recorded: 2: 80 %.")
 
 
 def test_a_level_wants_three_seeds(files):

@@ -132,7 +132,8 @@ def three_seeds(value):
 
 def test_every_recipe_shown_is_in_the_catalogue():
     beside = figures.recipes_beside(*list(figures.SIDE_BY_SIDE)[:3])
-    assert {*figures.recipes_shown(), *beside} <= set(RECIPES)
+    assert {*figures.recipes_shown(), *beside, *figures.recipes_paired_only()} <= set(RECIPES)
+    assert len(figures.recipes_paired_only()) == 2 * (3 * 4 + 1)  # at f = 1 the three are one
     assert figures.models()[:4] == ["mvae", "mmvae", "mopoe", "mmjsd"]
     assert figures.recipe("mmvae", "hand", 1) == "hand-street-mmvae-elbo"
 
@@ -171,6 +172,47 @@ def test_sentences_follow_what_is_recorded(files):
         0.31,
         0.32,
     ]
+
+
+def test_pairs_alone_meet_partial_rows_where_all_rows_are_pairs(files):
+    files["hand-street-meme"] = three_seeds(0.8)
+    files[figures.recipe("meme", "split", 0.25)] = three_seeds(0.7)
+    files[figures.recipe("meme", "paired", 0.25, "-brief")] = three_seeds(0.6)
+    ax, empty = figures.paired_only_curves()
+    lines = {line.get_label(): line.get_xydata().round(2).tolist() for line in ax.lines}
+    assert lines["pairs and partial rows"] == [[0.25, 0.71], [1, 0.81]]
+    assert lines["pairs alone, as many epochs"] == [[0.25, 0.61], [1, 0.81]]
+    assert lines["pairs alone, as many steps"] == [[1, 0.81]]
+    assert ax.get_title() == "MEME" and empty.texts[0].get_text() == "not recorded yet"
+
+
+def test_every_number_of_pseudo_samples_has_its_recipe_and_its_dot(files):
+    for number in (1, 10, 100):
+        chosen = RECIPES[figures.pseudo_recipe(number)]
+        assert chosen.model_options["pseudo_samples"] == number and chosen.data_options == {"paired": 0.25}
+    assert all(ax.texts[0].get_text() == "not recorded yet" for ax in figures.pseudo_samples())
+    accuracies = {"latent_accuracy": {name: {"sample": 0.9} for name in ("hand", "street")}}
+    runs = three_seeds(0.5)
+    for each in runs:
+        each["metrics"]["test"] |= accuracies
+    files[figures.pseudo_recipe(10)] = runs
+    left, right = figures.pseudo_samples()
+    assert {line.get_label() for line in left.lines} >= {"to hand", "to street"}
+    assert left.lines[0].get_xydata().tolist() == [[10, pytest.approx(0.51)]]
+    assert right.lines[0].get_xydata().tolist() == [[10, pytest.approx(0.9)]]
+
+
+def test_scores_stand_beside_their_share_of_pairs(files):
+    def scores(value):
+        own = {name: {name: value} for name in ("hand", "street")}
+        return [{"seed": n, "metrics": {"test": {"mutual_information": own}}} for n in range(3)]
+
+    files["hand-street-meme"] = scores(0.03)
+    files[figures.recipe("meme", "split", 0.125)] = scores(0.05)
+    lines = str(figures.information()).splitlines()
+    assert "| MEME, street | 3.0 ± 0.0 (3) | – | – | 5.0 ± 0.0 (3) | – |" in lines
+    assert "| MMVAE, Gaussian, hand | – | – | – | – | – |" in lines and "f = 1 | f = 0.5" in lines[2]
+    assert all(name in RECIPES and RECIPES[name].judges == "processes" for name in figures.BASELINES.values())
 
 
 def test_claims_of_the_chapter_are_listed():

@@ -1,19 +1,23 @@
 """Figures of the chapter on MEME: a weight at work, a bound, what is left of a signal, and recorded runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from mmlib.book import speed
-from mmlib.book.figures.recorded import draw_line, finish, recorded
+from mmlib.book.figures.recorded import draw_line, finish, lead, recorded
 from mmlib.book.figures.three_modalities import COHERENCE, NAMES, TRANSLATION
 from mmlib.book.ledger_rule import SEEDS
+from mmlib.modality import Batch
 from mmlib.models.meme import MEME
 from mmlib.plots.results import Table, table
 from mmlib.plots.style import colour, look, panels
-from mmlib.summary import Summary
+from mmlib.seeding import generator
+from mmlib.summary import Summary, summarise
 
 ESTIMATES = {  # of log q(t | s): colour, line, what the legend says
     "mean": (colour("meme"), "-", "mean, with the code itself"),
@@ -33,8 +37,14 @@ THREE = {  # of three modalities
     "joint, all agree": ("joint_coherence",),
     "probe, mean of three": tuple(f"latent_accuracy/{name}/mean" for name in NAMES),
 }
-
-
+THREE_RUNS = {  # of three modalities: label -> ending of the recipe
+    "MEME, mixture of the others": "meme-mixture",
+    "MEME, product of the others": "meme-product",
+    "mmJSD": "mmjsd",
+    "MoPoE": "mopoe",
+    "MMVAE": "mmvae",
+    "MVAE": "mvae",
+}
 PASSES = {  # of one pair, encodings and decodings; the names are those of data/speed.yaml
     "MVAE": (2, 4),
     "MEME, K = 10": (2, 24),
@@ -51,6 +61,76 @@ class OneWay(MEME):
     def _faced(self, m, rows, codes, *others) -> None:
         if codes.given[m] == self.source:
             super()._faced(m, rows, codes, *others)
+
+
+def one_way(model: MEME, source: str, **settings) -> OneWay:
+    """A copy of a model of two modalities that keeps one direction, and has other settings, if any are given."""
+    made = copy.deepcopy(model)
+    made.__class__, made.source = OneWay, source
+    for name, value in settings.items():
+        setattr(made, name, value)
+    return made
+
+
+def log_conditional(model: MEME, batch: Batch, s: str, t: str, draws: int, generator) -> Tensor:
+    """Estimate of what one direction bounds, log of the integral of p(s | z) q(z | t): [B], nats.
+
+    Importance samples, half of them from the encoder of s and half from that of t.
+    """
+    from_s, from_t = (model.encode(name, batch[name]) for name in (s, t))
+    z = torch.cat([q.rsample(draws // 2, generator) for q in (from_s, from_t)])  # [draws, B, D]
+    log_s, log_t = from_s.log_prob(z), from_t.log_prob(z)
+    everyone = torch.ones(z.shape[1], dtype=torch.bool)
+    proposal = torch.logaddexp(log_s, log_t) - math.log(2)
+    log_weight = model.log_likelihood(s, z, batch[s], everyone) + log_t - proposal
+    return log_weight.logsumexp(0) - math.log(len(z))
+
+
+@torch.no_grad()
+def flips(models: Iterable[MEME], batch: Batch, draws: int = 200) -> dict[str, Summary]:
+    """Mean over items of `log_conditional` in either direction, by s, over models of several seeds: nats.
+
+    The evaluation of Table 2 of Joy et al. 2022, whatever direction a model was trained in; without log p(t).
+    """
+    first, second = batch
+    models = [each.eval() for each in models]
+    found = {}
+    for s, t in ((first, second), (second, first)):
+        values = [log_conditional(each, batch, s, t, draws, generator(0)).mean() for each in models]
+        found[s] = summarise([float(value) for value in values])
+    return found
+
+
+def private(batch: Batch) -> dict[str, tuple[str, Tensor]]:
+    """What only one picture knows, [B, N] each, by name and with the modality: measured in pixels and their values.
+
+    Of *hand* the slant (x over y of its ink, a regression) and the amount of ink; of *street* how bright it is and its
+    mean colour, as the three channels less their mean.
+    """
+    ink, colours = batch["hand"].mean(1), batch["street"].mean((2, 3))  # [B, H, W], [B, 3]
+    y, x = (torch.arange(size, dtype=ink.dtype) for size in ink.shape[1:])
+    total = ink.sum((1, 2))
+    x = x - ((ink * x).sum((1, 2)) / total)[:, None, None]
+    y = y[:, None] - ((ink * y[:, None]).sum((1, 2)) / total)[:, None, None]
+    slant = (ink * x * y).sum((1, 2)) / (ink * y * y).sum((1, 2))
+    bright = colours.mean(1, keepdim=True)
+    return {
+        "slant of hand": ("hand", slant[:, None]),
+        "ink of hand": ("hand", total[:, None]),
+        "brightness of street": ("street", bright),
+        "hue of street": ("street", colours - bright),
+    }
+
+
+def explained(codes: Tensor, facts: Tensor) -> float:
+    """Share of the variance of facts [B, N] that a linear regression on codes [B, D] explains, mean over N.
+
+    Fitted on the first half of the rows, measured on the second.
+    """
+    x = torch.cat([codes, torch.ones(len(codes), 1)], 1).double()
+    (x, new_x), (y, new_y) = (each.split(-(-len(x) // 2)) for each in (x, facts.double()))
+    left = (new_y - new_x @ torch.linalg.lstsq(x, y).solution).square().sum(0)
+    return float((1 - left / (new_y - y.mean(0)).square().sum(0)).mean())
 
 
 def reweighted(
@@ -144,6 +224,14 @@ def coefficients(values: Sequence[float] = (1, 2, 5, 10)) -> list[Axes]:
     return finish(axes, values, r"coefficient $\alpha$")
 
 
+def coefficients_recorded(values: Sequence[float] = (1, 2, 5, 10)) -> str:
+    """Which coefficients have three seeds, and the mean cross-coherence of each, as a sentence."""
+    ways = [path for name, path in COLUMNS.items() if " to " in name]
+    found = {value: level(recipe(value), *ways) for value in values}
+    text = ", ".join(f"{value:g}: {100 * each.mean:.0f} %" for value, each in found.items() if each)
+    return f"Cross-coherence by coefficient, mean of both directions, where three seeds are recorded: {text or 'none'}."
+
+
 def recipe(alpha: float) -> str:
     """The recipe on hand-street with that coefficient."""
     return "hand-street-meme" if alpha == 10 else f"hand-street-meme-alpha-{alpha:g}"
@@ -174,21 +262,34 @@ def compared(rows: Mapping[str, str], caption: str = "") -> Table:
 
 def three_modalities() -> Table:
     """Recorded runs on hand-street-text, per cent: MEME with either combination beside models of the same protocol."""
-    runs = {
-        "MEME, mixture of the others": "meme-mixture",
-        "MEME, product of the others": "meme-product",
-        "mmJSD": "mmjsd",
-        "MoPoE": "mopoe",
-        "MMVAE": "mmvae",
-        "MVAE": "mvae",
-    }
     body = [
         [label, *(recorded(f"hand-street-text-{run}", *paths) for paths in THREE.values())]
-        for label, run in runs.items()
+        for label, run in THREE_RUNS.items()
     ]
     return table(
         ["three modalities", *THREE], body, caption="Per cent, mean ± sd (seeds); means over directions"
     )
+
+
+def three_lead(run: str, other: str, what: str) -> Summary | None:
+    """How far one of `THREE_RUNS` is ahead of another in one column of `three_modalities`, seed by seed."""
+    return lead(f"hand-street-text-{run}", f"hand-street-text-{other}", THREE[what])
+
+
+def three_leads() -> Table:
+    """By how much MEME, with either combination, is ahead of mmJSD and MoPoE: 95 % intervals in points, or a dash."""
+    labels = {run: label for label, run in THREE_RUNS.items()}
+    body = []
+    for run in ("meme-mixture", "meme-product"):
+        for other in ("mmjsd", "mopoe"):
+            found = [three_lead(run, other, what) for what in THREE]
+            body.append([f"{labels[run]}, less {labels[other]}", *(points(ahead) for ahead in found)])
+    return table(["points", *THREE], body, caption="95 % intervals of the difference, seeds paired")
+
+
+def points(ahead: Summary | None) -> str | None:
+    """An interval of a difference of shares, in points."""
+    return ahead and f"{100 * ahead.low:+.1f} to {100 * ahead.high:+.1f}"
 
 
 def level(name: str, *paths: str) -> Summary | None:

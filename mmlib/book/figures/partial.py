@@ -29,8 +29,15 @@ LABELS = {
 FULL = {"mmvae": "mmvae-elbo"}  # recipes of all pairs that are called otherwise
 SHARES = (0.0625, 0.125, 0.25, 0.5, 1.0)
 KINDS = {"hand": "hand always present", "street": "street always present", "split": "one or the other"}
+BASELINES = {  # of all pairs, under the judges of Table 6
+    "MEME": "hand-street-meme",
+    "MVAE": "hand-street-mvae-judged",
+    "MMVAE, Gaussian": "hand-street-mmvae-normal",
+    "MMVAE, Laplace": "hand-street-mmvae-elbo-judged",
+}
 LATENT = ("latent_accuracy/hand/sample", "latent_accuracy/street/sample")
 CURVES = {"cross-coherence": CROSS, "latent accuracy": LATENT}
+INFORMATION = ("mutual_information/hand/hand", "mutual_information/street/street")
 INK = {"pair": "0.25", "hand": colour("hand"), "street": colour("street")}
 
 
@@ -155,7 +162,12 @@ def curves(what: str) -> list[Axes]:
                         [share] * 2, [summary.low, summary.high], color=colour(model), alpha=0.4, linewidth=3
                     )
         ax.set_title(title)
-    axes[0].set_ylabel(f"{what}, mean of two")
+    return _against_shares(axes, f"{what}, mean of two")
+
+
+def _against_shares(axes: Sequence[Axes], ylabel: str) -> list[Axes]:
+    """The axis of the share of pairs, and a legend."""
+    axes[0].set_ylabel(ylabel)
     finish(axes, SHARES, "share of pairs, f")
     for ax in axes:
         ax.set_xticks(SHARES, ["1/16", "1/8", "1/4", "1/2", "1"])
@@ -182,6 +194,13 @@ SIDE_BY_SIDE = {  # column -> kind and ending of the recipe
 }
 
 
+BESIDE = {  # how `paired_only_curves` draws the first of them
+    "pairs and partial rows": {"color": "black", "marker": "o"},
+    "pairs alone, as many steps": {"color": "#882255", "marker": "s", "linestyle": "--"},
+    "pairs alone, as many epochs": {"color": "#44aa99", "marker": "v", "linestyle": ":"},
+}
+
+
 def recipes_beside(*columns: str, share: float = 0.25) -> list[str]:
     """The recipes of `side_by_side`."""
     chosen = [SIDE_BY_SIDE[column] for column in columns]
@@ -194,6 +213,66 @@ def side_by_side(*columns: str, share: float = 0.25) -> Table:
     body = [[LABELS[model], *(next(found) for _ in columns)] for model in models()]
     caption = f"Cross-coherence, mean of both directions, f = {share:g}, SPLIT, per cent, mean ± sd (seeds)"
     return table(["", *columns], body, caption=caption)
+
+
+def recipes_paired_only(shown: Sequence[str] = ("meme", "mvae")) -> list[str]:
+    """The recipes of `paired_only_curves`, once."""
+    ways = [SIDE_BY_SIDE[column] for column in BESIDE]
+    return list(
+        dict.fromkeys(
+            recipe(model, kind, f, ending) for model in shown for kind, ending in ways for f in SHARES
+        )
+    )
+
+
+def paired_only_curves(shown: Sequence[str] = ("meme", "mvae")) -> list[Axes]:
+    """Cross-coherence against the share of pairs, with partial rows and without: a panel for each model.
+
+    At f = 1 there are no partial rows, and the three lines meet.
+    """
+    _, axes = panels(len(shown), height=2.7, sharey=True)
+    for ax, model in zip(axes, shown, strict=True):
+        for column, style in BESIDE.items():
+            kind, ending = SIDE_BY_SIDE[column]
+            found = {share: recorded(recipe(model, kind, share, ending), *CROSS) for share in SHARES}
+            draw_line(ax, column, found, style)
+        ax.set_title(LABELS[model])
+    return _against_shares(axes, "cross-coherence, mean of two")
+
+
+def pseudo_samples(numbers: Sequence[int] = (1, 10, 100)) -> list[Axes]:
+    """Cross-coherence and latent accuracy of MEME against its number of pseudo-samples, f = 1/4, SPLIT."""
+    _, axes = panels(2, height=2.5, sharey=True)
+    ways = zip((*CROSS, *LATENT), ("street", "hand", "hand", "street"), strict=True)
+    for i, (path, name) in enumerate(ways):
+        found = {number: recorded(pseudo_recipe(number), path) for number in numbers}
+        draw_line(axes[i // 2], f"to {name}" if i < 2 else name, found, look(name))
+    for ax, title in zip(axes, CURVES, strict=True):
+        ax.set(title=title, ylim=(0, 1.02))
+    axes[0].set_ylabel("share of test items")
+    finish(axes, numbers, "number of pseudo-samples, P")
+    axes[1].legend(fontsize="small")
+    return list(axes)
+
+
+def pseudo_recipe(number: int) -> str:
+    """The recipe of MEME with that many pseudo-samples, f = 1/4, SPLIT."""
+    return f"hand-street-meme-pseudo-{number}"
+
+
+def information(kind: str = "split") -> Table:
+    """The score of Table 6 against the share of pairs: of reconstructions, in hundredths of a nat."""
+    names = {"hand": INFORMATION[0], "street": INFORMATION[1]}
+    body = []
+    for label, full in BASELINES.items():
+        for name, path in names.items():
+            fewer = [recipe(label.lower(), kind, share) for share in SHARES[-2::-1]]
+            known = [each for each in (full, *fewer) if each in RECIPES]
+            found = [recorded(each, path) for each in known]
+            body.append([f"{label}, {name}", *found, *[None] * (len(SHARES) - len(found))])
+    header = [f"f = {share:g}" for share in reversed(SHARES)]
+    caption = f"Hundredths of a nat, {KINDS[kind]}, test split, mean ± sd (seeds)"
+    return table(["reconstructions of", *header], body, caption=caption)
 
 
 def gain(better: tuple, worse: tuple, paths: Sequence[str] = CROSS) -> Summary | None:
