@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmlib.book import cub_captions, ledger
+from mmlib.book import ledger
 from mmlib.book.figures.recorded import draw_line, finish, recorded
 from mmlib.book.ledger_rule import SEEDS
 from mmlib.metrics.captions import generated_pair
@@ -243,36 +243,6 @@ def half_way(name: str, path: str) -> Summary | None:
     return summarise([value - sum(ends) / 2 for value in found.values])
 
 
-# --- real captions --------------------------------------------------------------------------------------------------
-
-
-def real_captions() -> Table:
-    """What is recorded of the captions of CUB."""
-    found = cub_captions.recorded()
-    body = [[name, f"{value:,}"] for name, value in found["counts"].items()]
-    body += [[f"nearest to `{word}`", ", ".join(near)] for word, near in found["nearest words"].items()]
-    for convention, pairs in found["agreement"].items():
-        body += [[f"two captions of {label}, {convention}", f"{value:.3f}"] for label, value in pairs.items()]
-    recipe_ = ", ".join(f"{key} {value}" for key, value in found["recipe"].items() if key != "command")
-    caption = f"Captions of CUB, measured {found['date']} by `{found['recipe']['command']}` ({recipe_})"
-    return table(["CUB", "measured"], body, text=["measured"], caption=caption)
-
-
-def real_codes() -> Table:
-    """What a VAE makes of the captions of CUB, beside models that only count words."""
-    found = cub_captions.recorded().get("codes")
-    if found is None:
-        return table(["CUB, test classes", "measured"], [["a VAE of captions", "not measured yet"]])
-    body = [[f"nats a word: {name}", f"{value:.2f}", None] for name, value in found["nats a word"].items()]
-    body += [
-        [f"nearer than another class: {name}", *(f"{pairs[end]:.0%}" for end in ("one picture", "one class"))]
-        for name, pairs in found["nearer"].items()
-    ]
-    recipe_ = ", ".join(f"{key} {value}" for key, value in found["recipe"].items() if key != "command")
-    caption = f"Measured {found['date']} by `{found['recipe']['command']}` ({recipe_}); {found['hardware']}"
-    return table(["CUB, test classes", "captions, or of one picture", "of one class"], body, caption=caption)
-
-
 # --- networks -------------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +344,17 @@ def best_captions(judges, images: Tensor, symbols: Tensor, rows: int = 500) -> T
         )
     )
     return symbols[torch.cat([(part @ y.T).argmax(1) for part in x.split(rows)])]
+
+
+def best_of_own(judges, split, rows: Tensor) -> Tensor:
+    """For each row, by number, the best-scoring of all captions of its own picture, whitened: int64 [N, L]."""
+    said, number = split.items["caption"], split.original("image", rows)
+    known = said.original.unique()  # as many captions of each picture, in any order
+    ten = said.values[said.original.argsort(stable=True)].unflatten(0, (len(known), -1))
+    ten = ten[torch.searchsorted(known, number)]  # [N, 10, L]
+    images = split.batch(rows)["image"].repeat_interleave(ten.shape[1], 0)
+    best = judges.correlation(images, ten.flatten(0, 1), "whitened").unflatten(0, ten.shape[:2]).argmax(1)
+    return ten[torch.arange(len(ten)), best]
 
 
 def conventions(judges, images: Tensor, sets: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
