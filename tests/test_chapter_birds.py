@@ -4,9 +4,10 @@ import pytest
 import torch
 import yaml
 
-from mmlib.book import cub_captions
+from mmlib.book import cub_captions, speed
 from mmlib.book.figures import birds as figures
 from mmlib.book.figures import birds_real
+from mmlib.data import load
 from mmlib.data.core import Items, PairedSplit
 from mmlib.data.cub_files import CubPicture
 from mmlib.data.vocabulary import Vocabulary
@@ -234,3 +235,10 @@ def test_the_command_writes_the_file(pictures, tmp_path, monkeypatch):
         and found["source"] == "made"
         and set(found["agreement"]) == {"whitened", "official"}
     )
+
+
+def test_steps_are_timed_beside_the_first(cache):
+    data = load("birds", cache=cache, train=100, validation=30, test=30, captions=2)
+    lines = str(speed.live_steps({"MVAE": "birds-mvae", "JMVAE": "birds-jmvae"}, data, 1)).splitlines()
+    assert "| a training step | ms of one core | times MVAE's |" in lines
+    assert lines[-2].startswith("| MVAE |") and lines[-2].endswith("| 1.0 |") and len(lines) == 4

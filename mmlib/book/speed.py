@@ -4,12 +4,7 @@ import statistics
 import time
 from collections.abc import Mapping
 
-import torch
-
 from mmlib.files import REPOSITORY, read_yaml
-from mmlib.plots.results import Table, table
-from mmlib.runs import build, recipes
-from mmlib.seeding import generator
 
 SPEED = REPOSITORY / "data" / "speed.yaml"
 
@@ -20,11 +15,17 @@ def measured(table: str) -> tuple[list[dict], str]:
     return (found["rows"], f"{found['hardware']}, {found['date']}") if found else ([], "")
 
 
-def live_steps(names: Mapping[str, str], data, steps: int = 5) -> Table:
-    """Processor milliseconds of a training step of some recipes, label -> name, as they are now, and beside the first.
+def live_steps(names: Mapping[str, str], data, steps: int = 5):
+    """Processor milliseconds of a training step of some recipes, label -> name, as they are now, as a `Table`.
 
     The median of ``steps`` steps on one batch of the recipe's size, after one that does not count.
     """
+    import torch  # here, since pages that only read the file do without
+
+    from mmlib.plots.results import table
+    from mmlib.runs import build, recipes
+    from mmlib.seeding import generator
+
     body: list[list[object]] = []
     for label, name in names.items():
         recipe, spent = recipes.get(name), []
