@@ -4,8 +4,11 @@ import pytest
 import torch
 import yaml
 
-from mmlib.book import cub_captions
+from mmlib.book import cub_captions, speed
 from mmlib.book.figures import birds as figures
+from mmlib.book.figures import birds_real
+from mmlib.data import load
+from mmlib.data.core import Items, PairedSplit
 from mmlib.data.cub_files import CubPicture
 from mmlib.data.vocabulary import Vocabulary
 from mmlib.metrics import CaptionJudges, Projection, cca_score
@@ -17,6 +20,7 @@ def run(seed, value):
     """A result whose every score is a value, but for the pairs that bracket it."""
     ways = {"image": {"caption": value}, "caption": {"image": value}}
     scores = {"real": 0.6, "shuffled": 0.0, "joint": value / 2, "cross": ways}
+    scores["synergy"] = {"caption": value, "image": value}
     true = {
         "real": 1.0,
         "shuffled": 0.2,
@@ -39,6 +43,15 @@ def test_every_row_has_its_recipe():
     for model in figures.PARTLY:
         assert RECIPES[figures.partly(model, 0.25)].data_options == {"paired": 0.25}
         assert not RECIPES[figures.partly(model, 1)].data_options
+    rows = figures.rows_of_table_5()
+    assert len(rows) == len(set(rows)) == 3 + 2 * 9 + 1
+    always = {"image": {"always": "image"}, "caption": {"always": "caption"}, "split": {}}
+    for model, scheme, f in rows:
+        options = {"paired": f} | always[scheme] if f < 1 else {}
+        assert RECIPES[figures.partly(model, f, scheme)].data_options == options
+    assert {figures.partly(*row) for row in [(m, f, s) for m, s, f in rows]} == {
+        name for name in RECIPES if RECIPES[name].source.startswith("Joy") and name.startswith("birds")
+    } | {"birds-mvae", "birds-mmvae-iwae"}
 
 
 def test_tables_have_a_dash_where_nothing_is_recorded(files):
@@ -56,8 +69,48 @@ def test_tables_have_a_dash_where_nothing_is_recorded(files):
     assert "| shuffled pairs | – | 20 | – | – | – |" in lines
     files["birds-meme-split-0.25"] = [run(0, 0.3)]
     lines = str(figures.table_5()).splitlines()
-    assert "| MEME, f = 0.25 | 0.031 | 0.30 (1) | 0.047 | 0.30 (1) |" in lines
-    assert "| MMVAE, f = 0.25 | – | – | – | – |" in lines
+    assert "| MEME, f = 0.25, one or the other | 0.031 | 0.30 (1) | 0.047 | 0.30 (1) |" in lines
+    assert not any(line.startswith("| MMVAE") for line in lines)
+    assert "| real pairs | – | 0.60 | – | 0.60 |" in lines
+    lines = str(figures.table_whitened()).splitlines()
+    assert f"| MVAE |{' 0.15 [0.15, 0.15] (3) |'}{' 0.30 [0.30, 0.30] (3) |' * 4}" in lines
+    assert f"| real pairs |{' 0.60 |' * 5}" in lines
+    lines = str(figures.table_2(100, figures.SYNERGY)).splitlines()
+    assert "| MVAE | 0.001 | 0.30 [0.30, 0.30] (3) | -0.002 | 0.30 [0.30, 0.30] (3) |" in lines
+
+
+def test_meme_is_held_against_mvae_where_it_is_least_ahead(files):
+    rows = [(scheme, f) for scheme in figures.SCHEMES for f in (*figures.SHARES, 1)]
+    for scheme, f in rows:
+        for model, value in (("MEME", 0.5), ("MVAE", 0.2)):
+            files[figures.partly(model, f, scheme)] = [run(seed, value) for seed in range(3)]
+    assert figures.above_mvae().mean == pytest.approx(0.3)
+    files["birds-meme-caption-0.125"] = [run(seed, 0.1) for seed in range(3)]
+    assert figures.above_mvae().mean == pytest.approx(-0.1)
+    labels = [line.get_label() for line in figures.figure_6()[0].lines]
+    assert "MEME, captions always" in labels
+    for f in figures.SHARES:
+        files.pop(f"birds-meme-caption-{f:g}")
+    assert "MEME, captions always" not in [line.get_label() for line in figures.figure_6()[0].lines]
+    assert figures.above_mvae() is None
+
+
+def test_the_best_of_a_bird_s_own_captions_is_one_of_them():
+    """Two birds, two captions each, in mixed order; the score is the first symbol, of the second bird less it."""
+    values = torch.tensor([[5, 1], [3, 1], [7, 1], [4, 1]])
+    number = torch.tensor([9, 8, 8, 9])
+    split = PairedSplit(
+        {"image": Items(torch.tensor([[1.0], [-1.0]]), torch.zeros(2).long(), torch.tensor([8, 9])),
+         "caption": Items(values, torch.zeros(4).long(), number, 8)},
+        {"image": torch.tensor([0, 1, 0]), "caption": torch.tensor([1, 0, 2])}, torch.zeros(3).long(),
+    )  # fmt: skip
+
+    class Judges:
+        def correlation(self, images, symbols, convention):
+            return images[:, 0] * symbols[:, 0]
+
+    found = figures.best_of_own(Judges(), split, torch.arange(3))
+    assert found[:, 0].tolist() == [7, 4, 7]
 
 
 def test_a_claim_wants_three_seeds(files):
@@ -136,15 +189,55 @@ def test_what_is_recorded_holds_no_caption_and_names_its_recipe():
     assert found["recipe"]["command"] == "python -m mmlib.book.cub_captions"
     assert found["counts"]["captions"] == 10 * found["counts"]["pictures"] == 117_880
     assert all(" " not in word for near in found["nearest words"].values() for word in near)
-    assert "117,880" in str(figures.real_captions())
+    assert "117,880" in str(birds_real.real_captions())
+
+
+def test_a_vae_of_captions_is_held_against_counting(pictures):
+    options = {"steps": 40, "batch_size": 16, "width": 0.1, "latent_dim": 4, "rows": 20, "k": 2}
+    found = cub_captions.caption_codes(pictures, **options)
+    nats = found["nats a word"]
+    assert nats["VAE"] >= nats["VAE, 2 draws"] and nats["words at their place"] < nats["words as such"]
+    assert set(found["nearer"]) == {"codes, untrained", "codes", "words in common, rare ones count more"}
+
+
+def test_counting_gives_the_entropy_of_a_chain():
+    """Symbols 3 and 4 in turn, 3 first, and an end: all is certain after a word, and nothing but the end without."""
+    chain = torch.tensor([[3, 4] * 4 + [2, 1]]).repeat(500, 1)
+    nats = cub_captions.counted_nats(chain, chain[:1], 5, a=1e-6)
+    assert nats["words at their place"] < 0.01
+    after = -(3 / 9 * torch.tensor(3 / 4).log() + 1 / 9 * torch.tensor(1 / 4).log())
+    share = torch.tensor([4 / 9, 4 / 9, 1 / 9])
+    assert nats["words as such"] == pytest.approx(float(-(share * share.log()).sum()), abs=0.01)
+    assert nats["words after a word"] == pytest.approx(float(after), abs=0.01)
+
+
+def test_nearer_counts_ties_half_and_leaves_the_own_picture_out_of_the_class():
+    distances = torch.tensor([[0.0, 9.0, 5.0], [9.0, 0.0, 5.0], [5.0, 5.0, 5.0]])
+    found = cub_captions.nearer(distances, torch.tensor([1, 1, 2]))
+    assert found == {"one picture": pytest.approx((1 + 1 + 0.5) / 3, abs=1e-3), "one class": 0}
 
 
 def test_the_command_writes_the_file(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(cub_captions, "read_cub", lambda root: (pictures, "made"))
-    cub_captions.main(tmp_path / "found.yaml", size=8, epochs=1, k=1)
+    small = {"steps": 2, "batch_size": 4, "width": 0.1, "latent_dim": 4, "rows": 20, "k": 2}
+    cub_captions.main("codes", tmp_path / "found.yaml", **small)
+    cub_captions.main("words", tmp_path / "found.yaml", size=8, epochs=1, k=1)
+    monkeypatch.setattr(
+        cub_captions, "recorded", lambda: yaml.safe_load((tmp_path / "found.yaml").read_text())
+    )
+    assert (
+        "nats a word: VAE" in str(birds_real.real_codes()) and "The VAE spends" in birds_real.told_of_codes()
+    )
     found = yaml.safe_load((tmp_path / "found.yaml").read_text())
     assert (
         found["recipe"]["size"] == 8
         and found["source"] == "made"
         and set(found["agreement"]) == {"whitened", "official"}
     )
+
+
+def test_steps_are_timed_beside_the_first(cache):
+    data = load("birds", cache=cache, train=100, validation=30, test=30, captions=2)
+    lines = str(speed.live_steps({"MVAE": "birds-mvae", "JMVAE": "birds-jmvae"}, data, 1)).splitlines()
+    assert "| a training step | ms of one core | times MVAE's |" in lines
+    assert lines[-2].startswith("| MVAE |") and lines[-2].endswith("| 1.0 |") and len(lines) == 4

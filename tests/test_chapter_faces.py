@@ -45,6 +45,7 @@ def run(seed, code, way, share=0.2):
         "latent_precision": {view: each(code) for view in views},
         "generation_precision": {a: {b: each(way) for b in ("image", "text")} for a in views},
         "real_precision": {"image": each(0.9), "text": each(1.0)},
+        "joint_precision": {"mean": {"value": 0.1}},
         "well_formed": dict.fromkeys((*views, "prior"), 0.25),
         "string_agreement": dict.fromkeys((*views, "shuffled"), 0.5),
     }
@@ -54,6 +55,7 @@ def run(seed, code, way, share=0.2):
 def test_every_row_has_its_recipe():
     assert {RECIPES[name].dataset for name in figures.RECIPES.values()} == {"faces"}
     assert set(figures.RECIPES.values()) == {name for name in RECIPES if name.startswith("faces-")}
+    assert set(figures.TENK.values()) == {name for name in RECIPES if name.startswith("celeba10k-")}
 
 
 def test_one_of_the_sixteen_strings_of_table_15_is_well_formed():
@@ -89,6 +91,21 @@ def test_tables_have_a_dash_where_nothing_is_recorded(files):
     lines = str(figures.written()).splitlines()
     assert f"| mmJSD |{' 25 [25, 25] (3) | 50 [50, 50] (3) |' * 3} 25 [25, 25] (3) |" in lines
     assert "| another face's string | – | 50 | – | 50 | – | 50 | – |" in lines
+
+
+def test_runs_on_photographs_have_a_table_of_their_own_and_the_prior_no_chance(files):
+    files["celeba10k-mmjsd-styles"] = [run(0, 0.5, 0.3)]
+    lines = str(figures.means(figures.CODES | figures.PRIOR, {}, recipes=figures.TENK)).splitlines()
+    assert f"| mmJSD |{' 0.50 (1) |' * 3} 0.10 (1) |" in lines and "| MVAE | – | – | – | – |" in lines
+    assert f"| chance |{' 0.20 |' * 3} – |" in lines
+    assert "| chance | – | – | – |" in str(figures.means(figures.CODES, {})).splitlines()
+
+
+def test_recorded_attributes_are_drawn_for_models_that_have_them(files):
+    files["faces-mmjsd-styles"] = [run(0, 0.5, 0.3), run(1, 0.7, 0.3)]
+    first, second = figures.recorded_bars({"probe": CODES[0], "text": WAYS[0]})
+    assert [len(ax.lines) for ax in (first, second)] == [1, 1] and first.get_title() == "probe"
+    assert set(first.lines[0].get_ydata()) == {0.6} and set(second.lines[0].get_ydata()) == {0.3}
 
 
 def test_a_claim_wants_three_seeds_of_all(files):

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmlib.data import load
+from mmlib.distributions import Diagonal, Mixture
 from mmlib.metrics import (
     cross_correlation,
     evaluate,
@@ -13,6 +14,7 @@ from mmlib.metrics import (
     fit_caption_judges,
     surest_captions,
 )
+from mmlib.metrics.captions import picture_relatedness
 
 pytest.importorskip("gensim")
 SMALL = {"train": 400, "validation": 60, "test": 60, "captions": 3}
@@ -35,6 +37,7 @@ class Oracle(nn.Module):
         super().__init__()
         self.modalities = nn.ModuleDict({"image": nn.Identity(), "caption": nn.Identity()})
         self.rows, self.classes, self.shift = split.batch(), classes, shift
+        self.number = split.original("image", torch.arange(len(split)))
 
     def answer(self, rows):
         rows = (rows + self.shift) % len(self.rows["image"])
@@ -48,6 +51,14 @@ class Oracle(nn.Module):
         same = (self.rows[name][None] == batch[name][:, None]).flatten(2).all(-1)
         made = self.answer(same.int().argmax(1))
         return {name: made[name] for name in to}
+
+    def posterior(self, batch, given):
+        """Codes are row numbers, a picture's that of its partner."""
+        (name,) = given
+        rows = (self.rows[name][None] == batch[name][:, None]).flatten(2).all(-1).int().argmax(1)
+        number = self.number[(rows + self.shift * (name == "image")) % len(self.number)]
+        loc = F.one_hot(number - self.number.min()).float()[None]
+        return Mixture(Diagonal(loc, torch.ones_like(loc)), torch.zeros(loc.shape[:2]))
 
     def sample(self, n, generator=None):
         rows = torch.randint(len(self.rows["image"]), (n,), generator=generator)
@@ -86,6 +97,14 @@ def test_captions_are_held_against_the_grammar_and_the_pictures(reports):
     assert true["told"]["value"] > true["shuffled"]["value"] + 0.1
     assert true["joint"]["value"] > false["joint"]["value"] + 0.1
     assert true["real"]["clusters"] == 60 and true["real"]["n"] == 180  # three captions a picture
+
+
+def test_codes_of_one_picture_are_nearer_where_the_model_knows(data, reports):
+    knows, guesses = (report["relatedness"]["image,caption"] for report in reports)
+    assert knows["value"] > 0.9  # not 1: two birds may have the same caption
+    assert 0.4 < guesses["value"] < 0.6 and (knows["n"], knows["clusters"]) == (180, 60)
+    few = picture_relatedness(Oracle(data.test, 79), data.test, 20)
+    assert few["n"] == 20
 
 
 def test_a_report_prints_what_it_holds(reports):

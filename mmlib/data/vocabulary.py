@@ -20,7 +20,10 @@ SPECIAL = ("<unknown>", "<padding>", "<end>")
 
 
 def tokens(caption: str) -> list[str]:
-    """Words in lower case and signs of punctuation, one by one: ``"It's red."`` gives it, ', s, red and a full stop."""
+    """Words in lower case and signs of punctuation, one by one: ``"It's red."`` gives it, ', s, red and a full stop.
+
+    Our choice: the released code of Shi et al. 2019 takes the tokens of NLTK, "it" and "'s", in upper and lower case.
+    """
     return re.findall(r"\w+|[^\w\s]", caption.lower())
 
 

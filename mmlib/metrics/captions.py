@@ -23,6 +23,7 @@ from mmlib.data.core import SPLITS
 from mmlib.data.grammar import ATTRIBUTES, agreement
 from mmlib.data.vocabulary import END, Vocabulary
 from mmlib.metrics.cca import COMPONENTS, CONVENTIONS, Projection, cca_score, fit_cca
+from mmlib.metrics.codes import relatedness, unimodal_posteriors, wasserstein
 from mmlib.metrics.estimates import estimate
 from mmlib.metrics.sentences import (
     main_direction,
@@ -32,7 +33,7 @@ from mmlib.metrics.sentences import (
     without,
     word_vectors,
 )
-from mmlib.metrics.split import batches_of, observing
+from mmlib.metrics.split import batches_of, observing, whole_rows
 
 VERSION = 2  # change it when fitting changes, so that nothing old is read from the cache
 NAMES = ("image", "caption")
@@ -263,7 +264,8 @@ def evaluate_captions(
         ``parse_rate`` of captions, ``real``, ``prior`` and generated given ``image``, ``caption`` or ``all``; and
         ``attribute_agreement``: ``real``, ``shuffled``; ``caption[given]`` of captions generated, with the picture;
         ``image[given]`` of real captions, with what a linear map tells of features generated; ``told`` the same of real
-        features, as good as that gets; ``joint`` of captions with features, both from the prior.
+        features, as good as that gets; ``joint`` of captions with features, both from the prior. And ``relatedness``,
+        see `picture_relatedness`.
 
     Raises:
         ValueError: if a modality has another name, or no row observes both.
@@ -325,7 +327,21 @@ def evaluate_captions(
         made = generated_pair(model, min(batch_size, samples - first), (), generator)
         compare(made["image"], made["caption"], "joint")
         judge(made["caption"], made["image"], "joint", parsed="prior")
-    return _nested(table | {path: estimate(torch.cat(values)) for path, values in scores.items()})
+    table |= {path: estimate(torch.cat(values)) for path, values in scores.items()}
+    table["relatedness", "image,caption"] = picture_relatedness(model, split, max_rows or 1000)
+    return _nested(table)
+
+
+def picture_relatedness(model, split, max_rows: int = 1000) -> dict:
+    """How often the code of a picture is nearer to that of a caption of its own than to that of another's.
+
+    The share that `mmlib.metrics.relatedness` gives, of all pairs of the first ``max_rows`` rows that observe both, by
+    the distance of `mmlib.metrics.wasserstein`; pairs of one picture are related. Source: Joy et al. 2022, Figure 8.
+    """
+    posteriors, _ = unimodal_posteriors(model, split, max_rows)
+    number = split.original("image", whole_rows(split, list(NAMES))[:max_rows]).cpu()
+    nearer = relatedness(wasserstein(posteriors["image"], posteriors["caption"]), number)[2]
+    return {"value": nearer, "se": None, "n": len(number), "clusters": len(number.unique())}
 
 
 def _nested(table: Mapping[tuple[str, ...], dict]) -> dict:

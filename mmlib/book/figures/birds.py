@@ -8,14 +8,16 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mmlib.book import cub_captions, ledger
-from mmlib.book.figures.recorded import recorded
+from mmlib.book import ledger
+from mmlib.book.figures.recorded import draw_line, finish, recorded
 from mmlib.book.ledger_rule import SEEDS
 from mmlib.metrics.captions import generated_pair
 from mmlib.metrics.cca import CONVENTIONS
 from mmlib.plots.captions import captioned
 from mmlib.plots.results import Table, table
-from mmlib.plots.style import panels
+from mmlib.plots.style import look, panels
+from mmlib.runs import results
+from mmlib.runs.recipes import RECIPES
 from mmlib.summary import Summary, summarise
 
 MODELS = {
@@ -32,7 +34,14 @@ COLUMNS = {
     "image to caption": ("img-to-cap", TO_CAPTION),
     "caption to image": ("cap-to-img", TO_IMAGE),
 }
+SYNERGY = {
+    "both to caption": ("synergy-cap", "synergy/caption"),
+    "both to image": ("synergy-img", "synergy/image"),
+}
 PARTLY = {"MEME": "meme", "MMVAE": "mmvae-iwae", "MVAE": "mvae"}  # rows of MEME's Table 5
+SCHEMES = {"split": "one or the other", "image": "images always", "caption": "captions always"}
+SHARES = (0.5, 0.25, 0.125)
+WAYS = {"i-to-c": TO_CAPTION, "c-to-i": TO_IMAGE}  # start of the id of a column in print -> ours
 
 
 def recipe(model: str, share: int = 100) -> str:
@@ -40,10 +49,10 @@ def recipe(model: str, share: int = 100) -> str:
     return f"birds-{MODELS[model]}" if share == 100 else f"birds-{share}-{MODELS[model]}"
 
 
-def partly(model: str, paired: float) -> str:
-    """The recipe of a row of MEME's table: all pairs, or a share of them and the rest split."""
+def partly(model: str, paired: float, scheme: str = "split") -> str:
+    """The recipe of a row of MEME's table: all pairs, or a share of them and the rest as a scheme has it."""
     name = f"birds-{PARTLY[model]}"
-    return name if paired == 1 else f"{name}-split-{paired:g}"
+    return name if paired == 1 else f"{name}-{scheme}-{paired:g}"
 
 
 def score(end: str, convention: str = "official") -> str:
@@ -70,23 +79,59 @@ def bracket(path: str) -> Summary | None:
     return next((found for found in every if found is not None), None)
 
 
-def table_2(share: int, convention: str = "official") -> Table:
+def _brackets(score_of: Sequence[str], before: int = 1) -> list[list[object]]:
+    """Rows of real and of shuffled test pairs for some conventions, one column each, ``before`` empty ones ahead."""
+    found = {
+        end: [bracket(score(end, convention)) for convention in score_of] for end in ("real", "shuffled")
+    }
+    texts = {end: [None if x is None else f"{x.mean:.2f}" for x in row] for end, row in found.items()}
+    return [
+        [f"{end} pairs", *(part for x in row for part in [*[None] * before, x])] for end, row in texts.items()
+    ]
+
+
+def _printed(model: str, share: int, column: str, book: ledger.Ledger) -> str | None:
+    """A cell of Table 2 of Shi et al. 2021; there is no JMVAE with all of the data."""
+    row = f"{model.lower()}-{share}"
+    known = row in book.exhibits["rbc-table-2"].rows
+    text = ledger.printed("rbc-table-2", row, column, book).split()[0] if known else "-"
+    return None if text == "-" else text
+
+
+def table_2(share: int, columns: Mapping[str, tuple[str, str]] = COLUMNS) -> Table:
     """Table 2 of Shi et al. 2021, all or a fifth of the data: each column as printed, and ours beside it."""
     book, body = ledger.read(), []
     for model in MODELS:
         line: list[object] = [model]
-        for printed, end in COLUMNS.values():
-            row = f"{model.lower()}-{share}"
-            known = row in book.exhibits["rbc-table-2"].rows  # with all of the data there is no JMVAE
-            text = ledger.printed("rbc-table-2", row, printed, book).split()[0] if known else None
-            line += [text, interval(recorded(recipe(model, share), score(end, convention)))]
+        for column, end in columns.values():
+            line += [
+                _printed(model, share, column, book),
+                interval(recorded(recipe(model, share), score(end))),
+            ]
         body.append(line)
-    for label, end in (("real pairs", "real"), ("shuffled pairs", "shuffled")):
-        found = bracket(score(end, convention))
-        body.append([label, *[None, None if found is None else f"{found.mean:.2f}"] * len(COLUMNS)])
-    header = [head for name in COLUMNS for head in (f"{name}, printed", "here")]
-    caption = f"{share} % of the data, {convention} convention. Printed: CUB; here: `birds`, mean [interval] (seeds)"
+    body += _brackets(["official"] * len(columns))
+    header = [head for name in columns for head in (f"{name}, printed", "here")]
+    caption = (
+        f"{share} % of the data, official convention. Printed: CUB; here: `birds`, mean [interval] (seeds)"
+    )
     return table(["correlation", *header], body, caption=caption)
+
+
+def table_whitened(share: int = 100) -> Table:
+    """The same scores of ours under the whitened convention."""
+    columns = COLUMNS | SYNERGY
+    body = [
+        [
+            model,
+            *(
+                interval(recorded(recipe(model, share), score(end, "whitened")))
+                for _, end in columns.values()
+            ),
+        ]
+        for model in MODELS
+    ]
+    body += _brackets(["whitened"] * len(columns), before=0)
+    return table([f"whitened, {share} %", *columns], body)
 
 
 def truth() -> Table:
@@ -114,20 +159,66 @@ def truth() -> Table:
 
 
 def table_5() -> Table:
-    """A part of Table 5 of Joy et al. 2022: all pairs, and a quarter of them with one or the other of the rest."""
+    """Table 5 of Joy et al. 2022, the rows of which we have recorded something, between real and shuffled pairs."""
     book, body = ledger.read(), []
-    for model, name in PARTLY.items():
-        for paired in (1, 0.25):
-            line: list[object] = [f"{model}, f = {paired:g}"]
-            for way, end in (("i-to-c", TO_CAPTION), ("c-to-i", TO_IMAGE)):
-                row = f"{name.split('-')[0]}-{'image' if name.startswith('mmvae') else 'split'}"
-                text = ledger.printed("meme-table-5", row, f"{way}-{paired:g}", book)
-                line += [None if text == "-" else text.split()[0]]
-                line += [interval(recorded(partly(model, paired), score(end)))]
+    for model, scheme, paired in rows_of_table_5():
+        line: list[object] = [f"{model}, f = {paired:g}" + (f", {SCHEMES[scheme]}" if paired < 1 else "")]
+        row = f"{PARTLY[model].split('-')[0]}-{scheme.replace('caption', 'captions')}"
+        for way, end in WAYS.items():
+            known = row in book.exhibits["meme-table-5"].rows
+            text = ledger.printed("meme-table-5", row, f"{way}-{paired:g}", book) if known else "-"
+            line += [None if text == "-" else text.split()[0]]
+            line += [interval(recorded(partly(model, paired, scheme), score(end)))]
+        if any(line[2::2]):
             body.append(line)
+    body += _brackets(["official"] * len(WAYS))
     header = ["correlation", "image to caption, printed", "here", "caption to image, printed", "here"]
     return table(
         header, body, caption="Printed: CUB, ground truth 0.106; here: `birds`, mean [interval] (seeds)"
+    )
+
+
+def rows_of_table_5() -> list[tuple[str, str, float]]:
+    """Model, scheme and share of each row for which there is a recipe; with all pairs there is no scheme."""
+    found = []
+    for model in PARTLY:
+        found.append((model, "image", 1.0))
+        found += [(model, s, f) for s in SCHEMES for f in SHARES if partly(model, f, s) in RECIPES]
+    return found
+
+
+def figure_6() -> Sequence[Axes]:
+    """Figure 6 of Joy et al. 2022: our correlations against the share of pairs, model by model and scheme by scheme."""
+    _, axes = panels(2, height=2.8)
+    for ax, end in zip(axes, WAYS.values(), strict=True):
+        for model in ("MEME", "MVAE"):
+            for scheme, line in zip(SCHEMES, ("-", "--", ":"), strict=True):
+                found = {f: recorded(partly(model, f, scheme), score(end)) for f in (*SHARES[::-1], 1)}
+                if not any(found[f] for f in SHARES):
+                    continue  # all pairs are the same for every scheme
+                style = look(PARTLY[model]) | {"linestyle": line}
+                draw_line(ax, f"{model}, {SCHEMES[scheme]}", found, style)
+        for pairs in ("real", "shuffled"):
+            level_ = bracket(score(pairs))
+            if level_ is not None:
+                ax.axhline(level_.mean, color="0.6", linewidth=0.8)
+        ax.set(title=" to ".join(end.split("/")[1:]), ylabel="correlation")
+    return finish(axes, (*SHARES[::-1], 1), "share of pairs, $f$")
+
+
+def above_mvae() -> Summary | None:
+    """How far MEME's correlation is above MVAE's where it is least so, seed by seed: every share, scheme and way."""
+    runs = [
+        [{run["seed"]: run for run in results.load(partly(model, f, s))} for model in ("MEME", "MVAE")]
+        for s in SCHEMES
+        for f in (*SHARES, 1)
+    ]
+    seeds = sorted(set.intersection(*(set(found) for pair in runs for found in pair)))
+    if len(seeds) < SEEDS:
+        return None
+    paths = [f"test/{score(end)}" for end in WAYS.values()]
+    return summarise(
+        [min(results.value(a[i], p) - results.value(b[i], p) for a, b in runs for p in paths) for i in seeds]
     )
 
 
@@ -152,21 +243,6 @@ def half_way(name: str, path: str) -> Summary | None:
         return None
     ends = [recorded(name, f"attribute_agreement/{end}").mean for end in ("shuffled", "real")]
     return summarise([value - sum(ends) / 2 for value in found.values])
-
-
-# --- real captions --------------------------------------------------------------------------------------------------
-
-
-def real_captions() -> Table:
-    """What is recorded of the captions of CUB."""
-    found = cub_captions.recorded()
-    body = [[name, f"{value:,}"] for name, value in found["counts"].items()]
-    body += [[f"nearest to `{word}`", ", ".join(near)] for word, near in found["nearest words"].items()]
-    for convention, pairs in found["agreement"].items():
-        body += [[f"two captions of {label}, {convention}", f"{value:.3f}"] for label, value in pairs.items()]
-    recipe_ = ", ".join(f"{key} {value}" for key, value in found["recipe"].items() if key != "command")
-    caption = f"Captions of CUB, measured {found['date']} by `{found['recipe']['command']}` ({recipe_})"
-    return table(["CUB", "measured"], body, text=["measured"], caption=caption)
 
 
 # --- networks -------------------------------------------------------------------------------------------------------
@@ -270,6 +346,17 @@ def best_captions(judges, images: Tensor, symbols: Tensor, rows: int = 500) -> T
         )
     )
     return symbols[torch.cat([(part @ y.T).argmax(1) for part in x.split(rows)])]
+
+
+def best_of_own(judges, split, rows: Tensor) -> Tensor:
+    """For each row, by number, the best-scoring of all captions of its own picture, whitened: int64 [N, L]."""
+    said, number = split.items["caption"], split.original("image", rows)
+    known = said.original.unique()  # as many captions of each picture, in any order
+    ten = said.values[said.original.argsort(stable=True)].unflatten(0, (len(known), -1))
+    ten = ten[torch.searchsorted(known, number)]  # [N, 10, L]
+    images = split.batch(rows)["image"].repeat_interleave(ten.shape[1], 0)
+    best = judges.correlation(images, ten.flatten(0, 1), "whitened").unflatten(0, ten.shape[:2]).argmax(1)
+    return ten[torch.arange(len(ten)), best]
 
 
 def conventions(judges, images: Tensor, sets: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
@@ -16,7 +17,7 @@ from mmlib.data.faces import ATTRIBUTES
 from mmlib.data.text import ALPHABET, decode
 from mmlib.metrics.attribute_judges import MEAN
 from mmlib.plots.results import Table, table
-from mmlib.plots.style import look, panels
+from mmlib.plots.style import WIDTH, look, panels
 from mmlib.runs import results
 from mmlib.summary import Summary, summarise
 
@@ -32,7 +33,9 @@ WAYS = {
     "image to text": "generation_precision/image/text",
     "text to image": "generation_precision/text/image",
 }
+TENK = {label: name.replace("faces", "celeba10k") for label, name in RECIPES.items() if "styles" in name}
 OWN = {"image to image": "generation_precision/image/image", "text to text": "generation_precision/text/text"}
+PRIOR = {"picture to string, prior": "joint_precision"}
 SHARE, REAL = "attribute_share", {"image": "real_precision/image", "text": "real_precision/text"}
 
 
@@ -86,10 +89,12 @@ def error_curves(found: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
 # --- average precision ----------------------------------------------------------------------------------------------
 
 
-def precision_bars(share: Mapping[str, float], found: Mapping[str, Mapping[str, float]]) -> Axes:
+def precision_bars(
+    share: Mapping[str, float], found: Mapping[str, Mapping[str, float]], ax: Axes | None = None
+) -> Axes:
     """Average precision of every attribute, label -> attribute -> value, over grey bars of their shares, by these."""
     names = sorted(share, key=share.get)
-    _, ax = panels(height=3.4)
+    ax = panels(height=3.4)[1] if ax is None else ax
     ax.bar(range(len(names)), [share[name] for name in names], color="0.85", label="chance")
     for label, values in found.items():
         style = look(label) | {"linestyle": "", "markersize": 4, "label": label}
@@ -109,23 +114,48 @@ def by_attribute(report: Mapping) -> dict[str, float]:
 
 
 def means(
-    paths: Mapping[str, str], real: Mapping[str, str], more: Mapping[str, Sequence[float]] | None = None
+    paths: Mapping[str, str],
+    real: Mapping[str, str],
+    more: Mapping[str, Sequence[float]] | None = None,
+    recipes: Mapping[str, str] = RECIPES,
 ) -> Table:
     """Mean average precision of recorded runs, a column for each path, over chance.
 
     ``real`` are paths of what the judges reach on real items, by the same names; ``more`` are other rows,
-    label -> a number for each path.
+    label -> a number for each path. What comes from the prior has neither: who is judged there is not recorded.
     """
     body = [
         [label, *(interval(recorded(recipe, f"{path}/{MEAN}")) for path in paths.values())]
-        for label, recipe in RECIPES.items()
+        for label, recipe in recipes.items()
     ]
     body += [[label, *(f"{value:.2f}" for value in values)] for label, values in (more or {}).items()]
     if real:
-        body.append(["real items", *(_known(f"{real[name]}/{MEAN}") for name in paths)])
-    body.append(["chance", *[_known(f"{SHARE}/{MEAN}")] * len(paths)])
-    caption = "Mean over 34 attributes, test split: mean [interval] (seeds)"
+        ends = [_known(f"{real[name]}/{MEAN}", recipes) if name in real else None for name in paths]
+        body.append(["real items", *ends])
+    chance = _known(f"{SHARE}/{MEAN}", recipes)
+    body.append(["chance", *(None if name in PRIOR else chance for name in paths)])
+    caption = "Mean over attributes, test split: mean [interval] (seeds)"
     return table(["average precision", *paths], body, caption=caption)
+
+
+def recorded_bars(paths: Mapping[str, str]) -> Sequence[Axes]:
+    """Average precision of every attribute, a panel for each path, of the recorded models with private codes."""
+    share = next(
+        (each for recipe in RECIPES.values() if (each := _each(recipe, SHARE))),
+        dict.fromkeys(ATTRIBUTES, 0.0),
+    )
+    axes = plt.subplots(len(paths), 1, figsize=(WIDTH, 2.9 * len(paths)), sharex=True)[1]
+    for ax, (title, path) in zip(axes, paths.items(), strict=True):
+        models = {label: _each(RECIPES[label], path) for label in TENK}
+        precision_bars(share, {label: each for label, each in models.items() if each}, ax)
+        ax.set_title(title)
+    return list(axes)
+
+
+def _each(recipe: str, path: str) -> dict[str, float]:
+    """Attribute -> a recorded value, mean over the seeds; empty where there are none."""
+    found = {name: recorded(recipe, f"{path}/{name}") for name in ATTRIBUTES}
+    return {name: x.mean for name, x in found.items() if x is not None}
 
 
 def written() -> Table:
@@ -136,15 +166,15 @@ def written() -> Table:
         pairs = [(f"well_formed/{v}", f"string_agreement/{v}") for v in views.values()]
         found = [interval(recorded(recipe, path), 0, 100) for pair in pairs for path in pair]
         body.append([label, *found, interval(recorded(recipe, "well_formed/prior"), 0, 100)])
-    other = _known("string_agreement/shuffled", 0, 100)
+    other = _known("string_agreement/shuffled", digits=0, factor=100)
     body.append(["another face's string", *[None, other] * len(views), None])
     header = [part for view in views for part in (f"{view}: well formed", "right")]
     return table(["test split, %", *header, "from the prior: well formed"], body)
 
 
-def _known(path: str, digits: int = 2, factor: int = 1) -> str | None:
+def _known(path: str, recipes: Mapping[str, str] = RECIPES, digits: int = 2, factor: int = 1) -> str | None:
     """A number that is the same for every run, of the first that is recorded; None where none is."""
-    every = (recorded(recipe, path) for recipe in RECIPES.values())
+    every = (recorded(recipe, path) for recipe in recipes.values())
     found = next((summary for summary in every if summary is not None), None)
     return None if found is None else f"{factor * found.mean:.{digits}f}"
 
