@@ -91,5 +91,10 @@ def check(claim_id: str, measured: float | Summary, path: Path | str = CLAIMS) -
             f"{claim_id}: {claim.claim}: expected {claim.expected}, got {outcome}: "
             f"measured {found}{seeds}, to be {claim.relation} {claim.threshold:g} ({claim.source})"
         )
-    text = f"{outcome.upper()}  {claim.claim} [{claim.source}{seeds}]"
+    say(outcome.upper(), claim, seeds)
+
+
+def say(outcome: str, claim: Claim, seeds: str = "") -> None:
+    """Print what came of a claim, in lines of 100 characters."""
+    text = f"{outcome}  {claim.claim} [{claim.source}{seeds}]"
     print(textwrap.fill(text, 100, subsequent_indent="      ", break_on_hyphens=False))

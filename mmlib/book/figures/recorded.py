@@ -51,7 +51,7 @@ def lead(better: str, worse: str, paths: Sequence[str], split: str = "test/") ->
 def check(claim: str, measured: Summary | None) -> None:
     """As `claims.check`; where too little is recorded, it says so."""
     if measured is None:
-        print(f"NOT RECORDED YET  {claims.load()[claim].claim} [{claims.load()[claim].source}]")
+        claims.say("NOT RECORDED YET", claims.load()[claim])
     else:
         claims.check(claim, measured)
 
