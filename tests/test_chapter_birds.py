@@ -1,5 +1,7 @@
 """What the chapter on captions and birds shows: recorded runs, picked captions, and statistics of real captions."""
 
+import math
+
 import pytest
 import torch
 import yaml
@@ -11,6 +13,7 @@ from mmlib.data import load
 from mmlib.data.core import Items, PairedSplit
 from mmlib.data.cub_files import CubPicture
 from mmlib.data.vocabulary import Vocabulary
+from mmlib.distributions import Diagonal
 from mmlib.metrics import CaptionJudges, Projection, cca_score
 from mmlib.nets import CaptionDecoder, CaptionEncoder
 from mmlib.runs.recipes import RECIPES
@@ -198,6 +201,19 @@ def test_a_vae_of_captions_is_held_against_counting(pictures):
     nats = found["nats a word"]
     assert nats["VAE"] >= nats["VAE, 2 draws"] and nats["words at their place"] < nats["words as such"]
     assert set(found["nearer"]) == {"codes, untrained", "codes", "words in common, rare ones count more"}
+    assert found["code"]["KL, nats a caption"] > 0 and found["code"]["numbers with a KL above 0.1"] <= 4
+
+
+def test_a_collapsed_code_is_told_by_its_kl_and_by_the_words_it_holds():
+    """One number in four says the first two words and little else, the others are the prior."""
+    symbols = torch.tensor([[3, 4, 5], [3, 4, 6], [3, 5, 5], [3, 5, 6]]).repeat(100, 1)
+    loc, scale = torch.zeros(400, 4), torch.ones(400, 4)
+    loc[:, 2] = torch.tensor([-1.5, -0.5, 0.5, 1.5]).repeat(100)
+    scale[:, 2] = 0.5
+    prior = Diagonal(torch.zeros(4), torch.ones(4), "normal")
+    kl, used, own, other = cub_captions.told_by(Diagonal(loc, scale, "normal"), prior, symbols).values()
+    assert kl == pytest.approx((0.25 + 1.25 - 1) / 2 + math.log(2), abs=0.005)  # of one normal, by hand
+    assert used == 1 and own == 0.8 and other < 0.05  # means -1 and 1 of a variance 1.25
 
 
 def test_counting_gives_the_entropy_of_a_chain():

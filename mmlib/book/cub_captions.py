@@ -20,6 +20,7 @@ from mmlib.data.core import Items, PairedSplit
 from mmlib.data.cub import LENGTH, split_pictures
 from mmlib.data.cub_files import CAPTIONS, PRINTED_VOCABULARY, CubPicture, cub_vocabulary, read_cub
 from mmlib.data.vocabulary import PADDING, UNKNOWN, Vocabulary
+from mmlib.distributions import Diagonal, kl_divergence
 from mmlib.files import REPOSITORY, read_yaml, write_atomically
 from mmlib.likelihoods import CategoricalLikelihood
 from mmlib.metrics.cca import CONVENTIONS, cca_score, fit_cca
@@ -187,6 +188,7 @@ def caption_codes(
     draw, values = generator(seed), {"elbo": [], "iwae": []}
     symbols = test.batch(torch.randperm(len(test), generator=draw)[:rows])["caption"]
     with torch.no_grad(), at_rest(model):
+        codes = model.encode("caption", pairs[0])
         for part in symbols.split(50):
             found = model.log_weights({"caption": part}, k, generator=draw)
             for name, kept in values.items():
@@ -194,7 +196,41 @@ def caption_codes(
     count = int((symbols != PADDING).sum())
     nats = counted_nats(train.items["caption"].values, symbols, len(words))
     nats["VAE"], nats[f"VAE, {k} draws"] = (-float(torch.cat(kept).sum()) / count for kept in values.values())
-    return {"nats a word": {name: round(value, 3) for name, value in nats.items()}, "nearer": near}
+    return {
+        "nats a word": {name: round(value, 3) for name, value in nats.items()},
+        "code": told_by(codes, model.prior, pairs[0], seed),
+        "nearer": near,
+    }
+
+
+def told_by(codes: Diagonal, prior: Diagonal, symbols: torch.Tensor, seed: int = 0) -> dict[str, float]:
+    """How much codes tell, in how many of their numbers, and how much of the fullest is how a caption begins.
+
+    The last are shares of variance between captions with the same first two words, and with those of another caption.
+
+    Args:
+        codes: posteriors of captions, [N, D].
+        prior: of a code, [D].
+        symbols: int64 [N, L], the captions.
+        seed: of the other captions.
+    """
+    alone = (Diagonal(d.loc[..., None], d.scale[..., None], d.family) for d in (codes, prior))
+    each = kl_divergence(*alone).mean(0)
+    fullest = codes.loc[:, each.argmax()]
+
+    def share(begin: torch.Tensor) -> float:
+        _, group = begin.unique(dim=0, return_inverse=True)
+        count = group.bincount()
+        mean = fullest.new_zeros(len(count)).index_add(0, group, fullest) / count
+        return round(float(mean[group].var() / fullest.var()), 2)
+
+    order = torch.randperm(len(symbols), generator=generator(seed))
+    return {
+        "KL, nats a caption": round(float(each.sum()), 2),
+        "numbers with a KL above 0.1": int((each > 0.1).sum()),
+        "the fullest, by its first two words": share(symbols[:, :2]),
+        "the fullest, by another caption's": share(symbols[order, :2]),
+    }
 
 
 def counted_nats(train: torch.Tensor, test: torch.Tensor, classes: int, a: float = 30.0) -> dict[str, float]:

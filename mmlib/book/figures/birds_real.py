@@ -21,7 +21,9 @@ def real_codes() -> Table:
     found = cub_captions.recorded().get("codes")
     if found is None:
         return table(["CUB, test classes", "measured"], [["a VAE of captions", "not measured yet"]])
+    size = f"{found['recipe']['latent_dim']} numbers"
     body = [[f"nats a word: {name}", f"{value:.2f}", None] for name, value in found["nats a word"].items()]
+    body += [[f"code of {size}: {name}", f"{value:g}", None] for name, value in found["code"].items()]
     body += [
         [f"nearer than another class: {name}", *(f"{pairs[end]:.0%}" for end in ("one picture", "one class"))]
         for name, pairs in found["nearer"].items()
@@ -47,6 +49,12 @@ def told_of_codes() -> str:
         if names
     ]
     lines = [f"The VAE spends {vae:.2f} nats a word, {', '.join(words)}."]
+    kl, used, own, other = found["code"].values()
+    size = found["recipe"]["latent_dim"]
+    lines.append(
+        f"Its code tells {kl:.1f} nats a caption, in {used} of its {size} numbers; the first two words explain "
+        f"{own:.0%} of the fullest one's variance, those of another caption {other:.0%}."
+    )
     for label, pairs in near.items():
         shares = ", ".join(f"{value:.0%} of pairs of {end}" for end, value in pairs.items())
         lines.append(f"Nearer than another class, by {label}: {shares}.")
