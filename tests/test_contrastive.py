@@ -542,8 +542,8 @@ class Wide(torch.nn.Module):
 def test_wide_codes_that_decoders_ignore_pay_in_mmjsd_only_below_its_gamma(cls, gamma, bounded):
     def objective(scale):
         decoders = [torch.nn.Linear(20, 3), torch.nn.Linear(20, 4)]
-        for decoder in decoders:
-            torch.nn.init.zeros_(decoder.weight)
+        for weight in (weight for decoder in decoders for weight in decoder.parameters()):
+            torch.nn.init.zeros_(weight)
         parts = [
             Modality(name, (d.out_features,), Wide(scale, 20), d, NormalLikelihood())
             for name, d in zip("ab", decoders, strict=True)
@@ -553,7 +553,7 @@ def test_wide_codes_that_decoders_ignore_pay_in_mmjsd_only_below_its_gamma(cls, 
         return model.loss(rows(n=200), generator=torch.Generator().manual_seed(0))[1]["objective"].mean()
 
     narrow, wide = objective(10), objective(40)  # what matters grows with the square of the scale
-    assert (wide < narrow) == bounded
+    assert (wide < narrow + 1) == bounded  # nats; MVAE's prior is an expert, so that its codes cannot be wide
 
 
 @pytest.mark.parametrize("cls", CONTRASTIVE.values(), ids=CONTRASTIVE)
