@@ -1,6 +1,8 @@
 """The contract between the book, the library and its reader: what must hold of every page, whatever it says."""
 
+import base64
 import importlib.util
+import io
 import json
 import pkgutil
 import re
@@ -9,7 +11,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 import mmlib
 from mmlib.book import claims
@@ -273,6 +277,24 @@ def test_running_a_chapter_twice_leaves_its_bytes_alone(tmp_path):
     _, news, well = run.execute(path)
     assert well and news.startswith("unchanged")
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (first, stamp)
+
+
+def test_pictures_are_stored_small_and_look_as_drawn():
+    def encoded(picture):
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        return base64.b64encode(stream.getvalue()).decode()
+
+    colours = np.random.default_rng(0).normal([200, 90, 40], 9, (64, 64, 3))
+    drawn = Image.fromarray(colours.clip(0, 255).astype("uint8"))
+    before, smaller = encoded(drawn.convert("RGBA")), tool("run").smaller
+    after = smaller(before)
+    shown = Image.open(io.BytesIO(base64.b64decode(after)))
+    assert len(after) < len(before) and shown.size == drawn.size
+    assert np.abs(np.asarray(shown.convert("RGB")).astype(int) - np.asarray(drawn)).mean() < 3  # of 255
+    assert smaller(after) == after
+    glass = encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 9)))
+    assert smaller(glass) == glass  # what is behind would show
 
 
 @pytest.mark.parametrize("text", ["import warnings\nwarnings.warn('careful')", "1 / 0"])

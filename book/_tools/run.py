@@ -8,6 +8,8 @@ holds nothing of the moment or the machine it ran on: no timestamps, no interpre
 """
 
 import argparse
+import base64
+import io
 import os
 import re
 import sys
@@ -18,6 +20,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -61,7 +64,19 @@ def finish(notebook: nbformat.NotebookNode) -> None:
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = cell.execution_count
+            if picture := output.get("data", {}).get("image/png"):
+                output.data["image/png"] = smaller(picture)
         _merge_streams(cell)
+
+
+def smaller(picture: str) -> str:
+    """A PNG picture, in base64, with the 256 colours that fit it best: a third of the bytes, and almost the look."""
+    full = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if full.mode == "P" or ("A" in full.mode and full.getchannel("A").getextrema() != (255, 255)):
+        return picture
+    fitted, stream = full.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, kmeans=3), io.BytesIO()
+    fitted.save(stream, "PNG", optimize=True)
+    return min(base64.b64encode(stream.getvalue()).decode(), picture, key=len)
 
 
 def _merge_streams(cell: nbformat.NotebookNode) -> None:
