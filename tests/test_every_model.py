@@ -159,7 +159,7 @@ ARGUMENTS = {
     "k": lambda call: 3,
     "generator": lambda call: torch.Generator().manual_seed(0),
     "second": lambda call: None,
-    "labels": lambda call: None,  # of a model that is filtered
+    "labels": lambda call: torch.arange(rows_of(call["batch"])) if call["model"].needs_labels else None,
 }
 # of a checked batch: posterior, loss and draw call them
 HOOKS = {"infer", "training_objective", "draw_from", "proposal", "tuple_log_weights"}
@@ -178,9 +178,13 @@ def masked_methods(cls):
     return found
 
 
+def rows_of(batch):
+    return len(next(iter(batch.values())))
+
+
 def call(model, name, batch, mask=None):
     """What the method gives, or the ValueError by which it refuses."""
-    values = {"batch": batch, "mask": mask}
+    values = {"model": model, "batch": batch, "mask": mask}
     arguments = {}
     parameters = inspect.signature(getattr(model, name)).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
