@@ -7,7 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from mmlib.plots.grids import to_image
+from mmlib.plots.grids import image_grid, to_image
 from mmlib.plots.style import DIGITS, MODELS, look, panels
 from mmlib.train.history import History
 
@@ -119,3 +119,15 @@ def class_counts(shares: Mapping[str, Tensor]) -> Sequence[Axes]:
         ax.set(title=title, xlabel="digit", xticks=range(10))
     axes[0, 0].set_ylabel("share of draws")
     return list(axes[0])
+
+
+def made_of(batch: Mapping[str, Tensor], models: Mapping[str, object], generator: torch.Generator) -> Axes:
+    """What each model, by its label, makes of every modality when it sees one: itself first, then the others."""
+    rows: dict[str, Tensor] = {}
+    for given, seen in batch.items():
+        rows[f"given: {given}"] = seen
+        for to in sorted(batch, key=lambda name: name != given):
+            for label, model in models.items():
+                made = model.generate({given: seen}, given=[given], to=[to], generator=generator)
+                rows[f"{to} from {given}, {label}"] = made[to]
+    return image_grid(rows)
