@@ -86,7 +86,11 @@ def test_the_steps_are_those_of_the_paper():
 
 
 def run(seed, coherence, f1=None):
-    metrics = {"test": {"cross_coherence": {"hand": {"street": coherence}, "street": {"hand": coherence}}}}
+    both = {"hand": coherence, "street": coherence}
+    test = {"cross_coherence": {"hand": {"street": coherence}, "street": {"hand": coherence}}}
+    test |= {"joint_coherence": coherence, "synergy_coherence": both}
+    test["latent_accuracy"] = {name: {"sample": coherence} for name in both}
+    metrics = {"test": test}
     if f1 is not None:
         metrics["propagation"] = {"full": {"precision": f1, "recall": f1, "f1": f1}}
     return {"seed": seed, "metrics": metrics}
@@ -102,7 +106,7 @@ def test_every_recipe_of_the_study_is_in_the_catalogue():
 
 
 def test_with_nothing_recorded_figure_and_table_are_empty_and_claims_say_so(files, capsys):
-    assert figures.study().texts[0].get_text() == "not recorded yet"
+    assert {ax.texts[0].get_text() for ax in figures.study()} == {"not recorded yet"}
     assert str(figures.added_pairs()).count("–") == 6 * 4
     assert figures.gain("", "before") is None
     check("propagation-helps-ci", figures.gain("", "before"))
@@ -113,9 +117,13 @@ def test_what_is_recorded_is_shown_and_compared_seed_by_seed(files):
     files[figures.recipe_of("before")] = [run(n, 0.5 + 0.01 * n) for n in range(3)]
     files[figures.recipe_of("")] = [run(n, 0.6 + 0.01 * n, f1=0.3) for n in range(3)]
     files[figures.recipe_of("-siamese")] = [run(n, 0.6, f1=0.5) for n in range(3)]
-    before, after = [line for line in figures.study().lines if list(line.get_xdata()) == [10]]
-    assert (before.get_linestyle(), after.get_linestyle()) == (":", "-")
-    assert before.get_ydata() == pytest.approx([0.51]) and after.get_ydata() == pytest.approx([0.61])
+    *metrics, search = figures.study()
+    for ax in metrics:
+        before, after = [line for line in ax.lines if list(line.get_xdata()) == [10]]
+        assert (before.get_linestyle(), after.get_linestyle()) == (":", "-")
+        assert before.get_ydata() == pytest.approx([0.51]) and after.get_ydata() == pytest.approx([0.61])
+    f1 = [line.get_ydata() for line in search.lines if list(line.get_xdata()) == [10]]
+    assert f1 == [pytest.approx([0.3]), pytest.approx([0.5])]
     ahead = figures.gain("", "before")
     assert ahead.n == 3 and ahead.mean == pytest.approx(0.1)
     assert figures.gain("", "-siamese", "propagation/full/f1").mean == pytest.approx(-0.2)

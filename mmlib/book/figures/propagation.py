@@ -153,19 +153,38 @@ def recipes_of_study() -> list[str]:
     return list(dict.fromkeys([*shown, *map(recipe_of, ADDED.values())]))
 
 
-def study() -> Axes:
-    """Cross-coherence against the share of related pairs, as Figure 8 of Shi et al. 2021 has it."""
-    _, ax = panels(1, height=2.8)
+PANELS = {
+    **{title: (path,) for title, (_, path) in contrast.COHERENCE.items()},
+    "synergy": ("synergy_coherence/hand", "synergy_coherence/street"),
+    "probe": ("latent_accuracy/hand/sample", "latent_accuracy/street/sample"),
+}
+
+
+def study() -> list[Axes]:
+    """Figure 8 of Shi et al. 2021: metrics before and after, and F1 of the search, against the share of pairs."""
+    _, grid = panels(3, 2, height=2.3)
+    axes = list(grid.flat)
     for label, kind in STUDY.items():
         style = {key: entry for key, entry in contrast.look_of(kind).items() if key != "linestyle"}
-        for ending, line in (("before", ":"), ("", "-")):
-            found = {x: recorded(recipe_of(ending, kind, x), *contrast.CROSS) for x in STARTS}
-            draw_line(ax, label if line == "-" else "", found, style | {"linestyle": line})
-    full = recorded(contrast.recipe("MMVAE"), *contrast.CROSS)
-    if full:
-        ax.axhline(full.mean, color="0.4", linewidth=1, label="MMVAE, all pairs")
-    ax.set_ylabel("cross-coherence")
-    return finish([ax], STARTS, "per cent of the data in pairs")[0]
+        for ax, paths in zip(axes, PANELS.values(), strict=False):
+            for ending, line in (("before", ":"), ("", "-")):
+                means = {x: recorded(recipe_of(ending, kind, x), *paths) for x in STARTS}
+                draw_line(ax, label if line == "-" else "", means, style | {"linestyle": line})
+        f1 = {x: found(kind, "f1", share=x) for x in STARTS}
+        draw_line(axes[-1], "", f1, style | {"linestyle": "-"})
+    rival = found("cI-", "f1", "-siamese")
+    draw_line(axes[-1], "Siamese", {STARTS[0]: rival}, {"color": "0.4", "marker": "*", "linestyle": ""})
+    for ax, (title, paths) in zip(axes, PANELS.items(), strict=False):
+        full = recorded(contrast.recipe("MMVAE"), *paths)
+        if full:
+            ax.axhline(full.mean, color="0.4", linewidth=1, label="MMVAE, all pairs")
+        ax.set_title(title)
+    axes[-1].set_title("F1 of the search")
+    axes[-1].legend(fontsize="small")
+    finish(axes, STARTS, "")
+    for ax in grid[-1]:
+        ax.set_xlabel("per cent in pairs")
+    return axes
 
 
 def added_pairs() -> Table:
@@ -180,9 +199,9 @@ def added_pairs() -> Table:
     return table(header, body, caption="cI-MMVAE, `hand-street`, per cent, mean ± sd (seeds)")
 
 
-def found(kind: str, metric: str, ending: str = "") -> Summary | None:
-    """Precision, recall or F1 on F_m of the search by a model trained on a tenth of the pairs."""
-    return recorded(recipe_of(ending, kind), f"propagation/full/{metric}", split="")
+def found(kind: str, metric: str, ending: str = "", share: int = 10) -> Summary | None:
+    """Precision, recall or F1 on F_m of the search by a model trained on a share of the pairs."""
+    return recorded(recipe_of(ending, kind, share), f"propagation/full/{metric}", split="")
 
 
 def found_pairs() -> Table:
@@ -199,7 +218,7 @@ def quality(ending: str) -> dict[str, list[float]]:
     return {name: [results.value(run, f"propagation/full/{name}") for run in runs] for name in QUALITY}
 
 
-def gain(better: str, worse: str, path: str = "", kind: str = "cI-") -> Summary | None:
+def gain(better: str, worse: str, path: str = "", kind: str = "cI-", share: int = 10) -> Summary | None:
     """How far one ending is ahead of another in cross-coherence, or in a metric, seed by seed; None: too few seeds."""
     paths, split = ((path,), "") if path else (contrast.CROSS, "test/")
-    return lead(recipe_of(better, kind), recipe_of(worse, kind), paths, split)
+    return lead(recipe_of(better, kind, share), recipe_of(worse, kind, share), paths, split)
