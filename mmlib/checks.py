@@ -136,12 +136,13 @@ def sizes(name: str, value: object, least: int = 0) -> tuple[int, ...]:
     Raises:
         ValueError: if it is none.
     """
+    given = kind(value) if hasattr(value, "shape") else repr(value)  # not all numbers of an array
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         value = tuple(value)
         with contextlib.suppress(ValueError):
             if len(value) >= least:
                 return tuple(whole(name, size) for size in value)
-    raise ValueError(f"{name} is {value!r}; expected sizes of at least 1, for example (1, 28, 28)")
+    raise ValueError(f"{name} is {given}; expected sizes of at least 1, for example (1, 28, 28)")
 
 
 def check_has(name: str, value: object, needs: Iterable[str], expected: str) -> None:

@@ -39,6 +39,12 @@ def test_three_models_take_fewer_than_60_lines():
     assert 30 < len(lines) < 60, len(lines)
 
 
+def test_a_file_of_arrays_takes_fewer_than_20_lines():
+    sources = {cell["id"]: "".join(cell["source"]) for cell in CELLS}
+    lines = [line for name in ("own-37", "own-38") for line in sources[name].splitlines() if line.strip()]
+    assert 10 < len(lines) < 20, len(lines)
+
+
 def test_the_code_is_a_script_outside_the_notebook(tmp_path):
     short, count = re.subn(r"STEPS, SEEDS = 300, range\(5\)", "STEPS, SEEDS = 3, range(1)", READER[-1])
     assert count == 1

@@ -164,6 +164,10 @@ def test_what_is_complete_after_selecting_has_no_mask():
             r"expected images \[N, C, H, W\], or .float",
         ),
         (
+            {"tensors": {"a": torch.zeros(2, 8, 8, 3, dtype=torch.uint8)}},
+            r"expected images \[N, C, H, W\]: .permute\(0, 3, 1, 2\)",
+        ),
+        (
             {"tensors": {"a": torch.tensor([0.0, NAN])}},
             r"\['a'\] has NaN or infinity in row 1; .*missing='nan'",
         ),

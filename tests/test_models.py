@@ -445,6 +445,7 @@ def test_bad_calls_are_refused_by_name(call, message):
         (lambda p: MVAE(p, 2, terms=("all",)), "terms is .* expected some of joint, unimodal, sampled"),
         (lambda p: MVAE(p, 2, beta=-1), "beta is -1"),
         (lambda p: JMVAE(p, 2, nn.Identity(), alpha=-1), "alpha is -1"),
+        (lambda p: MVAE(lab_of(), 2), "modalities is of type LinearGaussian; expected modalities, such as"),
         (lambda p: MVAE([], 2), "expected at least one, with different names"),
         (lambda p: MVAE([p[0], p[0]], 2), "expected at least one, with different names"),
         (lambda p: get_model("vae"), f"model is 'vae'; expected one of {len(MODELS)} names"),

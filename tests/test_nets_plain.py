@@ -142,6 +142,8 @@ def test_vectors_and_images_are_as_before_where_nothing_is_said_of_symbols():
     assert isinstance(small.encoder, MnistEncoder)  # too small for convolutions
     with pytest.raises(ValueError, match=r"shape of 'a' is \(\); expected sizes"):
         modalities({"a": ()}, 2)
+    with pytest.raises(ValueError, match=r"shape of 'a' is of type Tensor of shape \(9, 3\); expected sizes"):
+        modalities({"a": torch.zeros(9, 3)}, 2)
 
 
 def test_adversarial_models_take_images_and_vectors_of_any_size():

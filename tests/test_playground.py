@@ -276,6 +276,43 @@ def test_a_finger_draws(browser, played):
     assert rows(settled(browser))["drawing"] != played["drawing"]
 
 
+ANSWER = "document.querySelector('.playground-models canvas').toDataURL()"
+
+
+@in_browser
+def test_a_phone_shows_its_answer_below_the_board_and_within_ten_seconds(script, tmp_path):
+    """Ten seconds of a thread four times slower than ours: processor time, in which other load counts little."""
+    phone = Browser(tmp_path / "phone")
+    try:
+        phone.ask(
+            "Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=2, mobile=True
+        )
+        phone.ask("Emulation.setTouchEmulationEnabled", enabled=True)
+        phone.ask("Performance.enable")
+        path = page(tmp_path, "tensorflow.js", "network.js", script, "playground.js", body=PLACE)
+        assert phone.open(path) == (0, [])
+        settled(phone)
+        before, (left, top, _) = phone.run(ANSWER), phone.run(BOARD)
+        for kind, points in (("touchStart", [40]), ("touchMove", [90]), ("touchEnd", [])):
+            touches = [{"x": left + 60, "y": top + at} for at in points]
+            phone.ask("Input.dispatchTouchEvent", type=kind, touchPoints=touches)
+        for _ in range(600):
+            if phone.run(ANSWER) != before:
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("no model answers")
+        metrics = {each["name"]: each["value"] for each in phone.ask("Performance.getMetrics")["metrics"]}
+        assert 4 * metrics["ThreadTime"] < 10
+        # from the top of the board to the first answer: less than the screen of a phone
+        bottom = phone.run(
+            "document.querySelector('.playground-models canvas').getBoundingClientRect().bottom"
+        )
+        assert bottom - top < 664
+    finally:
+        phone.close()
+
+
 @in_browser
 def test_everything_can_be_done_by_keyboard(browser, played):
     browser.run("document.querySelector('.playground-board').focus()")

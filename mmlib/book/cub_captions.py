@@ -6,13 +6,12 @@
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from mmlib import bounds
 from mmlib.data.cache import cache_root
@@ -37,15 +36,7 @@ from mmlib.train import fit
 RECORDED = REPOSITORY / "data" / "cub_captions.yaml"
 OPTIONS = {
     "words": {"size": 300, "epochs": 10, "k": 40, "seed": 0},
-    "codes": {
-        "steps": 2000,
-        "batch_size": 32,
-        "width": 0.25,
-        "latent_dim": 64,
-        "rows": 1000,
-        "k": 10,
-        "seed": 0,
-    },
+    "codes": dict(steps=2000, batch_size=32, width=0.25, latent_dim=64, rows=1000, k=10, seed=0),
 }
 ASKED = ("red", "beak", "small", "wings")  # whose nearest words are listed
 
@@ -56,27 +47,22 @@ def recorded(path: Path | str = RECORDED) -> dict:
 
 
 def counted(pictures: Sequence[CubPicture], words: Vocabulary) -> dict:
-    """How many captions and words there are, how long captions are, and how much of them a model gets to see.
-
-    Args:
-        pictures: of all parts.
-        words: of the training captions.
-    """
+    """How many captions and words all parts have, how long captions are, and what a model with ``words`` sees."""
     captions = [caption for picture in pictures for caption in picture.captions]
     lengths = [len(caption) for caption in captions]
-    symbols = words.encode([c for p in pictures if p.part == "test" for c in p.captions], LENGTH)
-    test_words = sum(min(len(c), LENGTH - 1) for p in pictures if p.part == "test" for c in p.captions)
+    test = [caption for picture in pictures if picture.part == "test" for caption in picture.captions]
+    unknown = int((words.encode(test, LENGTH) == UNKNOWN).sum())
     return {
         "pictures": len(pictures),
         "captions": len(captions),
         "words": sum(lengths),
-        "different words": len(Counter(word for caption in captions for word in caption)),
+        "different words": len({word for caption in captions for word in caption}),
         "words a caption": round(sum(lengths) / len(captions), 2),
         "longer than 31 words": round(sum(n >= LENGTH for n in lengths) / len(captions), 5),
         "vocabulary, 150 classes": len(cub_vocabulary(list(pictures))),
         "vocabulary, printed": PRINTED_VOCABULARY,
         "vocabulary, training part": len(words),
-        "unknown words of test": round(int((symbols == UNKNOWN).sum()) / test_words, 5),
+        "unknown words of test": round(unknown / sum(min(len(c), LENGTH - 1) for c in test), 5),
     }
 
 
@@ -84,46 +70,33 @@ def measured(pictures: Sequence[CubPicture], size: int, epochs: int, k: int, see
     """Counts; nearest words by FastText; and how well two captions of one picture go together, and of two pictures.
 
     Everything is fitted to the training classes, two captions of each picture being the two views of the canonical
-    projections, and measured on the test classes.
-
-    Args:
-        pictures: of all parts.
-        size: numbers of a word vector.
-        epochs: passes of FastText.
-        k: canonical directions.
-        seed: of word vectors and of the shuffle.
+    projections, and measured on the test classes. A word vector has ``size`` numbers, after ``epochs`` of FastText.
     """
     parts = split_pictures(pictures, seed)
     train = [caption for picture in parts["train"] for caption in picture.captions]
     words = Vocabulary.of(train)
     vectors = word_vectors(train, words, size, epochs=epochs, seed=seed)
     weights = sif_weights(words.encode(train, LENGTH), len(words))
-    direction = None
-
-    def views(part: str) -> list[torch.Tensor]:
-        each = (words.encode([p.captions[i] for p in parts[part]], LENGTH) for i in (0, 1))
-        found = [sentence_vectors(symbols, vectors, weights) for symbols in each]
-        return found if direction is None else [without(x, direction) for x in found]
-
-    direction = main_direction(torch.cat(views("train")))
-    own, other = views("test")
-    order = torch.randperm(len(own), generator=torch.Generator().manual_seed(seed))
-    agreement = {}
+    views = {
+        part: [
+            sentence_vectors(words.encode([p.captions[i] for p in parts[part]], LENGTH), vectors, weights)
+            for i in (0, 1)
+        ]
+        for part in ("train", "test")
+    }
+    direction = main_direction(torch.cat(views["train"]))
+    views = {part: [without(x, direction) for x in each] for part, each in views.items()}
+    own, other = views["test"]
+    order = torch.randperm(len(own), generator=generator(seed))
+    pairs, agreement = {"one picture": other, "two pictures": other[order]}, {}
     for convention in CONVENTIONS:
-        projection = fit_cca(*views("train"), k, convention=convention)
-        pairs = {"one picture": other, "two pictures": other[order]}
-        agreement[convention] = {
-            label: round(float(cca_score(projection, own, x).mean()), 3) for label, x in pairs.items()
-        }
-    unit, places = (
-        normalize(vectors),
-        {word: i for i, word in enumerate(words.words, len(vectors) - len(words.words))},
-    )
-    nearest = {}
-    for word in (word for word in ASKED if word in places):
-        order = (unit @ unit[places[word]]).argsort(descending=True).tolist()
-        names = [words.words[i - places[words.words[0]]] for i in order if i >= places[words.words[0]]]
-        nearest[word] = [name for name in names if name != word][:4]
+        projection = fit_cca(*views["train"], k, convention=convention)
+        score = {label: cca_score(projection, own, x).mean() for label, x in pairs.items()}
+        agreement[convention] = {label: round(float(mean), 3) for label, mean in score.items()}
+    unit, nearest = normalize(vectors[-len(words.words) :]), {}  # of the words, without the special symbols
+    for word in (word for word in ASKED if word in words.words):
+        order = (unit @ unit[words.words.index(word)]).argsort(descending=True).tolist()
+        nearest[word] = [words.words[i] for i in order if words.words[i] != word][:4]
     return {"counts": counted(pictures, words), "nearest words": nearest, "agreement": agreement}
 
 
@@ -152,17 +125,7 @@ def caption_codes(
     """Train a VAE of captions; nats a word beside counting; and which captions have codes near to each other.
 
     Networks are those of Shi et al. 2021, Table 3d; the model is MMVAE with one modality, which is a plain VAE.
-    Everything is fitted to the training classes and measured on the test classes.
-
-    Args:
-        pictures: of all parts.
-        steps: of training.
-        batch_size: captions of a step.
-        width: factor on the networks' channels.
-        latent_dim: size of the code.
-        rows: captions that are scored.
-        k: draws for each.
-        seed: of everything.
+    Everything is fitted to the training classes and measured on the test classes: ``rows`` captions, with ``k`` draws.
     """
     parts = split_pictures(pictures, seed)
     words = Vocabulary.of(caption for picture in parts["train"] for caption in picture.captions)
@@ -185,17 +148,16 @@ def caption_codes(
     weights = sif_weights(train.items["caption"].values, len(words))
     spoken = [normalize(sentence_vectors(x, torch.eye(len(words)), weights)) for x in pairs]
     near["words in common, rare ones count more"] = nearer(-spoken[0] @ spoken[1].T, test.labels[first])
-    draw, values = generator(seed), {"elbo": [], "iwae": []}
+    draw, found = generator(seed), []
     symbols = test.batch(torch.randperm(len(test), generator=draw)[:rows])["caption"]
     with torch.no_grad(), at_rest(model):
         codes = model.encode("caption", pairs[0])
         for part in symbols.split(50):
-            found = model.log_weights({"caption": part}, k, generator=draw)
-            for name, kept in values.items():
-                kept.append(getattr(bounds, name)(found))
-    count = int((symbols != PADDING).sum())
+            weights = model.log_weights({"caption": part}, k, generator=draw)
+            found.append(torch.stack([bounds.elbo(weights), bounds.iwae(weights)]))
+    total, count = torch.cat(found, 1).sum(1), int((symbols != PADDING).sum())
     nats = counted_nats(train.items["caption"].values, symbols, len(words))
-    nats["VAE"], nats[f"VAE, {k} draws"] = (-float(torch.cat(kept).sum()) / count for kept in values.values())
+    nats["VAE"], nats[f"VAE, {k} draws"] = (-total / count).tolist()
     return {
         "nats a word": {name: round(value, 3) for name, value in nats.items()},
         "code": told_by(codes, model.prior, pairs[0], seed),
@@ -207,12 +169,7 @@ def told_by(codes: Diagonal, prior: Diagonal, symbols: torch.Tensor, seed: int =
     """How much codes tell, in how many of their numbers, and how much of the fullest is how a caption begins.
 
     The last are shares of variance between captions with the same first two words, and with those of another caption.
-
-    Args:
-        codes: posteriors of captions, [N, D].
-        prior: of a code, [D].
-        symbols: int64 [N, L], the captions.
-        seed: of the other captions.
+    ``codes`` are posteriors [N, D] of the captions ``symbols``, int64 [N, L]; the ``prior`` is [D].
     """
     alone = (Diagonal(d.loc[..., None], d.scale[..., None], d.family) for d in (codes, prior))
     each = kl_divergence(*alone).mean(0)
@@ -250,23 +207,17 @@ def counted_nats(train: torch.Tensor, test: torch.Tensor, classes: int, a: float
     share[PADDING] = 0
     share /= share.sum()
 
-    def after(x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([torch.full_like(x[:, :1], PADDING), x[:, :-1]], 1)
-
     contexts = {
         "words as such": torch.zeros_like,
         "words at their place": lambda x: torch.arange(x.shape[1]).expand_as(x),
-        "words after a word": after,
+        "words after a word": lambda x: pad(x[:, :-1], (1, 0), value=PADDING),
     }
     found = {}
     for name, context in contexts.items():
+        (before, word), (seen, asked) = ((context(x)[x != PADDING], x[x != PADDING]) for x in (train, test))
         counts = torch.zeros(max(classes, train.shape[1]), classes, dtype=torch.float64)
-        kept = train != PADDING
-        places = context(train)[kept], train[kept]
-        counts.index_put_(places, torch.ones(len(places[0]), dtype=torch.float64), accumulate=True)
-        kept = test != PADDING
-        seen, word = context(test)[kept], test[kept]
-        chance = (counts[seen, word] + a * share[word]) / (counts.sum(1)[seen] + a)
+        counts.index_put_((before, word), counts.new_ones(len(word)), accumulate=True)
+        chance = (counts[seen, asked] + a * share[asked]) / (counts.sum(1)[seen] + a)
         found[name] = -float(chance.log().mean())
     return found
 
@@ -274,9 +225,7 @@ def counted_nats(train: torch.Tensor, test: torch.Tensor, classes: int, a: float
 def nearer(distances: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     """How often a caption is nearer to a related one than to one of another class, a tie counting half: 0.5 is chance.
 
-    Args:
-        distances: [N, N], of first captions of pictures to second ones.
-        labels: int64 [N], classes of the pictures.
+    ``distances`` [N, N] are those of first captions of pictures to second ones, ``labels`` [N] the pictures' classes.
     """
     same = labels[:, None] == labels
     own = torch.eye(len(labels), dtype=torch.bool)
@@ -292,9 +241,8 @@ def nearer(distances: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
 def main(part: str = "words", out: Path | str = RECORDED, **changes: float) -> None:
     """Measure a part, "words" or "codes", and write it into the file; the other part stays as it is."""
     pictures, source = read_cub(cache_root(None))
-    options = OPTIONS[part] | changes
-    began = time.process_time()
-    found = (measured if part == "words" else caption_codes)(pictures, **options)
+    options, began = OPTIONS[part] | changes, time.process_time()
+    numbers = (measured if part == "words" else caption_codes)(pictures, **options)
     command = "python -m mmlib.book.cub_captions" + (" codes" if part == "codes" else "")
     found = {
         "recipe": {"command": command, **options},
@@ -303,12 +251,13 @@ def main(part: str = "words", out: Path | str = RECORDED, **changes: float) -> N
         "hardware": hardware(),
         "cpu_minutes": round((time.process_time() - began) / 60, 1),
         "versions": {"torch": torch.__version__.split("+")[0]},
-        **found,
+        **numbers,
     }
     kept = recorded(out) if Path(out).exists() else {}
-    found = (
-        kept | {"codes": found} if part == "codes" else found | {k: kept[k] for k in ("codes",) if k in kept}
-    )
+    if part == "codes":
+        found = kept | {"codes": found}
+    elif "codes" in kept:
+        found["codes"] = kept["codes"]
     write_atomically(out, yaml.safe_dump(found, sort_keys=False).encode())
 
 

@@ -6,9 +6,9 @@ results, settings from the recipes and the defaults of the models. What is recor
 
 import inspect
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from scipy.stats import ttest_ind
@@ -73,13 +73,13 @@ class Row:
     def metrics(self) -> dict[str, Summary]:
         """Every metric on the test split, by path: over the seeds that have it."""
         metrics: dict[str, Summary] = {}
-        for runs in (self.runs, self.judged):
-            found: dict[str, list[float]] = {}
+        for runs in (self.judged, self.runs):
+            found: dict[str, list[float]] = defaultdict(list)
             for run in runs:
                 for path, number in results.flatten(run["metrics"]["test"]):
-                    if path.rsplit("/", 1)[-1] not in NO_METRICS and not path.endswith("/validation"):
-                        found.setdefault(path, []).append(number)
-            metrics = {path: summarise(numbers) for path, numbers in found.items()} | metrics
+                    if path.rsplit("/", 1)[-1] not in {*NO_METRICS, "validation"}:
+                        found[path].append(number)
+            metrics |= {path: summarise(numbers) for path, numbers in found.items()}
         return metrics
 
     def mean(self, paths: Iterable[str], split: str = "test") -> Summary | None:
@@ -122,9 +122,9 @@ def rows(data: str) -> list[Row]:
     look_up("data", data, MODALITIES)
     made = []
     for model, endings in ENDINGS.items():
-        names = [(ending, f"{data}-{ending}") for ending in endings if f"{data}-{ending}" in RECIPES]
-        made += [Row(data, ending, model, RECIPES[name]) for ending, name in names]
-        made += [] if names else [Row(data, model, model, None)]
+        known = [ending for ending in endings if f"{data}-{ending}" in RECIPES]
+        made += [Row(data, ending, model, RECIPES[f"{data}-{ending}"]) for ending in known]
+        made += [] if known else [Row(data, model, model, None)]
     return made
 
 
@@ -150,14 +150,13 @@ def settings(recipe: Recipe) -> dict[str, str]:
 
 def origin(runs: Sequence[dict]) -> dict[str, str]:
     """Where runs were made: what differs between their seeds is joined by "or"; commits are left out."""
-    facts: dict[str, list[str]] = {}
+    facts: dict[str, set[str]] = defaultdict(set)
     for run in runs:
         made = {"portable": False, **run["provenance"]}
-        made = {**made.pop("packages"), **made}
-        for key, value in made.items():
+        for key, value in {**made.pop("packages"), **made}.items():
             if key not in ("begun", "commit", "uncommitted_changes", "instructions", "captured"):
-                facts.setdefault(key, []).append(str(value))
-    return {key: " or ".join(sorted(set(values))) for key, values in facts.items()}
+                facts[key].add(str(value))
+    return {key: " or ".join(sorted(values)) for key, values in facts.items()}
 
 
 def differences(table: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
@@ -243,11 +242,10 @@ def _step(run: dict, ms: float | None) -> float:
 
 def _reached(run: dict, paths: Sequence[str], steps: float) -> float | None:
     """The mean of the last evaluation of a run within some steps; None if there is none."""
+    keys = [f"validation/{path}" for path in paths]
     within = [entry for entry in run["history"] if entry["step"] <= steps * (1 + 1e-9)]
-    known = [entry for entry in within if all(f"validation/{path}" in entry for path in paths)]
-    if not known:
-        return None
-    return sum(known[-1][f"validation/{path}"] for path in paths) / len(paths)
+    known = [[entry[key] for key in keys] for entry in within if entry.keys() >= {*keys}]
+    return sum(known[-1]) / len(keys) if known else None
 
 
 # --- what intervals allow to say ------------------------------------------------------------------------------------
@@ -288,12 +286,8 @@ def leaders(found: Mapping[str, Summary | None], low: bool = False) -> tuple[str
         return "", [], few
     first = (min if low else max)(known, key=lambda label: known[label].mean)
     level = 1 - 0.05 / max(1, len(known) - 1)
-    near = []
-    for label, summary in known.items():
-        if label != first:
-            below, above = difference(known[first], summary, level)
-            near += [label] if below <= 0 <= above else []
-    return first, near, few
+    apart = {label: difference(known[first], s, level) for label, s in known.items() if label != first}
+    return first, [label for label, (below, above) in apart.items() if below <= 0 <= above], few
 
 
 # --- what validation chooses ----------------------------------------------------------------------------------------
@@ -312,11 +306,7 @@ def tried(row: Row) -> dict[str, Row]:
     name, (option, values) = row.recipe.name, KNOBS.get(row.label, ("", ()))
     found = {f"lr {rate:g}": f"{name}-lr-{rate:g}" for rate in (row.recipe.learning_rate * f for f in RATES)}
     found |= {f"{option} {value:g}": f"{name}-{option}-{value:g}" for value in values}
-    made = {
-        setting: Row(row.data, row.label, row.model, RECIPES[each])
-        for setting, each in found.items()
-        if each in RECIPES
-    }
+    made = {key: replace(row, recipe=RECIPES[each]) for key, each in found.items() if each in RECIPES}
     return {AS_IT_IS: row} | made if made else {}
 
 
@@ -337,25 +327,24 @@ def with_chosen(known: Iterable[Row]) -> list[Row]:
     """The rows, and below each of which validation prefers another setting that one, with the setting in its label."""
     made = []
     for row in known:
-        best = chosen(row)
-        other = tried(row)[best] if best not in (None, AS_IT_IS) else None
-        made += [row] + ([Row(row.data, f"{row.label}, {best}", row.model, other.recipe)] if other else [])
+        made.append(row)
+        if (best := chosen(row)) not in (None, AS_IT_IS):
+            made.append(replace(tried(row)[best], label=f"{row.label}, {best}"))
     return made
 
 
 def grid_state(data: str = "hand-street") -> str:
     """What is known of the settings that were chosen, in sentences."""
-    known = [row for row in rows(data) if row.recipe]
-    usual, count = Counter(row.recipe.learning_rate for row in known).most_common(1)[0]
-    own = [f"{r.label} ({r.recipe.learning_rate:g})" for r in known if r.recipe.learning_rate != usual]
-    said = f"{count} of {len(known)} recipes share one learning rate, {usual:g}"
+    rates = {row.label: row.recipe.learning_rate for row in rows(data) if row.recipe}
+    usual, count = Counter(rates.values()).most_common(1)[0]
+    own = [f"{label} ({rate:g})" for label, rate in rates.items() if rate != usual]
+    said = f"{count} of {len(rates)} recipes share one learning rate, {usual:g}"
     said += f"; others: {', '.join(own)}." if own else "."
-    grids = {row.label: row for row in known if tried(row)}
+    grids = [row for row in rows(data) if tried(row)]
     if not grids:
         return f"{said} There is no grid of settings here."
-    picked = {label: chosen(row) for label, row in grids.items()}
-    done = [f"{label} ({best})" for label, best in picked.items() if best]
-    cells = [summary is not None for row in grids.values() for summary in validated(row).values()]
+    done = [f"{row.label} ({best})" for row in grids if (best := chosen(row))]
+    cells = [summary is not None for row in grids for summary in validated(row).values()]
     said += f" Grids of settings: {len(grids)} rows, {sum(cells)} of {len(cells)} settings recorded."
     return f"{said} Chosen on validation: {', '.join(done) or 'none; every row has its default settings'}."
 

@@ -166,8 +166,10 @@ def as_tensor(what: str, value: object) -> Tensor:
     if not isinstance(value, Tensor) or not value.ndim or value.is_complex():
         given = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else kind(value)
         raise ValueError(f"{what} is {given}; expected a tensor of real numbers [N, *shape]")
-    if value.dtype == torch.uint8 and value.ndim != 4:
-        expected = "images [N, C, H, W], or .float() for numbers and .long() for symbols"
+    if value.dtype == torch.uint8 and (value.ndim != 4 or value.shape[1] > 4 >= value.shape[3]):
+        advice = ", or .float() for numbers and .long() for symbols"
+        advice = ": .permute(0, 3, 1, 2) puts the colours first" if value.ndim == 4 else advice
+        expected = f"images [N, C, H, W]{advice}"
         raise ValueError(f"{what} is torch.uint8 of shape {tuple(value.shape)}; expected {expected}")
     value = value.detach()
     return value if value.is_floating_point() or value.dtype == torch.uint8 else value.long()

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmlib.checks import one_of, whole
+from mmlib.checks import kind, one_of, whole
 from mmlib.distributions import FAMILIES, SCALES, Diagonal, scale_from
 from mmlib.modality import (
     Batch,
@@ -39,6 +39,9 @@ class MultimodalModel(nn.Module):
         self, modalities: Sequence[Modality], latent_dim: int, family: str = "normal", scale: str = "softplus"
     ) -> None:
         super().__init__()
+        if not isinstance(modalities, Iterable):
+            expected = "modalities, such as nets.modalities(data, latent_dim)"
+            raise ValueError(f"modalities is {kind(modalities)}; expected {expected}")
         modalities = list(modalities)
         for i, modality in enumerate(modalities):
             if not isinstance(modality, Modality):

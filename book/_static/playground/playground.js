@@ -253,6 +253,18 @@
   const stale = new Set();
   let working = false, next = 0;
 
+  /** The next model to answer: of those that have to, in turn, first the ones on the screen. */
+  function turn() {
+    const waiting = cards.map((_, i) => cards[(next + i) % cards.length]).filter((card) => stale.has(card));
+    const onScreen = ({ section }) => {
+      const { top, bottom } = section.getBoundingClientRect();
+      return bottom > 0 && top < innerHeight;
+    };
+    const chosen = waiting.find(onScreen) || waiting[0];
+    next = cards.indexOf(chosen) + 1;
+    return chosen;
+  }
+
   /** Let every model answer, one after the other, with room for the browser in between. */
   async function refresh() {
     cards.forEach((card) => stale.add(card));
@@ -261,9 +273,9 @@
     place.setAttribute("aria-busy", "true");
     const begin = performance.now();
     while (stale.size) {
-      do next = (next + 1) % cards.length; while (!stale.has(cards[next]));
-      stale.delete(cards[next]);
-      answer(cards[next]);
+      const card = turn();
+      stale.delete(card);
+      answer(card);
       await new Promise((done) => setTimeout(done));
     }
     working = false;
