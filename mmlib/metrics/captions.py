@@ -7,6 +7,7 @@ birds whose attributes are known, the grammar of their captions.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from mmlib.checks import one_of, positive, whole
 from mmlib.data.cache import cache_root, generated
+from mmlib.data.caption_coder import CaptionCoder
 from mmlib.data.captioned import CaptionedSet
 from mmlib.data.core import SPLITS
 from mmlib.data.grammar import ATTRIBUTES, agreement
@@ -39,6 +41,7 @@ VERSION = 2  # change it when fitting changes, so that nothing old is read from 
 NAMES = ("image", "caption")
 OTHER = {"image": "caption", "caption": "image"}
 JOINT = "all"
+CODES = "codes"  # the name of a projection of codes, beside those of sentence vectors
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,14 @@ class CaptionJudges:
         vectors: ``[V, size]`` of the vocabulary's symbols.
         weights: ``[V]`` of the symbols.
         direction: ``[size]``, taken out of every caption; None: nothing is.
-        projections: by convention, see `mmlib.metrics.cca.fit_cca`.
+        projections: by convention, see `mmlib.metrics.cca.fit_cca`; of captions as codes also "codes", of the codes
+            themselves, by the official convention.
         vocabulary: what symbols stand for.
         features: ``[N, F]`` of the training pictures, in the order of their numbers (``original``), from 0.
         probe: ``[F + 1, values of all attributes]``, see `told`; None: attributes are unknown, and so are the next.
         attributes: int64 ``[N + ..., 10]`` of the pictures of all splits, by number.
         pictures: uint8 ``[N + ..., 3, H, W]``, of the same; None: there are none to show.
+        coder: reads captions that are codes; None: all are symbols.
     """
 
     vectors: Tensor
@@ -66,15 +71,35 @@ class CaptionJudges:
     probe: Tensor | None = None
     attributes: Tensor | None = None
     pictures: Tensor | None = None
+    coder: CaptionCoder | None = None
 
-    def sentences(self, symbols: Tensor) -> Tensor:
-        """Captions, int64 [N, L], as vectors float64 [N, size]."""
-        found = sentence_vectors(symbols, self.vectors, self.weights)
+    def _of_codes(self, data: CaptionedSet, k: int) -> CaptionJudges:
+        """The same judges for captions as codes; under "codes" they correlate pictures and codes as they are.
+
+        Source: Chen and Zhu 2022, Table 4, whose captions are features; lengths of directions are the official ones.
+        """
+        images, codes = (data.train.items[name].values for name in NAMES)
+        images = images.repeat_interleave(len(codes) // len(images), 0)
+        own = {CODES: fit_cca(images, codes, k, convention="official")}
+        return replace(self, projections={**self.projections, **own}, coder=data.coder)
+
+    def symbols(self, captions: Tensor) -> Tensor:
+        """Captions as symbols, int64 [N, L]: codes [N, C] are read, symbols stay."""
+        return self.coder.decode(captions) if captions.is_floating_point() else captions
+
+    def read(self, captions: Tensor) -> list[str]:
+        """Captions, as symbols or codes, as text."""
+        return self.vocabulary.decode(self.symbols(captions).cpu())
+
+    def sentences(self, captions: Tensor) -> Tensor:
+        """Captions, int64 [N, L] or codes [N, C], as vectors float64 [N, size]."""
+        found = sentence_vectors(self.symbols(captions), self.vectors, self.weights)
         return found if self.direction is None else without(found, self.direction)
 
-    def correlation(self, images: Tensor, symbols: Tensor, convention: str = CONVENTIONS[0]) -> Tensor:
-        """How well features [N, F] and captions, int64 [N, L], go together: [N], from -1 to 1."""
-        return cca_score(self.projections[convention], images, self.sentences(symbols))
+    def correlation(self, images: Tensor, captions: Tensor, convention: str = CONVENTIONS[0]) -> Tensor:
+        """How well features [N, F] and captions, int64 [N, L] or codes [N, C], go together: [N], from -1 to 1."""
+        said = captions if convention == CODES else self.sentences(captions)
+        return cca_score(self.projections[convention], images, said)
 
     def nearest(self, images: Tensor, rows: int = 500) -> Tensor:
         """The training picture whose features are nearest to each of [N, F], by Euclidean distance: int64 [N]."""
@@ -87,15 +112,17 @@ class CaptionJudges:
         each = scores.split([len(values) for values in ATTRIBUTES.values()], 1)
         return torch.stack([part.argmax(1) for part in each], 1)
 
-    def agreement(self, symbols: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor]:
-        """As `mmlib.data.grammar.agreement`, of captions as symbols, int64 [N, L]."""
-        return agreement(self.vocabulary.decode(symbols.cpu()), attributes.cpu())
+    def agreement(self, captions: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor]:
+        """As `mmlib.data.grammar.agreement`, of captions as symbols, int64 [N, L], or codes [N, C]."""
+        return agreement(self.read(captions), attributes.cpu())
 
     def to(self, device) -> CaptionJudges:
         """The same judges on ``device``; attributes and pictures, which no model sees, stay."""
         names = ("vectors", "weights", "direction", "features", "probe")
         kept = {name: x for name in names if (x := getattr(self, name)) is not None}
         moved = {name: x.to(device) for name, x in kept.items()}
+        if self.coder is not None:
+            moved["coder"] = copy.deepcopy(self.coder).to(device)
         return replace(self, projections={c: p.to(device) for c, p in self.projections.items()}, **moved)
 
 
@@ -114,7 +141,8 @@ def fit_caption_judges(
     2022. Every caption is used, beside the features of its picture.
 
     Args:
-        data: all of the training part: not a fraction, so that all models have the same judges.
+        data: all of the training part: not a fraction, so that all models have the same judges. Where captions are
+            codes, word vectors and projections are those of the same captions in words.
         size: numbers of a word vector.
         k: pairs of canonical directions.
         a: of the weights of words, see `mmlib.metrics.sentences.sif_weights`; None: all words weigh the same.
@@ -129,6 +157,8 @@ def fit_caption_judges(
     items = getattr(data, "train", None) and data.train.items
     if not isinstance(data, CaptionedSet) or len(items["image"].shape) != 1:
         raise ValueError("data is no data set of features and captions; expected one such as load('birds')")
+    if data.coder is not None:
+        return fit_caption_judges(data.words, size, k, a, remove, seed, cache)._of_codes(data, k)
     options = {"size": whole("size", size), "k": whole("k", k), "seed": whole("seed", seed, 0)}
     options |= {
         "a": None if a is None else positive("a", a),
@@ -184,13 +214,15 @@ def generated_pair(
 ) -> dict[str, Tensor]:
     """What a model makes of both modalities from one code: features [B, F], and the likeliest symbols, int64 [B, L].
 
-    ``batch`` holds what is given; a number asks for so many draws from the prior.
+    Captions that are codes stay so, [B, C]: judges read them. ``batch`` holds what is given; a number asks for so many
+    draws from the prior.
     """
     if isinstance(batch, int):
         made = model.sample(batch, generator)
     else:
         made = model.generate(batch, given=list(given), to=list(NAMES), generator=generator)
-    return {"image": made["image"], "caption": made["caption"].argmax(-1)}
+    caption = made["caption"]
+    return {"image": made["image"], "caption": caption.argmax(-1) if caption.ndim == 3 else caption}
 
 
 @torch.no_grad()
@@ -280,15 +312,15 @@ def evaluate_captions(
     def keep(value: Tensor, *path: str) -> None:
         scores.setdefault(path, []).append(value.double().cpu())
 
-    def compare(images: Tensor, symbols: Tensor, *path: str) -> None:
-        for convention in CONVENTIONS:
-            keep(judges.correlation(images, symbols, convention), "correlation", convention, *path)
+    def compare(images: Tensor, captions: Tensor, *path: str) -> None:
+        for convention in judges.projections:
+            keep(judges.correlation(images, captions, convention), "correlation", convention, *path)
 
-    def judge(symbols: Tensor, birds: Tensor, *path: str, parsed: str = "") -> None:
+    def judge(captions: Tensor, birds: Tensor, *path: str, parsed: str = "") -> None:
         """Captions beside the attributes of birds: of pictures given by number, or told by features."""
         if judges.probe is not None:
             birds = judges.told(birds) if birds.is_floating_point() else judges.attributes[birds.cpu()]
-            found, true = judges.agreement(symbols, birds)
+            found, true = judges.agreement(captions, birds)
             keep(true, "attribute_agreement", *path)
             if parsed:
                 keep(found, "parse_rate", parsed)
