@@ -27,7 +27,11 @@ def round_trip(data, coder, split="validation"):
     back = coder.decode(coder.encode(said))
     known, texts = said != PADDING, [data.vocabulary.decode(x) for x in (said, back)]
     whole = sum(a == b for a, b in zip(*texts, strict=True)) / len(said)
-    return float((said == back)[known].float().mean()), whole, sum(grammar.read(t).parsed for t in texts[1]) / len(said)
+    return (
+        float((said == back)[known].float().mean()),
+        whole,
+        sum(grammar.read(t).parsed for t in texts[1]) / len(said),
+    )
 
 
 def test_captions_of_new_birds_come_back(words, codes):
@@ -65,7 +69,8 @@ def test_codes_are_standardised_and_stand_for_the_same_rows(words, codes):
 def test_a_fraction_has_the_coder_of_all(codes, cache):
     part = load("birds", cache=cache, caption_view="codes", fraction=0.5, **SMALL)
     assert len(part.train) < len(codes.train)
-    assert all(torch.equal(a, b) for a, b in zip(part.coder.state_dict().values(), codes.coder.state_dict().values(), strict=True))  # fmt: skip
+    own, all_of_it = (found.coder.state_dict() for found in (part, codes))
+    assert all(torch.equal(own[name], x) for name, x in all_of_it.items())
 
 
 def test_the_same_seed_gives_the_same_coder_cached_or_not(words, tmp_path):
@@ -87,7 +92,9 @@ def test_padding_is_never_read_and_what_follows_the_end_does_not_count():
     coder = CaptionCoder(4, 6, code=3, units=5).eval()
     assert not (coder.decode(torch.randn(50, 3)) == PADDING).any()
     said = torch.tensor([[3, END, PADDING, PADDING]]).repeat(ROWS, 1)
-    assert torch.equal(fit_caption_coder(said, 6, code=3, units=8, steps=60).decode(torch.zeros(1, 3))[0, :2], said[0, :2])
+    assert torch.equal(
+        fit_caption_coder(said, 6, code=3, units=8, steps=60).decode(torch.zeros(1, 3))[0, :2], said[0, :2]
+    )
 
 
 def test_bad_input_is_refused(words):

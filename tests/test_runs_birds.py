@@ -60,9 +60,14 @@ def test_a_run_on_codes_of_captions(tmp_path, cache):
         found = result["metrics"][split]
         assert set(found["correlation"]) == {"whitened", "official", "codes"}
         for scores in found["correlation"].values():
-            assert scores["cross"]["image"]["caption"]["n"] == 60 and set(scores["cross"]["caption"]) == {"image"}
+            assert scores["cross"]["image"]["caption"]["n"] == 60 and set(scores["cross"]["caption"]) == {
+                "image"
+            }
         assert found["attribute_agreement"]["real"]["value"] > 0.9  # of captions that the coder has read
-        assert found["parse_rate"]["real"]["value"] > 0.9 and set(found["posterior_scales"]) == {"image", "caption"}
+        assert found["parse_rate"]["real"]["value"] > 0.9 and set(found["posterior_scales"]) == {
+            "image",
+            "caption",
+        }
     assert "no density" in result["metrics"]["test"]["log_likelihood"]
     assert len([row for row in result["history"] if "validation/cross_correlation/image/caption" in row]) == 4
     with Image.open(path.parent / "samples.png") as picture:
@@ -78,7 +83,9 @@ def test_recipes_take_a_step_on_their_data(name, data):
         data = data.coded(CaptionCoder(32, len(data.vocabulary)).eval())
         model, draw = build.build_model(recipe, data, 0), torch.Generator().manual_seed(0)
         losses = (getattr(model, f"{side}_loss") for side in SIDES)
-        assert all(torch.isfinite(loss(data.train.batch(torch.arange(8)), generator=draw)[0]) for loss in losses)
+        assert all(
+            torch.isfinite(loss(data.train.batch(torch.arange(8)), generator=draw)[0]) for loss in losses
+        )
         return
     model = build.build_model(recipe, data, 0)
     image, caption = (model.modalities[part] for part in ("image", "caption"))

@@ -125,7 +125,12 @@ def fit_caption_coder(
     fits = isinstance(symbols, Tensor) and symbols.dtype == torch.int64 and symbols.ndim == 2
     if not fits or len(symbols) < ROWS:
         raise ValueError(f"symbols are {_described(symbols)}; expected int64 of shape (N, L), N >= {ROWS}")
-    options = {"code": code, "units": units, "noise": real("noise", noise, 0.0), "steps": whole("steps", steps)}
+    options = {
+        "code": code,
+        "units": units,
+        "noise": real("noise", noise, 0.0),
+        "steps": whole("steps", steps),
+    }
     options["seed"] = whole("seed", seed, 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,12 +1,12 @@
 """Figures and tables of captions as codes, in the chapter on captions and birds: MMALI and its coder of captions."""
 
 from mmlib.book import ledger
-from mmlib.book.figures.birds import MODELS, bracket, interval, recipe, score
+from mmlib.book.figures.birds import bracket, interval, recipe, score
 from mmlib.book.figures.recorded import recorded
 from mmlib.data import grammar
 from mmlib.data.captioned import CaptionedSet
 from mmlib.data.vocabulary import PADDING
-from mmlib.metrics.captions import CODES
+from mmlib.metrics.caption_judges import CODES
 from mmlib.plots.results import Table, table
 
 MMALI = "birds-mmali"
@@ -31,7 +31,9 @@ def round_trip(data: CaptionedSet, split: str = "validation") -> dict[str, float
     """
     said, codes = (part.splits[split].items["caption"].values for part in (data.words, data))
     back, known = data.coder.decode(codes), said != PADDING
-    texts = [data.vocabulary.decode(x) for x in (said, back, data.coder.decode((codes + codes.roll(1, 0)) / 2))]
+    texts = [
+        data.vocabulary.decode(x) for x in (said, back, data.coder.decode((codes + codes.roll(1, 0)) / 2))
+    ]
     parsed = [sum(grammar.read(text).parsed for text in found) / len(said) for found in texts]
     whole = sum(a == b for a, b in zip(*texts[:2], strict=True)) / len(said)
     right = float((said == back)[known].float().mean())
@@ -52,19 +54,20 @@ def table_4() -> Table:
             line.append(None if row is None else ledger.printed("mmali-table-4", row, column, book))
             line.append(interval(recorded(name, score(end, convention))))
         body.append(line)
-    for label, name, convention in (("shuffled, words", recipe("MVAE"), "official"), ("shuffled, codes", MMALI, CODES)):
-        found = recorded(name, score("shuffled", convention))
+    for label, convention in {"shuffled, codes": CODES, "shuffled, words": "official"}.items():
+        found = recorded(MMALI, score("shuffled", convention))
         body.append([label, *[None] * 7, None if found is None else f"{found.mean:.2f}"])
-    header = [head for name in ("joint", "image to caption", "caption to image", "real pairs") for head in (f"{name}, printed", "here")]  # fmt: skip
+    names = "joint", "image to caption", "caption to image", "real pairs"
+    header = [head for name in names for head in (f"{name}, printed", "here")]
     caption = "Printed: CUB, each row with its own features; here: `birds`, mean [interval] (seeds)"
     return table(["correlation, official", *header], body, caption=caption)
 
 
 def truth_of_codes() -> Table:
-    """How many of MMALI's captions parse and how much of them is true, beside JMVAE's; and what real ones, read, keep."""
-    rows = {"MMALI": MMALI, "JMVAE": recipe("JMVAE")}
-    assert "JMVAE" in MODELS
-    body = [[label, *(interval(recorded(name, path), 0, 100) for path in TRUTH.values())] for label, name in rows.items()]
+    """How many of MMALI's captions parse, and how much is true, beside JMVAE's; and what coding leaves of real ones."""
+    body = []
+    for label, name in {"MMALI": MMALI, "JMVAE": recipe("JMVAE")}.items():
+        body.append([label, *(interval(recorded(name, path), 0, 100) for path in TRUTH.values())])
     kept = [recorded(MMALI, f"{kind}/real") for kind in ("parse_rate", TOLD)]
     ceiling = [None if x is None else f"{100 * x.mean:.0f}" for x in kept]
     away = bracket(f"{TOLD}/shuffled")
