@@ -52,7 +52,8 @@ def table_4() -> Table:
         line: list[object] = [label]
         for column, end in COLUMNS.items():
             line.append(None if row is None else ledger.printed("mmali-table-4", row, column, book))
-            line.append(interval(recorded(name, score(end, convention))))
+            found = recorded(name, score(end, convention))
+            line.append(f"{found.mean:.2f}" if found and end == "real" else interval(found))
         body.append(line)
     for label, convention in {"shuffled, codes": CODES, "shuffled, words": "official"}.items():
         found = recorded(MMALI, score("shuffled", convention))
