@@ -54,9 +54,9 @@ for _name, _shares in {"meme": (0.5, 0.25, 0.125), "mvae": (0.5, 0.25, 0.125), "
 
 # Chen and Zhu 2022, Table 4: captions are codes, so likelihoods and their weights play no part. Weights of the unimodal
 # term and of reconstructions are those of the released code, but for captions, 1,000 there, whose features are small:
-# these codes have variance 1. Chosen on validation, seed 0, in two runs. The discriminators below rest after 1,200 steps:
-# whitened, from picture to caption 0.10, 0.16 and 0.17 after 600, 1,200 and 1,800 steps, from caption to picture 0.42,
-# 0.52 and 0.56. Those of the released code, "features" at a quarter of its width, have 0.03 and 0.10 after 600.
+# these codes have variance 1. Chosen on validation, seed 0, in two runs. The discriminators below rest after 1,200
+# steps: whitened, from picture to caption 0.10, 0.16 and 0.17 after 600, 1,200 and 1,800 steps, from caption to picture
+# 0.42, 0.52 and 0.56. Those of the released code, "features" at a quarter of its width, have 0.03 and 0.10 after 600.
 FEATURES = {**BINARY, "style_dim": 8, "unimodal": 1.0, "reconstruction": 1.0}
 FEATURES |= {"layers": "flat", "width": 0.5, "multiplier": 1.5}
 RECIPES.append(
