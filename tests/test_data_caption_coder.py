@@ -35,12 +35,13 @@ def round_trip(data, coder, split="validation"):
 
 
 def test_captions_of_new_birds_come_back(words, codes):
-    """An untrained coder brings back next to nothing; 1,200 captions of training are enough for nearly all words."""
+    """An untrained coder brings back no caption whole; training on 1,200 is enough for nearly all words."""
     each, whole, parsed = round_trip(words, codes.coder)
     assert each > 0.97 and whole > 0.7 and parsed > 0.95
     said = words.train.items["caption"].values
     untrained = fit_caption_coder(said, len(words.vocabulary), steps=1)
-    assert round_trip(words, untrained)[0] < 0.3
+    each, whole, _ = round_trip(words, untrained)
+    assert each < 0.5 and whole == 0
 
 
 def test_neighbours_of_a_code_read_alike(words, codes):
@@ -93,7 +94,7 @@ def test_padding_is_never_read_and_what_follows_the_end_does_not_count():
     assert not (coder.decode(torch.randn(50, 3)) == PADDING).any()
     said = torch.tensor([[3, END, PADDING, PADDING]]).repeat(ROWS, 1)
     assert torch.equal(
-        fit_caption_coder(said, 6, code=3, units=8, steps=60).decode(torch.zeros(1, 3))[0, :2], said[0, :2]
+        fit_caption_coder(said, 6, code=3, units=8, steps=600).decode(torch.zeros(1, 3))[0, :2], said[0, :2]
     )
 
 
