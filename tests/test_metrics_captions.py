@@ -137,6 +137,28 @@ def test_judges_are_fitted_once_and_read_again(data, judges, cache):
     assert not torch.allclose(plain.sentences(batch["caption"]), judges.sentences(batch["caption"]))
 
 
+def test_judges_of_codes_read_them_and_correlate_them_as_they_are(data, judges, cache):
+    """Word vectors and projections are those of words, so that scores compare; codes have a projection of their own."""
+    coded = load("birds", cache=cache, caption_view="codes", **SMALL)
+    reading = fit_caption_judges(coded, size=40, k=8, cache=cache)
+    assert torch.equal(reading.vectors, judges.vectors) and set(reading.projections) == {
+        *judges.projections,
+        "codes",
+    }
+    images, codes = (coded.test.batch()[name] for name in ("image", "caption"))
+    said = coded.coder.decode(codes)
+    for convention in judges.projections:
+        found = reading.correlation(images, codes, convention)
+        assert torch.equal(found, judges.correlation(images, said, convention))
+    assert torch.equal(reading.symbols(said), said) and reading.read(codes) == judges.vocabulary.decode(said)
+    assert reading.read(codes) == reading.to("cpu").read(codes)
+    real, away = (reading.correlation(images, x, "codes").mean() for x in (codes, codes.roll(91, 0)))
+    assert real > 0.3 > 0.15 > away.abs()
+    birds = coded.attributes["test"][coded.test.index["image"]]
+    found, same = reading.agreement(codes, birds), judges.agreement(said, birds)
+    assert all(torch.equal(a, b) for a, b in zip(found, same, strict=True))
+
+
 def test_the_nearest_training_picture_of_one_is_itself(data, judges):
     features = data.train.items["image"].values[:50]
     assert judges.nearest(features, rows=20).tolist() == list(range(50))

@@ -90,6 +90,21 @@ def test_colour_images_go_through_convolutions():
     )
 
 
+def test_features_and_codes_meet_late():
+    """Of features of photographs: item and code have branches of their own, which one head joins (released code)."""
+    layers = LAYERS["features"]
+    network = pair((2048,), 64, 1, layers)
+    item = 2049 * 1024 + 1025 * 512 + 513 * 256
+    code = 65 * 256 + 257 * 256
+    assert count(network) == item + code + 513 * 512 + 513 * 512 + 513
+    assert count(pair((2048,), 64, 1, LAYERS["paper"])) == 2113 * 400 + 401
+    x, codes = torch.randn(2, 5, 2048), torch.randn(3, 5, 64)
+    with held(network):
+        both = network(x, codes, [0, 0, 1])
+        torch.testing.assert_close(both[2:], network(x[1:], codes[2:], [0]))
+    assert both.shape == (3, 5, 1)
+
+
 @pytest.mark.parametrize("multiplier", [0.5, 1.0, 3.0])
 def test_multiplier_is_the_largest_singular_value_and_bounds_the_slope(multiplier):
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mmlib.data import CaptionCoder
 from mmlib.metrics import CaptionJudges
 from mmlib.nets import CaptionDecoder, CaptionJointEncoder, FeatureEncoder
 from mmlib.nets.plain import PlainDecoder, PlainEncoder, SymbolEncoder
@@ -15,6 +16,7 @@ from mmlib.runs import build
 from mmlib.runs.recipes import RECIPES
 from mmlib.runs.runner import run
 from mmlib.runs.trained import evaluate_run
+from mmlib.train.adversarial import SIDES
 
 pytest.importorskip("gensim")
 DATA = {"train": 100, "validation": 30, "test": 30, "captions": 2}
@@ -46,9 +48,45 @@ def test_a_run_from_end_to_end(tmp_path, cache):
     assert again["correlation"] == result["metrics"]["validation"]["correlation"]
 
 
+def test_a_run_on_codes_of_captions(tmp_path, cache):
+    """MMALI, which takes no symbols: what it makes of captions is read, and judged as words like any other model's."""
+    tiny = dataclasses.replace(
+        RECIPES["birds-mmali"], name="tiny-codes", steps=8, width=0.05, batch_size=8, validations=4,
+        data_options=RECIPES["birds-mmali"].data_options | DATA,
+    )  # fmt: skip
+    path = run(tiny, 0, tmp_path, progress=False, cache=cache)
+    result = json.loads(path.read_text())
+    for split in ("validation", "test"):
+        found = result["metrics"][split]
+        assert set(found["correlation"]) == {"whitened", "official", "codes"}
+        for scores in found["correlation"].values():
+            assert scores["cross"]["image"]["caption"]["n"] == 60 and set(scores["cross"]["caption"]) == {
+                "image"
+            }
+        # of captions that the coder has read, which learned from 200 only
+        assert (
+            0.5 < found["attribute_agreement"]["real"]["value"] <= found["parse_rate"]["real"]["value"] <= 1
+        )
+        assert set(found["posterior_scales"]) == {"image", "caption"}
+    assert "no density" in result["metrics"]["test"]["log_likelihood"]
+    assert len([row for row in result["history"] if "validation/cross_correlation/image/caption" in row]) == 4
+    with Image.open(path.parent / "samples.png") as picture:
+        assert picture.size[0] > 300
+    again = evaluate_run(tiny, 0, "validation", tmp_path, cache=cache)
+    assert again["correlation"] == result["metrics"]["validation"]["correlation"]
+
+
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("birds-")])
 def test_recipes_take_a_step_on_their_data(name, data):
     recipe = dataclasses.replace(RECIPES[name], width=0.05)
+    if recipe.model == "mmali":
+        data = data.coded(CaptionCoder(32, len(data.vocabulary)).eval())
+        model, draw = build.build_model(recipe, data, 0), torch.Generator().manual_seed(0)
+        losses = (getattr(model, f"{side}_loss") for side in SIDES)
+        assert all(
+            torch.isfinite(loss(data.train.batch(torch.arange(8)), generator=draw)[0]) for loss in losses
+        )
+        return
     model = build.build_model(recipe, data, 0)
     image, caption = (model.modalities[part] for part in ("image", "caption"))
     assert caption.weight == 16 and image.weight == 1

@@ -10,6 +10,7 @@ from mmlib.checks import look_up
 from .attributes import AttributedSet
 from .batches import rows_at
 from .birds import load_birds
+from .caption_coder import CaptionCoder, fit_caption_coder
 from .captioned import CaptionedSet
 from .celeba import load_celeba
 from .core import DataSet, Items, PairedSplit, Split

@@ -13,6 +13,7 @@ from mmlib.checks import one_of, real, whole
 from . import grammar, plumage
 from .batches import derived_generator
 from .cache import cache_root, generated
+from .caption_coder import fit_caption_coder
 from .captioned import NAMES, CaptionedSet, captioned_split
 from .core import SPLITS, Items
 from .pairing import partial_options
@@ -22,6 +23,7 @@ from .vocabulary import Vocabulary
 GENERATOR_VERSION = 1  # raise it whenever pictures, captions or features change
 SIZES = (32, 64)
 VIEWS = ("features", "pictures")
+CAPTION_VIEWS = ("words", "codes")
 SPECIES = {"train": 100, "validation": 30, "test": 30}  # no species is in two splits
 FEATURES = 128
 WORDINGS = {"plain": 0.0, "free": 1.0}
@@ -33,6 +35,7 @@ def load_birds(
     cache: str | os.PathLike | None = None,
     *,
     view: str = "features",
+    caption_view: str = "words",
     wording: str | float = "plain",
     captions: int = 10,
     train: int = 1_600,
@@ -55,6 +58,8 @@ def load_birds(
         cache: folder for the generated file; default as in `mmlib.data.cache.cache_root`.
         view: *image* as "features" (default), float32 ``[128]``, see `mmlib.data.patches`, or as "pictures",
             ``[3, size, size]``.
+        caption_view: *caption* as "words" (default), symbols, or as "codes", float32 ``[64]``, for models that take no
+            symbols: see `mmlib.data.caption_coder`. Its coder is trained at first use, in seconds.
         wording: how freely captions are worded, see `mmlib.data.grammar.write`: "plain" (default: "this small bird has
             a red crown , black wings and a white belly"), "free", or a number in [0, 1].
         captions: of each picture.
@@ -72,6 +77,7 @@ def load_birds(
     """
     size = one_of("size", 64 if size is None else whole("size", size), SIZES)
     one_of("view", view, VIEWS)
+    one_of("caption_view", caption_view, CAPTION_VIEWS)
     counts = {"train": train, "validation": validation, "test": test}
     counts = {split: whole(split, count, SPECIES[split]) for split, count in counts.items()}
     captions, seed = whole("captions", captions), whole("seed", seed, 0)
@@ -99,9 +105,13 @@ def load_birds(
         first += len(label)
     attributes = {split: tensors[f"{split}.attributes"] for split in SPLITS}
     provenance = {**record, "view": view, "size": size, "pairing": options}
-    return CaptionedSet(
+    found = CaptionedSet(
         "birds", **splits, provenance=provenance, vocabulary=words, pictures=pictures, attributes=attributes
     )
+    if caption_view == "words":
+        return found
+    said = tensors["train.captions"].long()
+    return found.coded(fit_caption_coder(said, len(words), record, cache_root(cache), seed=seed))
 
 
 def make(counts: dict[str, int], captions: int, freedom: float, seed: int) -> dict[str, Tensor]:

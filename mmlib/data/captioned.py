@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .caption_coder import CaptionCoder
 from .core import DataSet, Items, PairedSplit
 from .pairing import first_fraction, partially_paired
 from .vocabulary import PADDING, Vocabulary
@@ -23,16 +24,32 @@ class CaptionedSet(DataSet):
         vocabulary: what the symbols of captions stand for.
         pictures: uint8 ``[N, 3, H, W]`` by split, picture i that of item i of *image*; None: there are none to show.
         attributes: int64 ``[N, 10]`` by split, of the same items, as in `mmlib.data.grammar.ATTRIBUTES`; None: unknown.
+        coder: what reads captions that are codes; None: they are symbols.
+        words: the same set with captions as symbols, where they are codes.
     """
 
     vocabulary: Vocabulary
     pictures: Mapping[str, Tensor] | None = None
     attributes: Mapping[str, Tensor] | None = None
+    coder: CaptionCoder | None = None
+    words: CaptionedSet | None = None
 
     @property
     def padding(self) -> dict[str, int]:
         """The symbol that fills captions up: a likelihood over words does not count it."""
-        return {"caption": PADDING}
+        return {"caption": PADDING} if self.coder is None else {}
+
+    def coded(self, coder: CaptionCoder) -> CaptionedSet:
+        """The same set with codes, float32 ``[C]``, in the place of captions: for models that take no symbols."""
+
+        def of_codes(split: PairedSplit) -> PairedSplit:
+            said = split.items["caption"]
+            codes = Items(coder.encode(said.values), said.labels, said.original)
+            return replace(split, items={**split.items, "caption": codes})
+
+        splits = {name: of_codes(split) for name, split in self.splits.items()}
+        provenance = {**self.provenance, "caption_view": "codes"}
+        return replace(self, **splits, provenance=provenance, coder=coder, words=self)
 
 
 def captioned_split(

@@ -8,11 +8,10 @@ from mmlib.metrics.attribute_judges import (
     spelling,
 )
 from mmlib.metrics.attributes import evaluate_attributes, generated_precisions, latent_precisions
+from mmlib.metrics.caption_judges import CaptionJudges, fit_caption_judges
 from mmlib.metrics.captions import (
-    CaptionJudges,
     cross_correlation,
     evaluate_captions,
-    fit_caption_judges,
     generated_pair,
     surest_captions,
 )

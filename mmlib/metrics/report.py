@@ -11,7 +11,8 @@ from mmlib.checks import one_of, whole
 from mmlib.data.core import check_split
 from mmlib.metrics.attribute_judges import AttributeJudges
 from mmlib.metrics.attributes import attribute_lines, evaluate_attributes
-from mmlib.metrics.captions import CaptionJudges, caption_lines, evaluate_captions
+from mmlib.metrics.caption_judges import CaptionJudges
+from mmlib.metrics.captions import caption_lines, evaluate_captions
 from mmlib.metrics.classifiers import Classifiers, as_classifiers, judged
 from mmlib.metrics.coherence import (
     classes_generated,

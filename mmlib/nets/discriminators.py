@@ -44,6 +44,7 @@ class Layers:
             the SVHN encoder to as many features as the last entry says.
         head: of the perceptron that joins the features.
         convolutions: False: colour images are vectors too.
+        apart: vectors, too, go through a branch of their own before they meet a code, as colour images do.
         width: factor on all of them.
         multiplier: largest singular value of every weight.
         power_iterations: by which it is estimated, in every forward pass in training mode. ``"released"``: as many as
@@ -55,6 +56,7 @@ class Layers:
     branch: tuple[int, ...] = (400, 256)
     head: tuple[int, ...] = (1024, 1024)
     convolutions: bool = True
+    apart: bool = False
     width: float = 1.0
     multiplier: float = 1.0
     power_iterations: int | str = 1
@@ -134,6 +136,9 @@ LAYERS = {
     "paper": Layers(),
     "small": Layers((128,), (128,), (128, 128)),  # for 8x8 images
     "flat": Layers((256,), (256,), (256, 256), convolutions=False),  # for 16x16 images in colour
+    # Features of photographs, as in the released code, whose pairs have one layer of the head, and captions half the
+    # units.
+    "features": Layers((), (1024, 512, 256), (512, 512), apart=True),
 }
 
 
@@ -179,8 +184,8 @@ class PerceptronPair(nn.Module):
         return self.last(self.middle(F.leaky_relu(blocks(seen, owner) + told, SLOPE)))
 
 
-class ConvolutionPair(nn.Module):
-    """Judges (item, code) by convolutions on the item, a perceptron on the code, and one on both: for colour images."""
+class BranchPair(nn.Module):
+    """Judges (item, code) by a branch on the item, a perceptron on the code, and one on both: for colour images."""
 
     def __init__(self, shape: Shape, code_dim: int, outputs: int, layers: Layers) -> None:
         super().__init__()
@@ -196,7 +201,7 @@ class ConvolutionPair(nn.Module):
 
 def pair(shape: Shape, code_dim: int, outputs: int, layers: Layers) -> nn.Module:
     """The network that gives so many logits for items of this shape together with codes of ``code_dim`` entries."""
-    network = ConvolutionPair if layers.convolves(shape) else PerceptronPair
+    network = BranchPair if layers.apart or layers.convolves(shape) else PerceptronPair
     return network(check_shape(shape), code_dim, outputs, layers)
 
 

@@ -56,7 +56,7 @@ def save_captioned(model, judges, path: Path | str, n: int = 12, seed: int = 0, 
 
     made = generated_pair(model, n, (), generator(seed, device))
     pictures = None if judges.pictures is None else judges.pictures[judges.nearest(made["image"]).cpu()]
-    page = captioned(pictures, judges.vocabulary.decode(made["caption"].cpu()))
+    page = captioned(pictures, judges.read(made["caption"]))
     Image.fromarray((page.numpy() * 255).round().astype("uint8")).save(data := io.BytesIO(), "png")
     return write_atomically(path, data.getvalue())
 

@@ -85,13 +85,21 @@ class Adversarial:
         return fit_adversarial(model, split, recipe.steps, seed=seed, **options)
 
     def monitor(self, recipe: Recipe, judges) -> Callable[[int, nn.Module, int], dict]:
-        """Counts the classes that are generated; a collapse in the second half of the steps is reported."""
+        """Counts the classes that are generated, if there are any; a late collapse is reported."""
+        if isinstance(judges, CaptionJudges):
+            return lambda *_: {}
         return Monitor(judges, grace=recipe.steps // 2)
 
     def measure(self, recipe: Recipe, model: nn.Module, data, judges, seed: int, device) -> dict[str, dict]:
-        """By split, what content and style tell, how wide they are, and coherences with other styles; no likelihood."""
+        """By split, what content and style tell, how wide they are, and coherences with other styles; no likelihood.
+
+        Judges of captions have no classes: then it is only how wide posteriors are.
+        """
         found = {"validation": {}, "test": {}}
         for name, entries in found.items():
+            if isinstance(judges, CaptionJudges):
+                entries["posterior_scales"] = posterior_scales(model, data.splits[name])
+                continue
             split, codes = data.splits[name], generator(child(seed, name, "codes"), device)
             entries["style_content_accuracy"] = style_content_accuracy(model, split, data.train, codes)
             entries["posterior_scales"] = posterior_scales(model, split)
